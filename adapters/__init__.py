@@ -1,0 +1,1 @@
+"""Adapters: one package a protocol; siblings that never import each other."""

@@ -1,0 +1,1 @@
+"""Certificates: profiles and the life cycle of a node's private CA."""

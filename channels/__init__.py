@@ -1,0 +1,1 @@
+"""Channels: the model of a channel file, its check and its test harness."""

@@ -1,0 +1,5 @@
+"""``python -m engine`` is ``meridian``."""
+
+from engine.cli import main
+
+main()

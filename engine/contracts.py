@@ -1,0 +1,163 @@
+"""The contracts between the engine and what plugs into it.
+
+Who calls whom: the service builds sources and destinations through an `Adapter`; a source hands
+envelopes to its `Intake`; the engine's delivery calls destinations. Each contract has one shared
+test suite under tests/contracts that every implementation, and every fake, inherits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from engine.message import Ack, Envelope, Judgement, Lineage, Parcel, Receipt, Rendition
+    from engine.observe import Metrics
+    from engine.options import Settings, Spec
+    from engine.tls import TlsProvider
+
+FrameT = TypeVar("FrameT")
+
+
+class Framer(Protocol, Generic[FrameT]):
+    """Cuts frames out of a byte stream; knows no socket. Any chunking of the same bytes gives the same frames."""
+
+    def feed(self, data: bytes) -> list[FrameT]:
+        """Take the next bytes, give the frames they complete. Raises FramingError; unusable afterwards."""
+
+    def finish(self) -> None:
+        """The stream has ended. Raises FramingError if that cuts a frame in two."""
+
+    def wrap(self, payload: bytes) -> bytes:
+        """`payload` as it goes onto the wire. Raises LocalProtocolError if it cannot be framed."""
+
+
+Reply = Callable[["Judgement"], bytes]
+"""Words a judgement in the source's protocol. Called once, before the commit, so that the answer is stored with the message."""
+
+
+class Intake(Protocol):
+    """What the engine gives a source. Fires after the commit, and only then may the sender hear a positive answer.
+
+    The Deferred always fires with an Ack, never with a failure: where the store could not take the
+    message the Ack's verdict is UNAVAILABLE and nothing was kept.
+    `invalid` marks a message that the source could not read (no usable header): it is quarantined
+    under that judgement, whatever the channel accepts.
+    With a channel that answers with a destination's result the Deferred fires when that is there, with the
+    receipt's answer in `Ack.answer`.
+    """
+
+    def __call__(self, envelope: Envelope, reply: Reply, invalid: Judgement | None = None) -> Deferred[Ack]: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where messages come in."""
+
+    def start(self, intake: Intake) -> Deferred[None]:
+        """Begin to listen or poll; fires when the first message could come. Fails with ConfigError (port taken …)."""
+
+    def stop(self) -> Deferred[None]:
+        """Stop accepting at once, answer what was handed to the intake, then close. No intake call after stop()."""
+
+
+@runtime_checkable
+class Destination(Protocol):
+    """Where messages go."""
+
+    max_in_flight: int
+    """How many parcels the engine may have under way at once. The engine keeps order per key itself."""
+
+    def open(self) -> Deferred[None]:
+        """Prepare; need not connect. Called once."""
+
+    def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
+        """Send one parcel. Fires with a Receipt once the peer took it; fails only with a DeliveryError:
+        Transient (not taken), Uncertain (sent, no answer), Permanent (refused). The parcel may come again after any failure."""
+
+    def close(self) -> Deferred[None]:
+        """Finish what is under way, then close. No deliver after close()."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything ambient that an adapter may use; nothing else is global.
+
+    `name` is ``channel`` for a source, ``channel/destination`` for a destination. `clock` gives
+    wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
+    `audit` takes an event name and facts without patient data (security refusals go here).
+    """
+
+    name: str
+    reactor: Any
+    site: Path
+    data: Path
+    clock: Callable[[], int]
+    new_id: Callable[[], str]
+    log: logging.Logger
+    metrics: Metrics
+    tls: TlsProvider
+    audit: Callable[..., None]
+    node: str = "meridian"
+    party: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Adapter(Protocol):
+    """A protocol's plug. Found by name through engine.registry; `name` is the word used in channel files."""
+
+    name: str
+    content_types: Sequence[str]
+    """What its source produces and its destination takes; empty = anything."""
+    source_options: Spec | None
+    destination_options: Spec | None
+
+    def source(self, options: Settings, context: Context) -> Source: ...
+
+    def destination(self, options: Settings, context: Context) -> Destination: ...
+
+
+class Document(Protocol):
+    """A decoded message, as far as filters, routes and search need it."""
+
+    def get(self, path: str) -> str | None:
+        """The text at `path` (``PID-3[1].4`` in HL7 v2, ``subject.reference`` in FHIR), None where there is none.
+        Raises ValueError when the path cannot be one of this format."""
+
+
+class Codec(Protocol):
+    """Pure bytes <-> document for one content type; found through engine.registry."""
+
+    content_type: str
+
+    def decode(self, body: bytes) -> Document:
+        """Raises ParseError."""
+
+    def check_path(self, path: str) -> None:
+        """Raises ValueError if `path` can never be one of this format (so that `meridian check` can say so)."""
+
+
+class Mapper(Protocol):
+    """A mapping compiled for one site. Pure and picklable-by-name: it runs in worker processes."""
+
+    def map(self, body: bytes) -> Rendition:
+        """Deterministic: the same bytes give the same rendition. Raises MessageError."""
+
+    def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
+        """The same rendition, with where each element came from."""
+
+
+class MappingRules(Protocol):
+    """A shipped or third-party mapping, before it is compiled."""
+
+    name: str
+    content_type: str
+    """What it takes."""
+
+    def compile(self, site_mappings: Path | None) -> Mapper:
+        """Compile with the site's rows laid over the shipped ones. Raises ConfigError with file:line of each fault."""

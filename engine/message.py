@@ -1,0 +1,151 @@
+"""What flows through Meridian: an envelope in, parcels out, a receipt or an error back.
+
+Pure data: nothing here knows a socket, a database or a protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+HL7V2: Final = "application/hl7-v2+er7"
+FHIR_JSON: Final = "application/fhir+json"
+
+_NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Status(StrEnum):
+    """Where a message stands, in the field's own words."""
+
+    RECEIVED = "RECEIVED"  # committed, not yet decoded and routed
+    FILTERED = "FILTERED"  # settled: a rule says that it goes nowhere (or the source refused it and kept it)
+    TRANSFORMED = "TRANSFORMED"  # mapped, about to be queued (seen in traces only)
+    QUEUED = "QUEUED"  # waits for at least one destination
+    PENDING = "PENDING"  # queued, and at least one attempt has failed, or held by an operator
+    SENT = "SENT"  # settled: every destination has taken it
+    ERROR = "ERROR"  # settled: invalid, unmappable, or dead-lettered for a destination
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRef:
+    """A body that lies in the content-addressed store rather than in memory.
+
+    `digest` is the SHA-256 in lower-case hex, `size` is in bytes.
+    """
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message as it arrived: the raw bytes, never altered, and what could be read cheaply.
+
+    `received_at` is in microseconds since 1970-01-01 UTC. `sender` is what the message claims
+    (HL7: ``MSH-3|MSH-4``), `peer` is what the connection proved (a party URI from the client
+    certificate, or "" where nothing was proven), `remote` is ``host:port``.
+    `idempotency_key` says which messages are the same one sent again; "" switches the duplicate check off.
+    `content_digest` is compared when a key comes again: it tells a repetition from a key used twice.
+    `facts` are further header facts for the channel's `accept` expressions (``message.version`` …).
+    """
+
+    body: bytes | BodyRef
+    content_type: str
+    message_type: str = ""
+    control_id: str = ""
+    sender: str = ""
+    peer: str = ""
+    remote: str = ""
+    received_at: int = 0
+    patient_ids: tuple[str, ...] = ()
+    idempotency_key: str = ""
+    content_digest: bytes = b""
+    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
+
+
+class Verdict(StrEnum):
+    """What the engine says of a message before it is committed; the source words it in its protocol."""
+
+    ACCEPTED = "accepted"  # HL7 AA/CA, HTTP 2xx, 0000H
+    REFUSED = "refused"  # not for this channel, or the sender may not: HL7 AR/CR, HTTP 4xx; kept all the same
+    INVALID = "invalid"  # content at fault: HL7 AE/CE, HTTP 422; kept in the invalid-message queue
+    UNAVAILABLE = "unavailable"  # the store cannot take it now: HL7 AE/CE or silence, HTTP 503; NOT kept
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason. `hl7_code` (table 0357) and `location` go into an ERR segment or OperationOutcome."""
+
+    verdict: Verdict
+    reason: str = ""
+    hl7_code: str = ""
+    location: str = ""
+
+
+ACCEPTED: Final = Judgement(Verdict.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What a source hears after the commit.
+
+    `answer` is the protocol's answer as committed with the message (for a duplicate: the one stored
+    with the first). `message_id` is the store's number, 0 when nothing was kept.
+    """
+
+    judgement: Judgement
+    answer: bytes
+    message_id: int = 0
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One message on its way to one destination.
+
+    `seq` numbers the destination's queue; `idempotency_key` is the same at every attempt and goes
+    onto the wire where the protocol has a place for it. `attempt` counts from 1.
+    `order_key`: parcels with the same key are delivered in the order of `seq`; "" means unordered.
+    """
+
+    seq: int
+    message_id: int
+    body: bytes | BodyRef
+    content_type: str
+    message_type: str
+    control_id: str
+    idempotency_key: str
+    order_key: str = ""
+    attempt: int = 1
+    received_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a destination said when it took a parcel. `reference` is short and shown in traces
+    (an ACK's control id, a Location); `answer` is the whole answer for channels that hand it back to the sender."""
+
+    reference: str = ""
+    answer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where one output element came from: `target` <- `source` by `rule` (map name, table and row)."""
+
+    target: str
+    source: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A mapped message. `order_keys` are the business keys (patient identifiers) of what is inside."""
+
+    body: bytes
+    content_type: str
+    message_type: str = ""
+    order_keys: tuple[str, ...] = ()

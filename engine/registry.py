@@ -1,0 +1,66 @@
+"""Finds adapters, codecs and mappings by name, so that the engine imports none of them.
+
+The shipped ones are listed here as dotted strings; third parties add theirs with the entry point
+groups ``meridian.adapters``, ``meridian.codecs`` and ``meridian.mappings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.contracts import Adapter, Codec, MappingRules
+
+ADAPTERS: Final = "meridian.adapters"
+CODECS: Final = "meridian.codecs"
+MAPPINGS: Final = "meridian.mappings"
+
+_SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
+    ADAPTERS: {"mllp": "adapters.mllp:adapter", "fhir": "adapters.fhir:adapter"},
+    CODECS: {
+        "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
+        "application/fhir+json": "engine.formats.fhir:codec",
+    },
+    MAPPINGS: {"hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules"},
+}
+
+
+def adapter(name: str) -> Adapter:
+    """The adapter called `name`. Raises ConfigError naming what there is, or the extra that is missing."""
+    return cast("Adapter", _load(ADAPTERS, name))
+
+
+def codec(content_type: str) -> Codec | None:
+    """The codec for a content type, None where there is none (the body is then carried unread)."""
+    return cast("Codec", _load(CODECS, content_type)) if content_type in names(CODECS) else None
+
+
+def mapping(name: str) -> MappingRules:
+    """The mapping called `name`. Raises ConfigError naming what there is."""
+    return cast("MappingRules", _load(MAPPINGS, name))
+
+
+@cache
+def names(group: str) -> Mapping[str, str]:
+    """name -> dotted string of everything in `group`; a third party cannot shadow a shipped name."""
+    found = {point.name: point.value for point in entry_points(group=group)}
+    return {**found, **_SHIPPED[group]}
+
+
+@cache
+def _load(group: str, name: str) -> Any:
+    dotted = names(group).get(name)
+    if dotted is None:
+        known = ", ".join(sorted(names(group)))
+        raise ConfigError(f"there is no {name!r} in {group}; known: {known}")
+    module, _, attribute = dotted.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{name!r} needs the package {error.name!r}: pip install 'meridian[{name}]'") from error

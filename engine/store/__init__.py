@@ -1,0 +1,1 @@
+"""Stores: the contract, and SQLite as the embedded default."""

@@ -1,0 +1,1 @@
+"""Mappings: rules and tables that turn one format into another."""
