@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
-
-_NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Status(StrEnum):
@@ -63,7 +60,7 @@ class Envelope:
     patient_ids: tuple[str, ...] = ()
     idempotency_key: str = ""
     content_digest: bytes = b""
-    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Verdict(StrEnum):

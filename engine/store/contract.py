@@ -73,7 +73,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of one parcel: SENT with a receipt, or ERROR (dead letter: the queue row is kept, dead, with its reason)."""
+    """The end of one parcel: SENT with a receipt, or ERROR (dead letter: the queue row is kept, dead, with its reason).
+
+    An `answer` that is not empty replaces the message's stored answer, so that a duplicate hears it too.
+    """
 
     seq: int
     message_id: int
@@ -213,6 +216,9 @@ class Spool(Protocol):
 class Store(Protocol):
     """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds."""
 
+    def parcel_key(self, channel: str, destination: str, message_id: int) -> str:
+        """The idempotency key of a message on its first way to a destination: the same that `claim` gives, pure and fast."""
+
     def open(self) -> Deferred[None]:
         """Create or migrate, recover, begin. Fails with StoreCorrupt (integrity, unknown newer schema)."""
 
@@ -230,10 +236,11 @@ class Store(Protocol):
     def set_back(self, channel: str, destination: str, setbacks: Sequence[Setback]) -> Deferred[None]: ...
 
     def claim(
-        self, channel: str, destination: str, after: int, limit: int, order_key: str | None = None
+        self, channel: str, destination: str, after: int, limit: int, order_key: str | None = None, until: int | None = None
     ) -> Deferred[list[tuple[Parcel, int]]]:
-        """Ready parcels with seq > `after`, lowest first, each with its next_attempt_at (0 = at once); not held, not dead.
-        `Parcel.attempt` is attempts so far + 1. At most `limit`, and stops early once 16 MB of bodies are gathered."""
+        """Ready parcels with `after` < seq <= `until`, lowest first, each with its next_attempt_at (0 = at once); not held, not dead.
+        `order_key` restricts to one key. `Parcel.attempt` is attempts so far + 1. At most `limit`, and stops early once 16 MB
+        of bodies are gathered."""
 
     def waiting(self, channel: str, after: int, limit: int) -> Deferred[list[Waiting]]:
         """Messages of the inbox with id > `after`, oldest first."""
