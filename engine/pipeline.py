@@ -1,0 +1,368 @@
+"""The pipeline of one channel: judge, commit, answer, plan, hand to the deliveries (steps 3 to 9 of a message's way).
+
+Two ways lead through it. A *light* program (no mapping) plans before the commit, and the message with its queue rows is one
+transaction. Any other message is committed to the inbox and answered; a planner then feeds worker processes with batches,
+keeps their results in the order of arrival, and queues them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+
+from engine.channel import Channel
+from engine.errors import StoreError
+from engine.message import ACCEPTED, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
+from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
+from engine.workers import WorkerDied, Workers
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+    from twisted.python.failure import Failure
+
+    from engine.contracts import Reply
+    from engine.delivery import Delivery, End
+    from engine.observe import Metrics
+
+UNAVAILABLE: Final = Judgement(Verdict.UNAVAILABLE, "the message store cannot take messages now; send again later", "207")
+REUSED_KEY: Final = Judgement(Verdict.INVALID, "this control id was used before for another message", "205", "MSH-10")
+
+Publish = Callable[[int, Envelope, Plan, Sequence[int]], None]
+
+
+class Pipeline:
+    """One channel at run time; `intake` is what its source calls. All methods belong to the reactor thread."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        store: Store,
+        workers: Workers,
+        *,
+        reactor: Any,
+        clock: Callable[[], int],
+        metrics: Metrics,
+        log: logging.Logger,
+    ) -> None:
+        self._channel, self._store, self._workers = channel, store, workers
+        self._reactor, self._clock, self._log = reactor, clock, log
+        self._deliveries: Mapping[str, Delivery] = {}
+        self._window = int(channel.duplicate_window * 1e6)
+        self._answers: dict[int, tuple[Deferred[Ack], Reply, DelayedCall]] = {}
+        self.planner = Planner(channel.name, store, workers, self._publish, reactor=reactor, log=log)
+        label = {"channel": channel.name}
+        self._received = metrics.counter("meridian_received_total", "messages committed", **label)
+        self._refused = metrics.counter("meridian_refused_total", "messages refused or invalid, and kept", **label)
+        self._duplicates = metrics.counter("meridian_duplicates_total", "repetitions answered from the stored answer", **label)
+        self._unavailable = metrics.counter("meridian_unavailable_total", "messages that the store could not take", **label)
+        self._commit_seconds = metrics.histogram("meridian_commit_seconds", "from the intake to the commit", **label)
+
+    def connect(self, deliveries: Mapping[str, Delivery]) -> None:
+        """Say where the channel's destinations are, by name. Called once, before the source starts."""
+        self._deliveries = deliveries
+
+    # --- intake ----------------------------------------------------------------------------------
+
+    def intake(self, envelope: Envelope, reply: Reply, invalid: Judgement | None = None) -> Deferred[Ack]:
+        """engine.contracts.Intake"""
+        if invalid is not None:
+            return self._commit(invalid, envelope, reply)
+        if self._channel.program.checks_content:
+            judged = self._workers.submit("judge", self._channel.name, [envelope])
+            return judged.addCallback(lambda results: self._commit(_judgement(results[0]), envelope, reply))
+        return self._commit(self._channel.program.judge(envelope), envelope, reply)
+
+    def _commit(self, judgement: Judgement, envelope: Envelope, reply: Reply) -> Deferred[Ack]:
+        accepted = judgement.verdict is Verdict.ACCEPTED
+        plan = self._channel.program.plan(envelope) if accepted and self._channel.program.light else None
+        answer = b"" if accepted and self._channel.answer_from else reply(judgement)
+        arrival = Arrival(self._channel.name, envelope, judgement, answer, plan, self._window if envelope.idempotency_key else 0)
+        begun = self._clock()
+        kept = self._store.accept(arrival)
+        ack: Deferred[Ack] = kept.addCallbacks(self._committed, self._not_kept, callbackArgs=(arrival, reply, begun), errbackArgs=(reply,))
+        return ack
+
+    def _not_kept(self, failure: Failure, reply: Reply) -> Ack:
+        failure.trap(StoreError)
+        self._unavailable.inc()
+        self._log.error("cannot keep a message", extra={"channel": self._channel.name, "reason": str(failure.value)})
+        return Ack(UNAVAILABLE, reply(UNAVAILABLE))
+
+    def _committed(self, kept: Accepted, arrival: Arrival, reply: Reply, begun: int) -> Ack | Deferred[Ack]:
+        self._commit_seconds.observe((self._clock() - begun) / 1e6)
+        if kept.duplicate:
+            return self._repeated(kept, arrival, reply)
+        self._received.inc()
+        if arrival.judgement.verdict is not Verdict.ACCEPTED:
+            self._refused.inc()
+            return Ack(arrival.judgement, arrival.answer, kept.message_id)
+        ack: Ack | Deferred[Ack] = Ack(arrival.judgement, arrival.answer, kept.message_id)
+        if self._channel.answer_from:
+            ack = self._await_answer(kept.message_id, reply)
+        if arrival.plan is not None:
+            self._publish(kept.message_id, arrival.envelope, arrival.plan, kept.seqs)
+        else:
+            self.planner.add(kept.message_id, arrival.envelope)
+        return ack
+
+    def _repeated(self, kept: Accepted, arrival: Arrival, reply: Reply) -> Ack | Deferred[Ack]:
+        if not kept.same_content:
+            judgement = REUSED_KEY if self._channel.refuse_reused_key else arrival.judgement
+            return self._commit(judgement, replace(arrival.envelope, idempotency_key=""), reply)
+        self._duplicates.inc()
+        judgement = kept.judgement or ACCEPTED
+        if not kept.answer and self._channel.answer_from and judgement.verdict is Verdict.ACCEPTED:
+            return self._await_answer(kept.message_id, reply, duplicate=True)
+        return Ack(judgement, kept.answer, kept.message_id, duplicate=True)
+
+    # --- answering with a destination's result ----------------------------------------------------
+
+    def _await_answer(self, message_id: int, reply: Reply, *, duplicate: bool = False) -> Deferred[Ack]:
+        ack: Deferred[Ack] = Deferred()
+        earlier = self._answers.pop(message_id, None)
+        if earlier is not None:  # the sender gave up on its first connection: that one hears the same
+            earlier[2].cancel()
+            ack.addCallback(_both, earlier[0])
+        timeout = self._reactor.callLater(self._channel.answer_within, self._answer_late, message_id)
+        self._answers[message_id] = (ack, reply, timeout)
+        if duplicate:
+            ack.addCallback(lambda result: replace(result, duplicate=True))
+        return ack
+
+    def _answer_late(self, message_id: int) -> None:
+        ack, reply, _ = self._answers.pop(message_id)
+        ack.callback(Ack(ACCEPTED, reply(ACCEPTED), message_id))
+
+    def _answer(self, message_id: int, judgement: Judgement, answer: bytes) -> None:
+        waiting = self._answers.pop(message_id, None)
+        if waiting is not None:
+            ack, reply, timeout = waiting
+            timeout.cancel()
+            ack.callback(Ack(judgement, answer or reply(judgement), message_id))
+
+    def ended(self, destination: str, message_id: int, end: End) -> None:
+        """A delivery has ended; where the sender waits for it, it hears the result now."""
+        if destination != self._channel.answer_from:
+            return
+        if isinstance(end, Receipt):
+            self._answer(message_id, ACCEPTED, end.answer)
+        else:
+            self._answer(message_id, Judgement(Verdict.INVALID, end.text, "207", end.location), end.answer)
+
+    # --- publishing ------------------------------------------------------------------------------
+
+    def _publish(self, message_id: int, envelope: Envelope, plan: Plan, seqs: Sequence[int]) -> None:
+        """A plan is on disk: offer its parcels to their deliveries, answer who waits in vain."""
+        if plan.status is Status.ERROR:
+            self._log.warning(
+                "invalid message",
+                extra={"channel": self._channel.name, "control_id": envelope.control_id, "code": plan.error_code, "reason": plan.reason},
+            )
+        if self._channel.answer_from and not any(routed.destination == self._channel.answer_from for routed in plan.routed):
+            verdict = Verdict.INVALID if plan.status is Status.ERROR else Verdict.ACCEPTED
+            self._answer(message_id, Judgement(verdict, plan.reason, "207" if verdict is Verdict.INVALID else ""), b"")
+        for routed, seq in zip(plan.routed, seqs, strict=False):
+            self._deliveries[routed.destination].offer(
+                Parcel(
+                    seq=seq,
+                    message_id=message_id,
+                    body=envelope.body if routed.body is None else routed.body,
+                    content_type=routed.content_type or envelope.content_type,
+                    message_type=routed.message_type or envelope.message_type,
+                    control_id=envelope.control_id,
+                    idempotency_key=self._store.parcel_key(self._channel.name, routed.destination, message_id),
+                    order_key=routed.order_key,
+                    received_at=envelope.received_at,
+                )
+            )
+
+
+def _judgement(result: Any) -> Judgement:
+    return Judgement(Verdict.INVALID, "the content check ended abnormally", "207") if isinstance(result, WorkerDied) else result
+
+
+def _both(ack: Ack, other: Deferred[Ack]) -> Ack:
+    other.callback(ack)
+    return ack
+
+
+class Planner:
+    """Takes a channel's inbox through the workers. Plans are queued in the order of arrival, however the workers finish.
+
+    Like a delivery's window, what is in memory is bounded: beyond `BACKLOG` messages the rest waits in the store.
+    """
+
+    BACKLOG: Final = 2000
+    BACKLOG_BYTES: Final = 32 << 20
+    BATCH: Final = 32
+
+    def __init__(self, channel: str, store: Store, workers: Workers, publish: Publish, *, reactor: Any, log: logging.Logger) -> None:
+        self._channel, self._store, self._workers, self._publish = channel, store, workers, publish
+        self._reactor, self._log = reactor, log
+        self._backlog: deque[tuple[int, Envelope]] = deque()
+        self._bytes = 0
+        self._tail = 0
+        self._spilled = True
+        self._spilled_since = False
+        self._reading = self._running = self._rescan = False
+        self._under_way: deque[_Work] = deque()
+        self._storing = False
+        self._idle: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what the store's inbox still has."""
+        self._running = True
+        self._refill()
+
+    def stop(self) -> Deferred[None]:
+        """Finish what the workers have; the rest of the inbox waits for the next start."""
+        self._running = False
+        self._idle = Deferred()
+        idle = self._idle
+        self._look_idle()
+        return idle
+
+    def look_again(self) -> None:
+        """The inbox was changed from outside (reprocess): read it again from its beginning, once nothing is under way."""
+        self._rescan = self._spilled = self._spilled_since = True
+        self._refill()
+
+    def add(self, message_id: int, envelope: Envelope) -> None:
+        """A message that has just been committed to the inbox; ids come in rising order."""
+        if message_id <= self._tail:
+            return
+        if self._spilled or len(self._backlog) >= self.BACKLOG or self._bytes >= self.BACKLOG_BYTES:
+            self._spilled = self._spilled_since = True
+            self._refill()
+            return
+        self._take(message_id, envelope)
+        self._pump()
+
+    def _take(self, message_id: int, envelope: Envelope) -> None:
+        self._tail = message_id
+        self._backlog.append((message_id, envelope))
+        self._bytes += _size(envelope)
+
+    def _refill(self) -> None:
+        if not self._running or not self._spilled or self._reading or len(self._backlog) >= self.BACKLOG // 2:
+            return
+        if self._rescan:
+            if self._backlog or self._under_way:
+                return
+            self._rescan, self._tail = False, 0
+        self._reading, self._spilled_since = True, False
+        found = self._store.waiting(self._channel, self._tail, self.BATCH * 4)
+        found.addCallbacks(self._refilled, self._read_failed)
+
+    def _refilled(self, rows: list[Waiting]) -> None:
+        self._reading = False
+        self._spilled = bool(rows) or self._spilled_since
+        for row in rows:
+            self._take(row.message_id, row.envelope)
+        self._pump()
+        self._refill()
+
+    def _read_failed(self, failure: Failure) -> None:
+        failure.trap(StoreError)
+        self._reading = False
+        self._log.error("cannot read the inbox", extra={"channel": self._channel, "reason": str(failure.value)})
+        self._reactor.callLater(1.0, self._refill)
+
+    def _pump(self) -> None:
+        """Keep every worker busy with one batch and one to follow; a batch is whatever waits, so load makes them larger."""
+        while self._running and self._backlog and len(self._under_way) < self._workers.slots + 1:
+            batch = [self._backlog.popleft() for _ in range(min(self.BATCH, len(self._backlog)))]
+            self._bytes -= sum(_size(envelope) for _, envelope in batch)
+            work = _Work(batch)
+            self._under_way.append(work)
+            bodies = self._bodies([envelope for _, envelope in batch])
+            bodies.addCallback(lambda envelopes: self._workers.submit("plan", self._channel, envelopes))
+            bodies.addCallbacks(self._planned, self._unreadable, callbackArgs=(work,), errbackArgs=(work,))
+        self._look_idle()
+
+    def _bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope]]:
+        """The envelopes with their bodies in memory."""
+        if not any(isinstance(envelope.body, BodyRef) for envelope in envelopes):
+            return succeed(envelopes)
+        return self._read_bodies(envelopes)
+
+    def _read_bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope]]:
+        read: Deferred[list[Envelope]] = succeed([])
+        for envelope in envelopes:
+            read.addCallback(self._with_body, envelope)
+        return read
+
+    def _with_body(self, so_far: list[Envelope], envelope: Envelope) -> list[Envelope] | Deferred[list[Envelope]]:
+        if not isinstance(envelope.body, BodyRef):
+            return [*so_far, envelope]
+        return self._store.read_body(envelope.body).addCallback(lambda body: [*so_far, replace(envelope, body=body)])
+
+    def _planned(self, plans: list[Any], work: _Work) -> None:
+        work.plans = [_died() if isinstance(plan, WorkerDied) else plan for plan in plans]
+        self._store_next()
+        self._pump()
+
+    def _unreadable(self, failure: Failure, work: _Work) -> None:
+        """A body cannot be read back: those messages end in error rather than block the channel."""
+        self._log.error("cannot plan", extra={"channel": self._channel, "reason": str(failure.value)})
+        work.plans = [Plan(Status.ERROR, reason="the kept body cannot be read", error_code="store.corrupt") for _ in work.batch]
+        self._store_next()
+        self._pump()
+
+    def _store_next(self) -> None:
+        """Queue finished batches, oldest first, one transaction after the other."""
+        if self._storing or not self._under_way or self._under_way[0].plans is None:
+            return
+        work = self._under_way[0]
+        self._storing = True
+        plans = [(message_id, plan) for (message_id, _), plan in zip(work.batch, work.plans or (), strict=True)]
+        stored = self._store.plan(self._channel, plans)
+        stored.addCallbacks(self._stored, self._store_failed, callbackArgs=(work,))
+
+    def _stored(self, seqs: list[tuple[int, ...]], work: _Work) -> None:
+        self._storing = False
+        self._under_way.popleft()
+        for (message_id, envelope), plan, numbers in zip(work.batch, work.plans or (), seqs, strict=True):
+            self._publish(message_id, envelope, plan, numbers)
+        self._store_next()
+        self._pump()
+        self._refill()
+
+    def _store_failed(self, failure: Failure) -> None:
+        """A full store: the plans are kept and stored later, order is kept."""
+        failure.trap(StoreError)
+        self._storing = False
+        self._log.error("cannot queue", extra={"channel": self._channel, "reason": str(failure.value)})
+        if self._running:
+            self._reactor.callLater(1.0, self._store_next)
+        else:
+            self._under_way.clear()
+            self._look_idle()
+
+    def _look_idle(self) -> None:
+        if self._idle is not None and not self._under_way:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+
+class _Work:
+    """One batch under way: its messages, and their plans once a worker has made them."""
+
+    __slots__ = ("batch", "plans")
+
+    def __init__(self, batch: list[tuple[int, Envelope]]) -> None:
+        self.batch = batch
+        self.plans: list[Plan] | None = None
+
+
+def _died() -> Plan:
+    return Plan(Status.ERROR, reason="the mapping process ended abnormally on this message", error_code="message.mapping")
+
+
+def _size(envelope: Envelope) -> int:
+    return len(envelope.body) if isinstance(envelope.body, bytes) else envelope.body.size
