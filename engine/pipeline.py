@@ -218,6 +218,7 @@ class Planner:
         """Begin with what the store's inbox still has."""
         self._running = True
         self._refill()
+        self._pump()
 
     def stop(self) -> Deferred[None]:
         """Finish what the workers have; the rest of the inbox waits for the next start."""

@@ -1,0 +1,181 @@
+"""One channel's way of a message: verdicts, commits, answers, duplicates, planning."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from engine.errors import PermanentDelivery, StoreFull
+from engine.message import Judgement, Status, Verdict
+from tests.support.pipeline import Flow, sample
+
+
+class IntakeTests(SynchronousTestCase):
+    def test_accepted_is_kept_answered_and_delivered(self) -> None:
+        """The plain way, straight through: one commit, one answer, one parcel with the raw bytes."""
+        flow = Flow()
+        (ack,) = flow.send(sample())
+        self.assertEqual((ack.answer, ack.message_id), (b"accepted", 1))
+        self.assertEqual(flow.destination.waiting[0][0].body, b"hello")
+
+    def test_mapped_on_the_heavy_way(self) -> None:
+        """A program that is not light plans after the answer; the parcel carries its result."""
+        flow = Flow(light=False)
+        flow.send(sample())
+        self.assertEqual(flow.destination.waiting[0][0].body, b"HELLO")
+        self.assertFalse(flow.store.messages[1].in_inbox)
+
+    def test_refused_is_kept_and_goes_nowhere(self) -> None:
+        """What the channel does not accept is answered negatively, kept, and counted as filtered."""
+        flow = Flow()
+        (ack,) = flow.send(sample(b"refuse"))
+        self.assertEqual(ack.answer, b"refused")
+        self.assertEqual(flow.store.status(flow.store.messages[1]), Status.FILTERED)
+        self.assertEqual(flow.destination.waiting, [])
+
+    def test_unreadable_is_quarantined(self) -> None:
+        """A message that the source could not read is kept under its judgement, whatever the channel accepts."""
+        flow = Flow()
+        (ack,) = flow.send(sample(b"?"), Judgement(Verdict.INVALID, "no MSH", "100"))
+        self.assertEqual(ack.answer, b"invalid")
+        self.assertEqual(flow.store.status(flow.store.messages[1]), Status.ERROR)
+
+    def test_no_positive_answer_from_a_full_store(self) -> None:
+        """StoreFull becomes UNAVAILABLE, and nothing is kept or delivered."""
+        flow = Flow()
+        flow.store.fail_with = StoreFull("disk full")
+        (ack,) = flow.send(sample())
+        self.assertEqual((ack.judgement.verdict, ack.answer), (Verdict.UNAVAILABLE, b"unavailable"))
+        self.assertEqual((flow.store.messages, flow.destination.waiting), ({}, []))
+
+    def test_filtered_and_broken_plans_settle(self) -> None:
+        """A rule's drop is FILTERED; what cannot be decoded is ERROR; both were answered positively."""
+        flow = Flow()
+        flow.send(sample(b"drop", "1"))
+        flow.send(sample(b"broken", "2"))
+        statuses = [flow.store.status(message) for message in flow.store.messages.values()]
+        self.assertEqual(statuses, [Status.FILTERED, Status.ERROR])
+
+    def test_the_ledger_closes_over_all_of_it(self) -> None:
+        """One of each: received = delivered + filtered + dead-lettered + in flight."""
+        flow = Flow()
+        for number, body in enumerate((b"hello", b"drop", b"broken", b"refuse", b"later")):
+            flow.send(sample(body, str(number)))
+        flow.destination.take("0")
+        flow.clock.advance(0.01)
+        (line,) = flow.store.ledger().result
+        self.assertTrue(line.closes)
+        self.assertEqual((line.received, line.delivered, line.filtered, line.dead_lettered, line.in_flight), (5, 1, 2, 1, 1))
+
+
+class DuplicateTests(SynchronousTestCase):
+    def test_a_repetition_hears_the_stored_answer(self) -> None:
+        """Same key, same content: nothing is kept or delivered twice."""
+        flow = Flow()
+        flow.send(sample())
+        (ack,) = flow.send(sample())
+        self.assertTrue(ack.duplicate)
+        self.assertEqual(ack.answer, b"accepted")
+        self.assertEqual((len(flow.store.messages), len(flow.destination.waiting)), (1, 1))
+
+    def test_a_refused_message_sent_again_is_refused_again(self) -> None:
+        """The stored answer is what counts, also a negative one."""
+        flow = Flow()
+        flow.send(sample(b"refuse"))
+        (ack,) = flow.send(sample(b"refuse"))
+        self.assertEqual((ack.answer, ack.judgement.verdict), (b"refused", Verdict.REFUSED))
+
+    def test_a_reused_key_with_other_content_is_refused_and_kept(self) -> None:
+        """A restarted counter must not make a result vanish: it is refused loudly and kept."""
+        flow = Flow()
+        flow.send(sample())
+        (ack,) = flow.send(sample(b"other", digest=b"y"))
+        self.assertEqual((ack.judgement.hl7_code, ack.answer), ("205", b"invalid"))
+        self.assertEqual(flow.store.messages[2].arrival.envelope.body, b"other")
+
+    def test_a_channel_may_take_a_reused_key_as_new(self) -> None:
+        """`reused_key: accept`."""
+        flow = Flow(refuse_reused_key=False)
+        flow.send(sample())
+        (ack,) = flow.send(sample(b"other", digest=b"y"))
+        self.assertEqual((ack.answer, ack.message_id), (b"accepted", 2))
+
+
+class AnswerFromTests(SynchronousTestCase):
+    def test_waits_for_the_destination(self) -> None:
+        """The sender hears the destination's answer, not before it is there."""
+        flow = Flow(answer_from="d")
+        heard = flow.send(sample())
+        self.assertEqual(heard, [])
+        flow.destination.take("1")
+        self.assertEqual(heard[0].judgement.verdict, Verdict.ACCEPTED)
+
+    def test_hears_a_permanent_refusal(self) -> None:
+        """The destination's own words reach the sender as a negative answer."""
+        flow = Flow(answer_from="d")
+        heard = flow.send(sample())
+        flow.destination.refuse("1", PermanentDelivery("422", answer=b"outcome"))
+        self.assertEqual((heard[0].judgement.verdict, heard[0].answer), (Verdict.INVALID, b"outcome"))
+
+    def test_after_the_limit_hears_that_it_is_kept(self) -> None:
+        """No answer in time: the message is kept and will be delivered, and that is what the sender hears."""
+        flow = Flow(answer_from="d")
+        heard = flow.send(sample())
+        flow.clock.advance(31)
+        self.assertEqual((heard[0].judgement.verdict, heard[0].answer), (Verdict.ACCEPTED, b"accepted"))
+        flow.destination.take("1")
+        self.assertEqual(len(heard), 1)
+
+    def test_a_repetition_while_waiting_hears_the_same(self) -> None:
+        """A sender that reconnects and asks again: both connections get the one result."""
+        flow = Flow(answer_from="d")
+        first, second = flow.send(sample()), flow.send(sample())
+        flow.destination.take("1")
+        self.assertEqual([len(first), len(second)], [1, 1])
+        self.assertTrue(second[0].duplicate)
+
+    def test_a_filtered_message_is_answered_at_once(self) -> None:
+        """Nothing goes to the destination, so nobody waits for it."""
+        flow = Flow(answer_from="d")
+        (ack,) = flow.send(sample(b"drop"))
+        self.assertEqual(ack.judgement.verdict, Verdict.ACCEPTED)
+
+
+class PlannerTests(SynchronousTestCase):
+    def test_restart_resumes_the_inbox(self) -> None:
+        """What was committed and answered, but not planned, is planned at the next start."""
+        flow = Flow(light=False)
+        flow.pipeline.planner.stop()
+        flow.send(sample())
+        self.assertTrue(flow.store.messages[1].in_inbox)
+        flow.pipeline.planner.start()
+        self.assertEqual(len(flow.destination.waiting), 1)
+
+    def test_a_full_store_delays_planning_but_loses_nothing(self) -> None:
+        """The plan is stored once there is room."""
+        flow = Flow(light=False)
+        accept = flow.store.accept
+
+        def accept_then_fill(arrival):  # type: ignore[no-untyped-def]
+            done = accept(arrival)
+            flow.store.fail_with = StoreFull("full")
+            return done
+
+        flow.store.accept = accept_then_fill  # type: ignore[method-assign]
+        flow.send(sample())
+        self.assertEqual(flow.destination.waiting, [])
+        flow.store.fail_with = None
+        flow.clock.advance(1.1)
+        self.assertEqual(len(flow.destination.waiting), 1)
+
+    def test_reprocess_plans_again(self) -> None:
+        """A message put back into the inbox from outside is decoded and routed again."""
+        flow = Flow(light=False)
+        flow.send(sample())
+        flow.destination.take("1")
+        flow.store.reprocess([1])
+        flow.pipeline.planner.look_again()
+        self.assertEqual(flow.destination.under_way(), ["1"])
+
+    def test_a_body_in_the_store_is_read_for_planning(self) -> None:
+        """A big body is only referred to by the envelope that comes out of the inbox."""
+        flow = Flow(light=False)
+        flow.send(sample(flow.store.keep_body(b"big")))  # type: ignore[arg-type]
+        self.assertEqual(flow.destination.waiting[0][0].body, b"BIG")
