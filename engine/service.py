@@ -175,7 +175,7 @@ class Node:
         yield self._each(running.source.stop() for running in self._running)
         yield self._each(running.pipeline.planner.stop() for running in self._running)
         yield self._each(delivery.stop() for running in self._running for delivery in running.deliveries.values())
-        self._workers.stop()
+        yield self._workers.stop()
         yield self._store.close()
         if self._port is not None:
             yield self._port.stopListening()

@@ -55,6 +55,7 @@ class Workers:
         self._idle: deque[_Worker] = deque()
         self._all: set[_Worker] = set()
         self._running = False
+        self._stopped: Deferred[None] = Deferred()
 
     @property
     def slots(self) -> int:
@@ -66,11 +67,14 @@ class Workers:
         for _ in range(self._size):
             self._spawn()
 
-    def stop(self) -> None:
-        """Let the workers end; batches that are still waiting never fire."""
+    def stop(self) -> Deferred[None]:
+        """Let the workers end; fires when they have. Batches that are still waiting never fire."""
         self._running = False
         for worker in self._all:
             worker.end()
+        if not self._all:
+            self._stopped.callback(None)
+        return self._stopped
 
     def submit(self, job: Job, channel: str, envelopes: Sequence[Envelope]) -> Deferred[list[Any]]:
         """Fires with one Judgement or Plan for each envelope, in order; in place of one a WorkerDied may stand."""
@@ -111,6 +115,8 @@ class Workers:
         if worker in self._idle:
             self._idle.remove(worker)
         if not self._running:
+            if not self._all:
+                self._stopped.callback(None)
             return
         self._log.error("a worker process ended", extra={"messages": len(batch.envelopes) if batch else 0})
         if batch is not None:
