@@ -1,0 +1,98 @@
+"""Answers in FHIR's terms: OperationOutcome (R4 2.36.1) and the form in which an answer travels through the store.
+
+The channel stores one byte string as the answer to a message. For HTTP that must carry status, headers and body, so it is
+written as one line of JSON, ``{"status": 201, "headers": {"ETag": "W/\\"1\\""}}``, a line feed, and the body exactly as it is.
+Source and repository destination both speak this form, and no one else has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from engine.errors import MessageError
+
+REASONS: Final = {
+    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 400: "Bad Request", 401: "Unauthorized",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout", 409: "Conflict",
+    410: "Gone", 412: "Precondition Failed", 413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content",
+    429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
+}  # fmt: skip
+
+# IssueType (R4 valueset-issue-type) that goes with a status where nothing more exact is known.
+_ISSUE_TYPES: Final = {
+    400: "invalid", 401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported", 406: "not-supported", 408: "timeout",
+    409: "conflict", 410: "deleted", 412: "conflict", 413: "too-long", 415: "not-supported", 422: "processing", 429: "throttled",
+    501: "not-supported", 503: "transient",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One OperationOutcome.issue. `expression` is a FHIRPath (``Bundle.entry[3].resource.status``)."""
+
+    code: str
+    text: str
+    severity: str = "error"
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer: what the sender hears, and what is stored."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        return orjson.dumps({"status": self.status, "headers": dict(self.headers)}) + b"\n" + self.body
+
+    @classmethod
+    def decode(cls, stored: bytes) -> Answer:
+        """The answer that `encode` wrote. Raises ValueError where the bytes are something else."""
+        head, _, body = stored.partition(b"\n")
+        facts = orjson.loads(head)
+        if not isinstance(facts, dict) or not isinstance(facts.get("status"), int):
+            raise ValueError("not a stored answer")
+        return cls(facts["status"], body, facts.get("headers", {}))
+
+
+class FhirRefusal(MessageError):
+    """An interaction that is not carried out, with the HTTP status to answer and its issues (never payload)."""
+
+    code = "message.fhir"
+
+    def __init__(self, status: int, text: str, *, issue: str = "", location: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text, location=location)
+        self.status = status
+        self.issues: Sequence[Issue] = [Issue(issue or _ISSUE_TYPES.get(status, "exception"), text, "error", location)]
+        self.headers = headers or {}
+
+    def answer(self) -> Answer:
+        return Answer(self.status, operation_outcome(self.issues), self.headers)
+
+
+def operation_outcome(issues: Sequence[Issue]) -> bytes:
+    """An OperationOutcome resource as JSON."""
+    return orjson.dumps({"resourceType": "OperationOutcome", "issue": [_issue(issue) for issue in issues]})
+
+
+def _issue(issue: Issue) -> dict[str, object]:
+    element: dict[str, object] = {"severity": issue.severity, "code": issue.code, "diagnostics": issue.text}
+    if issue.expression:
+        element["expression"] = [issue.expression]
+    return element
+
+
+def refusal(status: int, text: str, **facts: str) -> Answer:
+    """The answer to a request that is not carried out."""
+    return FhirRefusal(status, text, issue=facts.get("issue", ""), location=facts.get("location", "")).answer()
+
+
+def status_line(status: int) -> str:
+    """``201 Created``: Bundle.entry.response.status (R4 2.36.4)."""
+    return f"{status} {REASONS[status]}" if status in REASONS else str(status)

@@ -1,0 +1,162 @@
+"""The repository's rows on one SQLite connection: no interaction rules, only what reads and writes them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from adapters.fhir import queries
+from adapters.fhir.search import IndexRow, Query
+from engine.errors import StoreCorrupt
+
+_MIGRATIONS: Final = ("001_resources.sql",)
+LAST_VERSION: Final = 1 << 62
+
+
+class Row(NamedTuple):
+    """One version of a resource. `updated` in microseconds UTC; `body` None: deleted by this version."""
+
+    key: int
+    id: str
+    version: int
+    updated: int
+    method: str
+    body: bytes | None
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode (transactions are begun by word); may be used from any one thread at a time."""
+    if read_only:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA busy_timeout=10000")
+        return connection
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    for setting in queries.SETTINGS:
+        connection.execute(setting)
+    _migrate(connection)
+    path.chmod(0o600)
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_MIGRATIONS):
+        connection.execute("ROLLBACK")
+        raise StoreCorrupt(f"the resource repository has schema {version}, this program knows up to {len(_MIGRATIONS)}")
+    connection.execute("COMMIT")
+    for number, name in enumerate(_MIGRATIONS[version:], version + 1):
+        script = (files("adapters.fhir") / "migrations" / name).read_text()
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version={number}; COMMIT;")
+
+
+class Rows:
+    """Statements by name. Index rows to be added are gathered and written before the next look at the index."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._to_index: list[tuple[str, str, str, int]] = []
+        self._next_key = 0
+
+    # --- transactions ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._next_key = self._connection.execute(queries.NEXT_KEY).fetchone()[0]
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        self._to_index.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self._connection.execute("SAVEPOINT one")
+
+    def keep(self) -> None:
+        """Keep what was done since the savepoint."""
+        self.flush()
+        self._connection.execute("RELEASE one")
+
+    def undo(self) -> None:
+        """Undo what was done since the savepoint."""
+        self._to_index.clear()
+        self._connection.execute("ROLLBACK TO one")
+        self._connection.execute("RELEASE one")
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def by_id(self, resource_type: str, resource_id: str) -> Row | None:
+        return self._row(queries.BY_ID, (resource_type, resource_id))
+
+    def by_key(self, key: int) -> Row | None:
+        return self._row(queries.BY_KEY, (key,))
+
+    def version(self, current: Row, version: int) -> Row | None:
+        return current if version == current.version else self._row(queries.EARLIER, (current.id, current.key, version))
+
+    def versions(self, current: Row, below: int, limit: int) -> list[Row]:
+        return [Row(*row) for row in self._connection.execute(queries.VERSIONS, (current.key, current.id, below, limit))]
+
+    def count_versions(self, key: int) -> int:
+        return int(self._connection.execute(queries.COUNT_VERSIONS, (key,)).fetchone()[0])
+
+    def match(self, query: Query) -> list[int]:
+        """The keys of at most two current resources that a condition matches."""
+        self.flush()
+        indexed = query.terms and query.ids is None and not query.updated
+        statement, values = queries.find_by_index(query) if indexed else queries.find(query, 2)
+        return [key for (key,) in self._connection.execute(statement, values)]
+
+    def find(self, query: Query, limit: int) -> list[int]:
+        return [key for (key,) in self._connection.execute(*queries.find(query, limit))]
+
+    def count(self, query: Query, most: int) -> int:
+        return int(self._connection.execute(*queries.count(query, most)).fetchone()[0])
+
+    def answered(self, idempotency_key: str) -> bytes | None:
+        row = self._connection.execute(queries.ANSWERED, (idempotency_key,)).fetchone()
+        return row[0] if row else None
+
+    def _row(self, statement: str, values: Sequence[object]) -> Row | None:
+        row = self._connection.execute(statement, values).fetchone()
+        return Row(*row) if row else None
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def new_key(self) -> int:
+        key, self._next_key = self._next_key, self._next_key + 1
+        return key
+
+    def create(self, rows: Iterable[tuple[int, str, str, int, int, str, bytes]]) -> None:
+        """(key, type, id, version, updated, method, body) of resources that were not there."""
+        self._connection.executemany(queries.CREATE, rows)
+
+    def update(self, key: int, version: int, updated: int, method: str, body: bytes | None) -> None:
+        self._connection.execute(queries.KEEP_VERSION, (key,))
+        self._connection.execute(queries.UPDATE, (version, updated, method, body, key))
+
+    def index(self, key: int, rows: Iterable[IndexRow]) -> None:
+        self._to_index.extend([(parameter, value, system, key) for parameter, value, system in rows])
+
+    def unindex(self, key: int, rows: Iterable[IndexRow]) -> None:
+        self.flush()
+        self._connection.executemany(queries.UNINDEX, [(parameter, value, system, key) for parameter, value, system in rows])
+
+    def flush(self) -> None:
+        if self._to_index:
+            self._connection.executemany(queries.INDEX, self._to_index)
+            self._to_index.clear()
+
+    def remember(self, idempotency_key: str, at: int, answer: bytes) -> None:
+        self._connection.execute(queries.REMEMBER, (idempotency_key, at, answer))
+
+    def forget(self, before: int, limit: int) -> int:
+        """Drop answers given before that time, at most `limit`; gives how many went."""
+        return self._connection.execute(queries.FORGET, (before, limit)).rowcount
