@@ -1,0 +1,146 @@
+"""FHIR R4 JSON: strict and exact. Duplicate keys are refused; decimals keep their digits (1.50 stays 1.50: FHIR R4, datatypes#decimal)."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from engine.errors import ParseError
+
+MOST_DEEP: Final = 64
+_STEP: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[(\d{1,5})\])?")
+
+
+class Exact(float):
+    """A decimal with the digits it was written in."""
+
+    __slots__ = ("digits",)
+    digits: str
+
+    def __new__(cls, digits: str) -> Exact:
+        self = super().__new__(cls, digits)
+        self.digits = digits
+        return self
+
+    def __repr__(self) -> str:
+        return self.digits
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ParseError: not UTF-8, not JSON, a key twice, deeper than MOST_DEEP, not an object."""
+    try:
+        value = json.loads(body, object_pairs_hook=_no_key_twice, parse_float=Exact, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise ParseError("the body is not UTF-8") from None
+    except RecursionError:
+        raise ParseError("the body is nested too deeply") from None
+    except ValueError as error:
+        raise ParseError(f"the body is not JSON: {_where(error)}") from None
+    if not isinstance(value, dict):
+        raise ParseError("the body is not a JSON object")
+    if _depth(value) > MOST_DEEP:
+        raise ParseError(f"the body is nested deeper than {MOST_DEEP} levels")
+    return value
+
+
+def _where(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno} column {error.colno}"
+    return str(error)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the element {twice[:40]!r} occurs twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _depth(value: Any) -> int:
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+    return deepest
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON, keys in the order given, decimals with their own digits."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Exact):
+        return orjson.Fragment(value.digits)
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value))
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(type(value).__name__)
+
+
+class Resource:
+    """engine.contracts.Document for FHIR JSON: element paths such as ``entry[0].resource.resourceType``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self.value = value
+
+    def get(self, path: str) -> str | None:
+        """The text at `path`, None where there is none; an array without an index means its first element."""
+        here: Any = self.value
+        for name, index in _steps(path):
+            if not isinstance(here, dict) or name not in here:
+                return None
+            here = here[name]
+            if isinstance(here, list):
+                if index >= len(here):
+                    return None
+                here = here[index]
+            elif index:
+                return None
+        if isinstance(here, bool):
+            return "true" if here else "false"
+        return dump(here).decode() if isinstance(here, dict | list) else None if here is None else str(here)
+
+
+@lru_cache(maxsize=1024)
+def _steps(path: str) -> tuple[tuple[str, int], ...]:
+    steps = [_STEP.fullmatch(step) for step in path.split(".")]
+    if not all(steps):
+        raise ValueError(f"{path!r} is not a FHIR element path such as entry[0].resource.resourceType")
+    return tuple((step[1], int(step[2] or 0)) for step in steps if step)
+
+
+class Codec:
+    """engine.contracts.Codec for application/fhir+json."""
+
+    content_type = "application/fhir+json"
+
+    def decode(self, body: bytes) -> Resource:
+        return Resource(parse(body))
+
+    def check_path(self, path: str) -> None:
+        _steps(path)
+
+
+codec: Final = Codec()
