@@ -78,13 +78,11 @@ def read_url(method: str, url: str, location: str = "") -> Request:
 
 
 def _shape_fits(request: Request, parts: list[str]) -> bool:
-    plain, with_id, conditional = len(parts) == 1, len(parts) == 2, request.condition is not None
-    return {
-        "POST": plain and not conditional,
-        "PUT": with_id or (plain and conditional),
-        "DELETE": with_id or (plain and conditional),
-        "GET": plain or with_id or bool(request.version),
-    }[request.method]
+    if request.method == "POST":
+        return len(parts) == 1 and request.condition is None
+    if request.method == "GET":
+        return len(parts) <= 2 or bool(request.version)
+    return len(parts) == 2 or (len(parts) == 1 and request.condition is not None)
 
 
 def version_of(etag: str, location: str = "") -> str:

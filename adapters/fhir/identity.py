@@ -12,8 +12,7 @@ def time_ordered_ids(clock: Callable[[], int], random: Callable[[int], int] = se
     def new_id() -> str:
         milliseconds, microseconds = divmod(clock(), 1000)
         # rand_a holds the microseconds (12 bits suffice for 0 to 999 shifted by 2), as the standard allows for finer order.
-        value = milliseconds << 80 | 7 << 76 | microseconds << 66 | 2 << 62 | random(62)
-        text = f"{value:032x}"
+        text = f"{milliseconds << 80 | 7 << 76 | microseconds << 66 | 2 << 62 | random(62):032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     return new_id

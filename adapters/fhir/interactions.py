@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import orjson
 
-from adapters.fhir import views
+from adapters.fhir import exact, views
 from adapters.fhir.entries import METHODS, Request, read_entry, read_url
 from adapters.fhir.instants import instant
 from adapters.fhir.outcome import Answer, FhirRefusal, status_line
 from adapters.fhir.rows import Row, Rows
 from adapters.fhir.search import parse_query, references, tokens
-from adapters.fhir import _standin as fhir
+from engine.formats import fhir
 
 # References that may need rewriting, in JSON as `dump` writes it (no white space). Inside a JSON string every quotation mark is
 # escaped, so the pattern cannot match in a text.
@@ -51,7 +51,7 @@ class Interactions:
 
     def apply(self, body: bytes, now: int) -> Answer:
         """Carry a transaction or batch Bundle out at time `now` (microseconds UTC). Raises FhirRefusal, ParseError."""
-        bundle = fhir.parse(body)
+        bundle = exact.parse(body)
         entries = bundle.get("entry", [])
         if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in ("transaction", "batch"):
             raise FhirRefusal(422, "only transaction and batch Bundles can be applied", issue="not-supported", location="Bundle.type")
@@ -121,7 +121,7 @@ class _Transaction:
     def _new(self, request: Request, resource_id: str) -> _Change:
         change = _Change(request, 201, self._rows.new_key(), resource_id, 1, writes=True)
         self._created[change.key] = change
-        self._rows.index(change.key, tokens(request.resource or {}))
+        self._rows.index_new(change.key, tokens(request.resource or {}))
         return change
 
     def _update(self, request: Request) -> _Change:
@@ -146,10 +146,7 @@ class _Transaction:
             return self._new(request, resource_id)
         change = _Change(request, 201 if old.body is None else 200, old.key, old.id, old.version + 1, old, writes=True)
         before = set(tokens(orjson.loads(old.body))) if old.body is not None else set()
-        after = set(tokens(request.resource or {}))
-        if before != after:
-            self._rows.unindex(old.key, before - after)
-            self._rows.index(old.key, after - before)
+        self._rows.reindex(old.key, before, set(tokens(request.resource or {})))
         return change
 
     def _delete(self, request: Request) -> _Change:
@@ -162,7 +159,7 @@ class _Transaction:
         if old is None or old.body is None:
             return _Change(request, 204)
         resource = orjson.loads(old.body)
-        self._rows.unindex(old.key, [*tokens(resource), *references(resource, {})])
+        self._rows.reindex(old.key, {*tokens(resource), *references(resource, {})}, set())
         return _Change(request, 204, old.key, old.id, old.version + 1, old, writes=True)
 
     def _check_version(self, request: Request, old: Row | None) -> None:
@@ -237,10 +234,7 @@ class _Transaction:
         if change.old is None or change.old.body is None:
             self._rows.index(change.key, after)
             return
-        before = set(references(orjson.loads(change.old.body), {}))
-        if before != set(after):
-            self._rows.unindex(change.key, before.difference(after))
-            self._rows.index(change.key, set(after) - before)
+        self._rows.reindex(change.key, set(references(orjson.loads(change.old.body), {})), set(after))
 
     # --- answering -----------------------------------------------------------------------------------
 
@@ -249,9 +243,8 @@ class _Transaction:
         if change.id and change.request.method != "DELETE":
             response["location"] = f"{change.request.resource_type}/{change.id}/_history/{change.version}"
         if change.version:
-            updated = change.row.updated if change.row is not None else self._now
             response["etag"] = f'W/"{change.version}"'
-            response["lastModified"] = instant(updated)
+            response["lastModified"] = self._stamp if change.row is None else instant(change.row.updated)
         return {"response": response}
 
     def _get(self, request: Request) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -59,6 +59,14 @@ class Answer:
         if not isinstance(facts, dict) or not isinstance(facts.get("status"), int):
             raise ValueError("not a stored answer")
         return cls(facts["status"], body, facts.get("headers", {}))
+
+
+class Outcome(NamedTuple):
+    """What became of one Bundle in the repository; `answer` is an encoded Answer. `text` "" = applied."""
+
+    answer: bytes
+    text: str = ""
+    location: str = ""
 
 
 class FhirRefusal(MessageError):

@@ -93,4 +93,6 @@ INDEX: Final = "INSERT OR IGNORE INTO search_index (parameter, value, system, ke
 UNINDEX: Final = "DELETE FROM search_index WHERE parameter = ? AND value = ? AND system = ? AND key = ?"
 REMEMBER: Final = "INSERT INTO applied (idempotency_key, at, answer) VALUES (?, ?, ?)"
 # Answers older than a time, at most so many at once, from the low end of the table.
-FORGET: Final = "DELETE FROM applied WHERE number IN (SELECT number FROM applied WHERE at < ? ORDER BY number LIMIT ?)"
+FORGET: Final = """
+    DELETE FROM applied WHERE number IN (SELECT number FROM (SELECT number, at FROM applied ORDER BY number LIMIT ?2) WHERE at < ?1)
+"""

@@ -1,58 +1,58 @@
 """The destination `fhir_repository`: applies each parcel to the node's own resource repository.
 
-Group commit: while one group is being written on the writer thread, further parcels gather, and go as the next group in one commit.
+Group commit: while one group is being written, further parcels gather, and go as the next group in one commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
-from adapters.fhir.identity import time_ordered_ids
-from adapters.fhir.outcome import Answer, FhirRefusal, refusal
-from adapters.fhir.repository import Application, ResourceRepository
-from engine.errors import DeliveryError, MeridianError, PermanentDelivery, StoreError, TransientDelivery
+from adapters.fhir.repository import Application
+from adapters.fhir.writer import Writer
+from engine.errors import PermanentDelivery, StoreError, TransientDelivery
 from engine.message import BodyRef, Parcel, Receipt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.python.failure import Failure
 
+    from adapters.fhir.outcome import Outcome
     from engine.contracts import Context
     from engine.options import Settings
 
 GROUP: Final = 64
 
 
+class Writing(Protocol):
+    """What applies groups: adapters.fhir.writer.Writer, or a test's own."""
+
+    def open(self) -> Deferred[Any]: ...
+
+    def apply(self, group: Sequence[Application]) -> Deferred[list[Outcome]]: ...
+
+    def close(self) -> Deferred[Any]: ...
+
+
+Waiting = tuple[Application, "Deferred[Receipt]"]
+
+
 class RepositoryDestination:
-    """engine.contracts.Destination. Receipt.answer is in the form of adapters.fhir.outcome.Answer."""
+    """engine.contracts.Destination. Answers are in the form of adapters.fhir.outcome.Answer."""
 
     max_in_flight = 2 * GROUP
 
-    def __init__(self, options: Settings, context: Context, defer: Callable[..., Deferred[Any]] | None = None) -> None:
+    def __init__(self, options: Settings, context: Context, writer: Writing | None = None) -> None:
         self._context = context
-        self._pool = ThreadPool(1, 1, f"{context.name} writer")
-        self._defer = defer or self._in_writer
-        self._repository = ResourceRepository(
-            context.data / options.path,
-            clock=context.clock,
-            new_id=time_ordered_ids(context.clock),
-            log=context.log,
-            remember=options.remember,
-        )
-        self._waiting: list[tuple[Application, Deferred[Receipt]]] = []
+        self._writer: Writing = writer or Writer(context.data / options.path, options.remember, context.reactor)
+        self._waiting: list[Waiting] = []
         self._writing = False
         self._idle: list[Deferred[None]] = []
 
-    def _in_writer(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._context.reactor, self._pool, function, *arguments)
-
     def open(self) -> Deferred[None]:
-        self._pool.start()
-        return self._defer(self._repository.open)
+        return self._writer.open().addCallback(lambda _: None)
 
     def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
         if isinstance(parcel.body, BodyRef):
@@ -67,30 +67,26 @@ class RepositoryDestination:
         if self._writing:
             idle = Deferred()
             self._idle.append(idle)
-        return idle.addCallback(lambda _: self._defer(self._repository.close)).addBoth(self._stopped)
-
-    def _stopped(self, result: Any) -> Any:
-        self._pool.stop()
-        return result
+        return idle.addCallback(lambda _: self._writer.close())
 
     def _write(self) -> None:
         if self._writing or not self._waiting:
             return
         self._writing = True
         group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-        written = self._defer(self._repository.apply, [application for application, _ in group])
+        written = self._writer.apply([application for application, _ in group])
         written.addCallbacks(self._written, self._not_written, callbackArgs=(group,), errbackArgs=(group,))
 
-    def _written(self, results: list[Answer | MeridianError], group: list[tuple[Application, Deferred[Receipt]]]) -> None:
+    def _written(self, outcomes: list[Outcome], group: list[Waiting]) -> None:
         self._next()
-        for result, (_, done) in zip(results, group, strict=True):
-            if isinstance(result, Answer):
-                done.callback(Receipt(str(result.status), result.encode()))
+        for outcome, (_, done) in zip(outcomes, group, strict=True):
+            if outcome.text:
+                done.errback(PermanentDelivery(outcome.text, location=outcome.location, answer=outcome.answer))
             else:
-                done.errback(_refused(result))
+                done.callback(Receipt("200", outcome.answer))
 
-    def _not_written(self, failure: Failure, group: list[tuple[Application, Deferred[Receipt]]]) -> None:
-        """Nothing of the group was applied: all of it comes again later."""
+    def _not_written(self, failure: Failure, group: list[Waiting]) -> None:
+        """Nothing of the group is known to be applied: it comes again, and what was applied is recognized by its key."""
         self._next()
         reason = failure.value.text if isinstance(failure.value, StoreError) else "the resource repository failed"
         if not isinstance(failure.value, StoreError):
@@ -105,8 +101,3 @@ class RepositoryDestination:
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
-
-
-def _refused(error: MeridianError) -> DeliveryError:
-    answer = error.answer() if isinstance(error, FhirRefusal) else refusal(400, error.text, location=error.location)
-    return PermanentDelivery(error.text, location=error.location, answer=answer.encode())

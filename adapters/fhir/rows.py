@@ -55,11 +55,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 class Rows:
-    """Statements by name. Index rows to be added are gathered and written before the next look at the index."""
+    """Statements by name. Index rows to be added are gathered and written together; until then `match` looks at them too."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._to_index: list[tuple[str, str, str, int]] = []
+        self._gathered: dict[tuple[str, str], list[tuple[str, int]]] = {}  # parameter, value -> system, key: the tokens among them
         self._next_key = 0
 
     # --- transactions ----------------------------------------------------------------------------
@@ -72,7 +73,7 @@ class Rows:
         self._connection.execute("COMMIT")
 
     def rollback(self) -> None:
-        self._to_index.clear()
+        self._drop()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -86,7 +87,7 @@ class Rows:
 
     def undo(self) -> None:
         """Undo what was done since the savepoint."""
-        self._to_index.clear()
+        self._drop()
         self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
 
@@ -108,11 +109,19 @@ class Rows:
         return int(self._connection.execute(queries.COUNT_VERSIONS, (key,)).fetchone()[0])
 
     def match(self, query: Query) -> list[int]:
-        """The keys of at most two current resources that a condition matches."""
-        self.flush()
+        """The keys of current resources that a condition matches; two of them tell that there are several."""
         indexed = query.terms and query.ids is None and not query.updated
         statement, values = queries.find_by_index(query) if indexed else queries.find(query, 2)
-        return [key for (key,) in self._connection.execute(statement, values)]
+        return [*self._match_gathered(query), *(key for (key,) in self._connection.execute(statement, values))]
+
+    def _match_gathered(self, query: Query) -> set[int]:
+        """What this Bundle itself has created: all terms match its gathered tokens."""
+        if not self._gathered or not query.terms or query.ids is not None:
+            return set()
+        return set.intersection(*({key for value, system in term.alternatives for key in self._keys(term.key, value, system)} for term in query.terms))
+
+    def _keys(self, parameter: str, value: str, system: str | None) -> list[int]:
+        return [key for other, key in self._gathered.get((parameter, value), ()) if system is None or other == system]
 
     def find(self, query: Query, limit: int) -> list[int]:
         return [key for (key,) in self._connection.execute(*queries.find(query, limit))]
@@ -142,17 +151,32 @@ class Rows:
         self._connection.execute(queries.KEEP_VERSION, (key,))
         self._connection.execute(queries.UPDATE, (version, updated, method, body, key))
 
+    def index_new(self, key: int, rows: Sequence[IndexRow]) -> None:
+        """Index all the tokens of a new resource, at once visible to `match`."""
+        for parameter, value, system in rows:
+            self._to_index.append((parameter, value, system, key))
+            self._gathered.setdefault((parameter, value), []).append((system, key))
+
     def index(self, key: int, rows: Iterable[IndexRow]) -> None:
+        """Index references; visible once they are flushed."""
         self._to_index.extend([(parameter, value, system, key) for parameter, value, system in rows])
 
-    def unindex(self, key: int, rows: Iterable[IndexRow]) -> None:
-        self.flush()
-        self._connection.executemany(queries.UNINDEX, [(parameter, value, system, key) for parameter, value, system in rows])
+    def reindex(self, key: int, before: set[IndexRow], after: set[IndexRow]) -> None:
+        """Change what a resource is found by."""
+        if before != after:
+            self.flush()
+            self._connection.executemany(queries.UNINDEX, [(*row, key) for row in before - after])
+            self._connection.executemany(queries.INDEX, [(*row, key) for row in after - before])
 
     def flush(self) -> None:
+        """Write the index rows gathered so far."""
         if self._to_index:
             self._connection.executemany(queries.INDEX, self._to_index)
-            self._to_index.clear()
+        self._drop()
+
+    def _drop(self) -> None:
+        self._to_index.clear()
+        self._gathered.clear()
 
     def remember(self, idempotency_key: str, at: int, answer: bytes) -> None:
         self._connection.execute(queries.REMEMBER, (idempotency_key, at, answer))

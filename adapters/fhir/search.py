@@ -6,11 +6,11 @@ A query with anything else is refused, since a parameter silently ignored would 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus
 
 from adapters.fhir.instants import comparison
 from adapters.fhir.outcome import FhirRefusal
@@ -103,24 +103,21 @@ IndexRow = tuple[str, str, str]
 
 
 def tokens(resource: Mapping[str, Any]) -> list[IndexRow]:
-    """The token rows of a resource's index: identifiers and codes."""
+    """The token rows of a resource's index: of each Identifier, CodeableConcept or code; what has another shape is not indexed."""
     rows: list[IndexRow] = []
     for key, element, is_token in _INDEXED[resource["resourceType"]]:
-        if is_token and (value := resource.get(element)) is not None:
-            for item in value if isinstance(value, list) else (value,):
-                rows.extend(_token(key, item))
+        if not is_token or (value := resource.get(element)) is None:
+            continue
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, dict):
+                codings = item.get("coding")
+                rows += _codings(key, codings, "code") if isinstance(codings, list) else _codings(key, (item,), "value")
     return rows
 
 
-def _token(key: str, item: Any) -> Iterator[IndexRow]:
-    """Rows of an Identifier, a CodeableConcept or a code; what has another shape is not indexed."""
-    if not isinstance(item, dict):
-        return
-    codings = item.get("coding")
-    for coding in codings if isinstance(codings, list) else (item,):
-        value = coding.get("value" if coding is item else "code") if isinstance(coding, dict) else None
-        if isinstance(value, str):
-            yield key, value, str(coding.get("system") or "")
+def _codings(key: str, codings: Sequence[Any], member: str) -> list[IndexRow]:
+    found = [(coding.get(member), coding.get("system")) for coding in codings if isinstance(coding, dict)]
+    return [(key, value, system if isinstance(system, str) else "") for value, system in found if isinstance(value, str)]
 
 
 def references(resource: Mapping[str, Any], resolved: Mapping[str, str]) -> list[IndexRow]:
@@ -141,23 +138,21 @@ DEFAULT_COUNT: Final = 50
 MOST: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """One parameter of a query: any of `alternatives` (value, system; None = any system) matches."""
 
     key: str
     alternatives: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A search that can be carried out: all of it must match. Times in microseconds UTC, low <= t < high."""
 
     resource_type: str
     terms: tuple[Term, ...] = ()
     ids: tuple[str, ...] | None = None
     updated: tuple[tuple[int, int], ...] = ()
-    count: int = DEFAULT_COUNT
+    most: int = DEFAULT_COUNT
     after: int = 0
     count_only: bool = False
 
@@ -172,7 +167,7 @@ def parse_query(resource_type: str, query: str, *, condition: bool = False, leni
     updated: list[tuple[int, int]] = []
     result: dict[str, Any] = {}
     known = PARAMETERS[resource_type]
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=64):
+    for name, value in _pairs(query):
         if name in known:
             terms.append(_term(known[name], value))
         elif name == "_id":
@@ -186,6 +181,13 @@ def parse_query(resource_type: str, query: str, *, condition: bool = False, leni
     if condition and not terms and ids is None:
         raise FhirRefusal(412, "a condition needs at least one search parameter", issue="required")
     return Query(resource_type, tuple(terms), ids, tuple(updated), **result)
+
+
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name:
+            yield name, unquote_plus(value) if "%" in value or "+" in value else value
 
 
 def _unsupported(name: str, resource_type: str) -> FhirRefusal:
@@ -236,7 +238,7 @@ def _count(value: str) -> dict[str, Any]:
     if not value.isdecimal():
         raise FhirRefusal(400, "_count needs a whole number", issue="value")
     number = int(value)
-    return {"count": min(number, MOST), "count_only": True} if number == 0 else {"count": min(number, MOST)}
+    return {"most": min(number, MOST), "count_only": number == 0}
 
 
 def _summary(value: str) -> dict[str, Any]:

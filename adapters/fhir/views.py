@@ -64,11 +64,11 @@ def search(rows: Rows, query: Query, base: str, query_string: str) -> Answer:
     bundle["link"] = links
     if query.count_only:
         return Answer(200, orjson.dumps(bundle))
-    keys = rows.find(query, query.count + 1)
-    if len(keys) > query.count:
-        links.append({"relation": "next", "url": _next(base, query_string, "_after", keys[query.count - 1])})
+    keys = rows.find(query, query.most + 1)
+    if len(keys) > query.most:
+        links.append({"relation": "next", "url": _next(base, query_string, "_after", keys[query.most - 1])})
     root = base.removesuffix(query.resource_type)
-    bundle["entry"] = [_match(root, query.resource_type, row) for key in keys[: query.count] if (row := rows.by_key(key)) is not None]
+    bundle["entry"] = [_match(root, query.resource_type, row) for key in keys[: query.most] if (row := rows.by_key(key)) is not None]
     return Answer(200, orjson.dumps(bundle))
 
 

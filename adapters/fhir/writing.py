@@ -14,7 +14,7 @@ from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
 from adapters.fhir.requests import check_content_type, decode_body, preference
 from adapters.fhir.search import parse_query
 from adapters.fhir.validation import validate
-from adapters.fhir import _standin as fhir
+from adapters.fhir import exact
 from engine.errors import ParseError
 from engine.message import Ack, Judgement, Verdict
 
@@ -113,7 +113,7 @@ class _Write:
     def read(self) -> None:
         """Parse and check what can be checked without the repository. Raises FhirRefusal, ParseError."""
         if not self.is_single:
-            self.content = fhir.parse(self.body)
+            self.content = exact.inspect(self.body)
             self._check_bundle()
             return
         request = Request(self.method, self.found.resource_type, self.found.resource_id)
@@ -125,7 +125,7 @@ class _Write:
         if self._header("if-match"):
             version_of(self._header("if-match"))
         if self.method != "DELETE":
-            self.content = fhir.parse(self.body)
+            self.content = exact.inspect(self.body)
             body_of(request, self.content)
 
     def _check_bundle(self) -> None:
