@@ -1,0 +1,104 @@
+"""The finished transaction Bundle: entries with their conditional requests, and the Provenance of the whole."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final
+
+from mappings.hl7v2_to_fhir import times
+from mappings.hl7v2_to_fhir.context import V2Transaction, first
+from mappings.hl7v2_to_fhir.identity import Known, settle
+from mappings.hl7v2_to_fhir.references import Make
+from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part
+from mappings.transaction import Body, Draft, Ready
+
+_FIRST: Final = {"Patient": 0, "Encounter": 1}
+_PARTICIPANT: Final = TERMINOLOGY + "provenance-participant-type"
+
+
+def finish(tx: V2Transaction) -> None:
+    """Settle every draft's identity; of two that turn out to be the same one, the first takes what it lacks from the other."""
+    known = Known()
+    known.count_orders(tx.drafts)
+    settled: dict[tuple[str, str], Draft] = {}
+    for draft in sorted(tx.drafts, key=lambda draft: _FIRST.get(draft.kind, 2)):
+        settle(draft, known, tx)
+        same = settled.setdefault((draft.kind, draft.ref["reference"]), draft)
+        if same is not draft:
+            for name, value in draft.body.items():
+                same.body.setdefault(name, value)
+    kept = set(map(id, settled.values()))
+    tx.drafts = [draft for draft in tx.drafts if id(draft) in kept]
+    for draft in tx.drafts:
+        if draft.kind == "Patient" and "link" in draft.body:
+            _no_self_link(draft)
+
+
+def _no_self_link(draft: Draft) -> None:
+    links = [link for link in draft.body["link"] if link["other"].get("reference") != draft.ref["reference"]]
+    if links:
+        draft.body["link"] = links
+    else:
+        del draft.body["link"]
+
+
+def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Make, device: Make) -> Draft:
+    """Where all of this comes from: the v2 message by control id and SHA-256, its sender, its time (guide: MSH[Provenance-Source])."""
+    draft = Draft("Provenance", "put", "MSH[0]", msh, {})
+    draft.body["target"] = [other.ref for other in tx.drafts] + [{"reference": url} for url in tx.entries]
+    at = first(msh[7]) if len(msh) > 7 else ""
+    recorded, occurred = times.instant(at, tx.zone), times.date_time(at, tx.zone)
+    if recorded:
+        draft.body["recorded"] = recorded
+    if occurred:
+        draft.body["occurredDateTime"] = occurred
+    sent = "^".join(word for word in msh[9].split("^")[:3])
+    draft.body["activity"] = {"coding": [coding(TERMINOLOGY + "v2-0003", tx.event)], "text": f"message - {sent}"}
+    author: Body = {"type": {"coding": [coding(_PARTICIPANT, "author", "Author")]}}
+    application = device(msh[3], tx) if first(msh[3]) or msh[3].strip("^") else []
+    facility = organization(msh[4], tx) if len(msh) > 4 and msh[4].strip('^"') else []
+    if application:
+        author["who"] = tx.refer(application[0])
+    if facility:
+        author["onBehalfOf" if application else "who"] = tx.refer(facility[0])
+    agents = [author] if "who" in author else []
+    assembler = {"type": {"coding": [coding(_PARTICIPANT, "assembler", "Assembler")]}, "who": {"display": "Meridian"}}
+    draft.body["agent"] = [*agents, assembler]
+    system = f"urn:meridian:message:{uri_part(tx.sender)}"
+    draft.body["entity"] = [
+        {
+            "role": "source",
+            "what": {"identifier": {"system": system, "value": tx.control_id or "unknown"}, "display": f"HL7 v2 message {sent}"},
+        },
+        {"role": "source", "what": {"identifier": {"system": "urn:meridian:sha256", "value": sha256(body).hexdigest()}}},
+    ]
+    draft.body["entity"] += [{"role": "source", "what": other.ref} for other in tx.drafts if other.kind == "Device"]
+    return draft
+
+
+def bundle(tx: V2Transaction, identifier: Body, timestamp: str | None) -> Body:
+    """All drafts and ready resources as a transaction."""
+    entries = [_draft_entry(draft) for draft in tx.drafts]
+    entries += [_ready_entry(ready) for ready in tx.entries.values()]
+    made: Body = {"resourceType": "Bundle", "identifier": identifier, "type": "transaction"}
+    if timestamp:
+        made["timestamp"] = timestamp
+    made["entry"] = entries
+    return made
+
+
+def _draft_entry(draft: Draft) -> dict[str, Any]:
+    kind = draft.kind
+    url = draft.ref["reference"]
+    if not draft.query:
+        draft.body["id"] = url[9:]
+        request = {"method": "PUT", "url": f"{kind}/{url[9:]}"}
+    elif draft.write == "put":
+        request = {"method": "PUT", "url": f"{kind}?{draft.query}"}
+    else:
+        request = {"method": "POST", "url": kind, "ifNoneExist": draft.query}
+    return {"fullUrl": url, "resource": draft.body, "request": request}
+
+
+def _ready_entry(ready: Ready) -> dict[str, Any]:
+    return {"fullUrl": ready.url, "resource": ready.body, "request": {"method": "POST", "url": ready.kind, "ifNoneExist": ready.query}}

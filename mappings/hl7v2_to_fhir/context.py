@@ -1,0 +1,82 @@
+"""What the data type maps may know of the message at hand, and the text primitives they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Final
+
+from mappings.conditions import NULL
+from mappings.hl7v2_to_fhir.terminology import Assigners, Codes, CodingSystems
+from mappings.transaction import Transaction
+
+Convert = Callable[[str, "V2Transaction"], Any]
+
+_CACHED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All tables a converter may look things up in."""
+
+    codes: dict[str, Codes]
+    systems: CodingSystems
+    assigners: Assigners
+
+
+@dataclass(slots=True)
+class V2Transaction(Transaction):
+    """One message's transaction. `unescape` is the codec's, `facility` MSH-4.1, `zone` the offset for times without one."""
+
+    unescape: Callable[[str], str] = field(default=str)
+    facility: str = ""
+    zone: str = ""
+    sender: str = ""
+    control_id: str = ""
+    event: str = ""
+    event_message: str = ""
+
+    def text(self, raw: str) -> str:
+        """`raw` as a person reads it."""
+        return self.unescape(raw) if "\\" in raw else raw
+
+
+def part(parts: list[str], number: int) -> str:
+    """Component `number` (from 1), "" where it is absent or HL7 null."""
+    if number > len(parts):
+        return ""
+    value = parts[number - 1]
+    return "" if value == NULL else value
+
+
+def components(text: str) -> list[str]:
+    """The components of a field, or of a component that stands for a whole data type (then its subcomponents)."""
+    return text.split("^") if "^" in text else text.split("&") if "&" in text else [text]
+
+
+def first(text: str) -> str:
+    """The first component."""
+    value = text.split("^", 1)[0]
+    return "" if value == NULL else value
+
+
+def cached(convert: Convert) -> Convert:
+    """Remember what `convert` made of a text for a facility. For values that recur between messages and are never changed."""
+    store: dict[tuple[str, str], Any] = {}
+
+    @wraps(convert)
+    def remembered(text: str, transaction: V2Transaction) -> Any:
+        if transaction.losses is not None:
+            return convert(text, transaction)
+        key = (text, transaction.facility)
+        try:
+            return store[key]
+        except KeyError:
+            pass
+        if len(store) >= _CACHED:
+            store.clear()
+        value = store[key] = convert(text, transaction)
+        return value
+
+    return remembered

@@ -1,0 +1,164 @@
+"""CX, EI, EIP, HD and their like -> Identifier, and the systems that make an identifier unique.
+
+An identifier without a system would match another hospital's patient with the same number, so there is always one:
+see tables/assigners.csv for where it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from mappings.conditions import NULL
+from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, first, part
+from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, universal_system
+from mappings.hl7v2_to_fhir.times import date_time
+from mappings.transaction import Absent, Body
+
+IDENTIFIER_TYPE: Final = TERMINOLOGY + "v2-0203"
+CHINA_IDENTITY_CARD: Final = "urn:oid:2.16.156.10011.1.3"
+
+_EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/"
+_US_SSN: Final = re.compile(r"\d{3}-\d{2}-\d{4}")
+_WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+
+
+def is_identity_card(number: str) -> bool:
+    """Whether `number` is a Chinese resident identity number: 18 places, check character as GB 11643 (ISO 7064 MOD 11-2)."""
+    if len(number) != 18 or not (number[:17].isascii() and number[:17].isdigit()):
+        return False
+    remainder = sum(int(digit) * weight for digit, weight in zip(number, _WEIGHTS, strict=False)) % 11
+    return number[17].upper() == "10X98765432"[remainder]
+
+
+class Identifiers:
+    """The converters that need the assigner table."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+
+    def system(self, hd: str, kind: str, tx: V2Transaction) -> str:
+        """The system for an HD (as components or subcomponents) and an identifier type."""
+        namespace, universal, universal_type = [*components(hd), "", ""][:3] if hd and hd != NULL else ("", "", "")
+        words = [("" if word == NULL else tx.text(word).strip()) for word in (namespace, universal, universal_type)]
+        return self._terms.assigners.system(words[0], words[1], words[2], kind, tx.facility)
+
+    def cx(self, text: str, tx: V2Transaction) -> Body | None:
+        """CX (v2.5.1 §2.A.14)."""
+        parts = text.split("^")
+        value = tx.text(part(parts, 1)).strip()
+        if not value:
+            return None
+        kind = tx.text(part(parts, 5)).strip()
+        authority = part(parts, 4)
+        identifier: Body = {"system": self.system(authority, kind, tx), "value": value}
+        if not authority and kind in ("", "NI", "NNCHN") and is_identity_card(value):
+            identifier["system"] = CHINA_IDENTITY_CARD
+        if kind:
+            identifier["type"] = {"coding": [self._type(kind)]}
+        if len(parts) > 6 or part(parts, 2):
+            self._rest_of_cx(parts, identifier, tx)
+        return identifier
+
+    def _type(self, kind: str) -> Body:
+        known = self._terms.codes["identifier-type"].targets.get(kind)
+        if known:
+            return coding(known["system"] or IDENTIFIER_TYPE, known["to"], known["display"])
+        return coding(IDENTIFIER_TYPE if kind.startswith("NN") else "", kind)
+
+    def _rest_of_cx(self, parts: list[str], identifier: Body, tx: V2Transaction) -> None:
+        for number, name in ((2, "identifier-checkDigit"), (3, "namingsystem-checkDigit")):
+            if part(parts, number):
+                word = {"url": _EXTENSION + name, "valueString": tx.text(part(parts, number))}
+                identifier.setdefault("extension", []).append(word)
+        period = {
+            name: value
+            for name, number in (("start", 7), ("end", 8))
+            if part(parts, number) and (value := date_time(part(parts, number), tx.zone))
+        }
+        if period:
+            identifier["period"] = period
+        if part(parts, 6):
+            facility = {"display": tx.text(components(part(parts, 6))[0])}
+            identifier["assigner"] = facility if facility["display"] else {"display": tx.text(part(parts, 6).replace("&", " ").strip())}
+
+    def cx_value(self, text: str, tx: V2Transaction) -> str | None:
+        return tx.text(first(text)).strip() or None
+
+    def policy(self, text: str, tx: V2Transaction) -> Body | None:
+        """A policy number that comes without an authority: the sender's."""
+        value = tx.text(first(text)).strip()
+        return {"system": self.system("", "policy", tx), "value": value} if value else None
+
+    def coded(self, text: str, tx: V2Transaction) -> Body | None:
+        """A CWE that identifies (an insurance plan): code and coding system."""
+        parts = text.split("^")
+        value = tx.text(part(parts, 1) or part(parts, 2)).strip()
+        return {"system": self.system(part(parts, 3), "plan", tx), "value": value} if value else None
+
+    def ei(self, text: str, tx: V2Transaction) -> Body | None:
+        """EI (v2.5.1 §2.A.28): entity identifier, and the HD that follows it."""
+        parts = text.split("^")
+        value = tx.text(part(parts, 1).split("&", 1)[0] if len(parts) == 1 else part(parts, 1)).strip()
+        if not value:
+            return None
+        hd = "^".join(parts[1:4]) if len(parts) > 1 else ""
+        return {"system": self.system(hd.strip("^") and hd, "order", tx), "value": value}
+
+    def ei_sub(self, text: str, tx: V2Transaction) -> Body | None:
+        """An EI inside another type, its parts separated by subcomponent delimiters."""
+        return self.ei(text.replace("&", "^"), tx)
+
+    def group(self, text: str, tx: V2Transaction) -> Body | None:
+        """ORC-4, an EIP or an EI by version: the placer's group number."""
+        parts = text.split("^")
+        eip = "&" in text or (len(parts) > 1 and not part(parts, 1))
+        identifier = self.ei_sub(part(parts, 1) or part(parts, 2), tx) if eip else self.ei(text, tx)
+        if identifier:
+            identifier["type"] = {"coding": [coding(IDENTIFIER_TYPE, "PGN", "Placer Group Number")]}
+        return identifier
+
+    def eip_reference(self, kind: str) -> Any:
+        """EIP -> logical references to resources of `kind` by placer's and filler's number."""
+
+        def convert(text: str, tx: V2Transaction) -> list[Body] | None:
+            found = [self.ei_sub(word, tx) for word in text.split("^")[:2] if word and word != NULL]
+            return [{"type": kind, "identifier": identifier} for identifier in found if identifier] or None
+
+        return convert
+
+    def national_number(self, text: str, tx: V2Transaction) -> Body | None:
+        """PID-19: a Chinese identity card number, a US social security number, or one whose country nobody said."""
+        value = tx.text(first(text)).strip()
+        if not value:
+            return None
+        if is_identity_card(value):
+            return {"system": CHINA_IDENTITY_CARD, "value": value, "type": {"coding": [coding(IDENTIFIER_TYPE, "NNCHN")]}}
+        if _US_SSN.fullmatch(value):
+            kind = coding(IDENTIFIER_TYPE, "SS", "Social Security number")
+            return {"system": "http://hl7.org/fhir/sid/us-ssn", "value": value, "type": {"coding": [kind]}}
+        kind = coding(IDENTIFIER_TYPE, "SB", "Social Beneficiary Identifier")
+        return {"system": self.system("", "SB", tx), "value": value, "type": {"coding": [kind]}}
+
+    def license(self, text: str, tx: V2Transaction) -> Body | None:
+        """DLN: driver's license."""
+        parts = text.split("^")
+        value = tx.text(part(parts, 1)).strip()
+        if not value:
+            return None
+        made: Body = {"value": value, "type": {"coding": [coding(IDENTIFIER_TYPE, "DL", "Driver's license number")]}}
+        made["system"] = self.system(part(parts, 2), "DL", tx)
+        end = date_time(part(parts, 3), tx.zone) if part(parts, 3) else None
+        return {**made, "period": {"end": end}} if end else made
+
+
+def hd_name(text: str, tx: V2Transaction) -> str | None:
+    """What an HD is called: its namespace, else its universal id."""
+    parts = components(text)
+    return tx.text(part(parts, 1) or part(parts, 2)).strip() or None
+
+
+def hd_endpoint(text: str, tx: V2Transaction) -> Any:
+    """An HD as an address; a bare namespace is none."""
+    parts = components(text)
+    return universal_system(tx.text(part(parts, 2)).strip(), part(parts, 3)) or Absent()

@@ -1,0 +1,136 @@
+"""The compiled mapping: HL7 v2 bytes in, a FHIR transaction Bundle out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from engine.errors import UnsupportedError, ValidationError
+from engine.formats import hl7v2
+from engine.formats.hl7v2.separators import STANDARD, Separators
+from engine.message import FHIR_JSON, Lineage, Rendition
+from mappings.conditions import NULL
+from mappings.hl7v2_to_fhir import bundle, loading, times
+from mappings.hl7v2_to_fhir.context import V2Transaction, first
+from mappings.hl7v2_to_fhir.structure import Segments, Walk
+from mappings.hl7v2_to_fhir.terminology import uri_part
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class V2Mapper:
+    """engine.contracts.Mapper. Pure; pickles as the path of the site's mappings."""
+
+    def __init__(self, site_mappings: Path | None, compiled: loading.Compiled) -> None:
+        self._site_mappings = site_mappings
+        self._compiled = compiled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _compile_again, (self._site_mappings,)
+
+    def map(self, body: bytes) -> Rendition:
+        """The Bundle for one message. Raises ParseError, UnsupportedError (MSH-9), ValidationError (no PID)."""
+        transaction = self.begin(body)
+        made = self.finish(*transaction, body)
+        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(transaction[0]))
+
+    def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
+        """The same Bundle, and for each element where it came from."""
+        from mappings.hl7v2_to_fhir.lineage import explain
+
+        return self.map(body), explain(self, body)
+
+    def begin(self, body: bytes, tx: V2Transaction | None = None) -> tuple[V2Transaction, Walk, Segments]:
+        """Walk the message; the drafts are there but nothing has its identity yet."""
+        message = hl7v2.decode(body)
+        segments = [segment.fields for segment in message.segments if segment.name.strip()]
+        segments = prepared(segments, message.separators)
+        msh = segments[0]
+        kind = msh[9].split("^")
+        event = "^".join(kind[:2])
+        family = self._compiled.events.get(event)
+        if family is None:
+            known = ", ".join(sorted(self._compiled.events))
+            code = "201" if any(name.startswith(kind[0] + "^") for name in self._compiled.events) else "200"
+            raise UnsupportedError(f"this message type is not mapped; mapped are {known}", location="MSH-9", hl7_code=code)
+        if family == "ADT" and not any(fields[0] == "PID" for fields in segments):
+            raise ValidationError("an ADT message needs a PID segment", location="PID", hl7_code="100")
+        tx = tx or V2Transaction()
+        self._describe(tx, msh, kind)
+        walk = Walk(self._compiled.routes, family, tx)
+        walk.all(segments)
+        return tx, walk, segments
+
+    def _describe(self, tx: V2Transaction, msh: list[str], kind: list[str]) -> None:
+        tx.unescape = STANDARD.unescape
+        tx.facility = tx.text(first(msh[4]))
+        tx.sender = f"{tx.text(first(msh[3]))}|{tx.facility}"
+        tx.control_id = tx.text(msh[10]) if msh[10] != NULL else ""
+        tx.event = kind[1] if len(kind) > 1 else ""
+        zones = self._compiled.zones
+        tx.zone = times.offset_of(msh[7]) or zones.get(tx.facility) or zones.get("*", "")
+
+    def finish(self, tx: V2Transaction, walk: Walk, segments: Segments, body: bytes) -> dict[str, Any]:
+        """Identities, defaults, Provenance: the Bundle as dicts."""
+        msh = segments[0]
+        bundle.finish(tx)
+        for draft in tx.drafts:
+            for element, put, value in self._compiled.defaults.get(draft.kind, ()):
+                if element not in draft.body and element.lstrip("_") not in draft.body and "_" + element not in draft.body:
+                    put(draft, value, tx, 0)
+        source = bundle.provenance(tx, msh, body, self._compiled.references.organization_hd, self._compiled.references.device_hd)
+        source.identify(f"{tx.sender} {tx.control_id} message", "")
+        if "recorded" not in source.body:
+            source.body["_recorded"] = {"extension": [loading.ABSENT]}
+        tx.drafts.append(source)
+        identifier = {"system": f"urn:meridian:message:{uri_part(tx.sender)}", "value": tx.control_id or "unknown"}
+        return bundle.bundle(tx, identifier, times.instant(first(msh[7]), tx.zone))
+
+
+def prepared(segments: Segments, separators: Separators) -> Segments:
+    """The segments as the rules want them: standard delimiters, no control characters, MSH with the fields that are read always."""
+    if (separators.component, separators.repetition, separators.escape, separators.subcomponent) != ("^", "~", "\\", "&"):
+        table = _translation(separators)
+        segments = [
+            fields[:3] + [one.translate(table) for one in fields[3:]] if fields[0] == "MSH" else [one.translate(table) for one in fields]
+            for fields in segments
+        ]
+    cleaned = []
+    for fields in segments:
+        text = "|".join(fields)
+        cleaned.append([_CONTROL.sub(" ", one) for one in fields] if _CONTROL.search(text) else fields)
+    msh = [*cleaned[0], *[""] * (13 - len(cleaned[0]))]
+    for fields in cleaned:
+        fields[0] = fields[0].strip().upper()
+    return [msh, *cleaned[1:]]
+
+
+def _translation(separators: Separators) -> dict[int, str]:
+    table = {ord(mark): f"\\{letter}\\" for mark, letter in (("^", "S"), ("~", "R"), ("&", "T"), ("\\", "E"))}
+    for own, mark in (
+        (separators.component, "^"),
+        (separators.repetition, "~"),
+        (separators.escape, "\\"),
+        (separators.subcomponent, "&"),
+    ):
+        if own:
+            table[ord(own)] = mark
+    return table
+
+
+def _order_keys(tx: V2Transaction) -> tuple[str, ...]:
+    """Every identifier of every patient, the one that names the record first."""
+    keys: dict[str, None] = {}
+    for draft in tx.drafts:
+        if draft.kind == "Patient":
+            found = [f"{one.get('system', '')}|{one['value']}" for one in draft.body.get("identifier", ())]
+            named = draft.query.removeprefix("identifier=")
+            keys.update(dict.fromkeys([*(one for one in found if one == named), *found]))
+    return tuple(keys)
+
+
+def _compile_again(site_mappings: Path | None) -> V2Mapper:
+    return V2Mapper(site_mappings, loading.compile_all(site_mappings))

@@ -1,0 +1,158 @@
+"""Compiles rows into closures: one element of a message -> one element of a resource.
+
+A map (one CSV file) is a list of rows with the columns
+
+    id      what the row is called in lineage and in a site's overlay (`PID-8`, `PID-8.2` …)
+    source  the element it reads: `PID-8`, `PID-8.1`, another segment's `MSH-9.2`, or `PID` for a constant
+    target  the element it writes, see paths.py
+    map     how the text becomes a value: a data type map, or a constant `=text`, `=SYSTEM#code "display"`
+    codes   the code table that translates it
+    when    a condition, see conditions.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from engine.errors import Fault
+from mappings import paths
+from mappings.conditions import ELEMENT, NULL, Condition, Unreadable, View, condition, element
+from mappings.tables import Row
+from mappings.transaction import Body, Draft, Transaction
+
+COLUMNS: Final = ("id", "source", "target", "map", "codes", "when")
+
+Converter = Callable[[str, Any], Any]
+"""convert(text, transaction): a FHIR value, a list of them, an Unfit, or None where there is nothing to say."""
+
+Apply = Callable[[str, Draft, Any, View], None]
+
+_CODING: Final = re.compile(r'=([^\s#]+)#(\S+)(?:\s+"([^"]*)")?')
+
+
+class Vocabulary(Protocol):
+    """What rows refer to by name; the mapping at hand provides it."""
+
+    urls: Mapping[str, str]
+
+    def converter(self, name: str, codes: str) -> Converter:
+        """Raises LookupError with (text, allowed words, wrong word)."""
+
+    def coding_system(self, name: str) -> str: ...
+
+    def special(self, name: str) -> Apply:
+        """A rule in Python that places its value itself (`@name` in the map column). Raises LookupError as converter does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled row. `index` is the field it reads, 0 when it reads another segment or nothing."""
+
+    row: Row
+    index: int
+    apply: Apply
+
+    @property
+    def name(self) -> str:
+        return self.row["id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The compiled rows of one file, applied in the order of the file."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    steps: tuple[tuple[int, Apply], ...]
+
+    def apply(self, fields: list[str], draft: Draft, transaction: Transaction, view: View) -> None:
+        """Let every row whose element is there write into `draft`."""
+        count = len(fields)
+        for index, apply in self.steps:
+            if index < count:
+                raw = fields[index]
+                if raw and raw != NULL:
+                    apply(raw, draft, transaction, view)
+
+
+def compile_map(name: str, segment: str, rows: Sequence[Row], vocabulary: Vocabulary, faults: list[Fault]) -> Map:
+    """Compile the rows of one map over `segment`; what cannot be compiled is a fault."""
+    rules = []
+    for row in rows:
+        try:
+            rules.append(_compile(segment, row, vocabulary))
+        except Unreadable as error:
+            faults.append(row.fault(f"row {row['id']}: {error}"))
+        except LookupError as error:
+            text, allowed, wrong = error.args
+            faults.append(row.fault(f"row {row['id']}: {text}", allowed, wrong))
+    return Map(name, tuple(rules), tuple((rule.index, rule.apply) for rule in rules))
+
+
+def _compile(segment: str, row: Row, vocabulary: Vocabulary) -> Rule:
+    match = ELEMENT.fullmatch(row["source"])
+    if not match:
+        raise Unreadable(f"source {row['source']!r} is not an element such as {segment}-3 or {segment}-3.1")
+    when = condition(row["when"]) if row["when"] else None
+    if row["map"].startswith("@"):
+        special = vocabulary.special(row["map"])
+        return Rule(row, int(match[2] or 0), special if when is None else _guarded(special, when))
+    fixed = row["map"].startswith("=")
+    put = paths.compile_put(paths.steps(row["target"], vocabulary.urls), constant=fixed and bool(match[2]))
+    own = match[1] == segment
+    index = int(match[2] or 0) if own else 0
+    if fixed:
+        apply = _put_constant(constant(row["map"], vocabulary), put, None if own else element(row["source"]))
+    else:
+        if own and not index:
+            raise Unreadable("a row that reads no field needs a constant (=text) as its map")
+        convert = vocabulary.converter(row["map"], row["codes"])
+        component = int(match[3] or 0) if own else 0
+        apply = _put_converted(convert, put, component, None if own else element(row["source"]))
+    return Rule(row, index, apply if when is None else _guarded(apply, when))
+
+
+def constant(text: str, vocabulary: Vocabulary) -> Any:
+    coding = _CODING.fullmatch(text)
+    if not coding:
+        word = text[1:].strip('"')
+        return {"true": True, "false": False}.get(word, word)
+    value: Body = {"system": vocabulary.coding_system(coding[1]), "code": coding[2]}
+    if coding[3]:
+        value["display"] = coding[3]
+    return value
+
+
+def _put_constant(value: Any, put: paths.Put, read: Callable[[View], str] | None) -> Apply:
+    def apply(raw: str, draft: Draft, transaction: Any, view: View) -> None:
+        if read is None or read(view):
+            for repetition in range(raw.count("~") + 1):
+                put(draft, value, transaction, repetition)
+
+    return apply
+
+
+def _put_converted(convert: Converter, put: paths.Put, component: int, read: Callable[[View], str] | None) -> Apply:
+    def apply(raw: str, draft: Draft, transaction: Any, view: View) -> None:
+        text = raw if read is None else read(view)
+        for repetition, part in enumerate(text.split("~") if "~" in text else (text,)):
+            if component:
+                parts = part.split("^")
+                part = parts[component - 1] if component <= len(parts) else ""  # noqa: PLW2901
+            if part and part != NULL:
+                value = convert(part, transaction)
+                if value is not None:
+                    put(draft, value, transaction, repetition)
+
+    return apply
+
+
+def _guarded(apply: Apply, when: Condition) -> Apply:
+    def guarded(raw: str, draft: Draft, transaction: Any, view: View) -> None:
+        if when(view):
+            apply(raw, draft, transaction, view)
+
+    return guarded
