@@ -167,6 +167,8 @@ class Pipeline:
             verdict = Verdict.INVALID if plan.status is Status.ERROR else Verdict.ACCEPTED
             self._answer(message_id, Judgement(verdict, plan.reason, "207" if verdict is Verdict.INVALID else ""), b"")
         for routed, seq in zip(plan.routed, seqs, strict=False):
+            if not seq:
+                continue
             self._deliveries[routed.destination].offer(
                 Parcel(
                     seq=seq,
@@ -175,7 +177,7 @@ class Pipeline:
                     content_type=routed.content_type or envelope.content_type,
                     message_type=routed.message_type or envelope.message_type,
                     control_id=envelope.control_id,
-                    idempotency_key=self._store.parcel_key(self._channel.name, routed.destination, message_id),
+                    idempotency_key=self._store.parcel_key(self._channel.name, routed.destination, seq),
                     order_key=routed.order_key,
                     received_at=envelope.received_at,
                 )

@@ -142,6 +142,7 @@ class Step:
     attempts: int = 0
     reference: str = ""
     reason: str = ""
+    answer: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +217,8 @@ class Spool(Protocol):
 class Store(Protocol):
     """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds."""
 
-    def parcel_key(self, channel: str, destination: str, message_id: int) -> str:
-        """The idempotency key of a message on its first way to a destination: the same that `claim` gives, pure and fast."""
+    def parcel_key(self, channel: str, destination: str, seq: int) -> str:
+        """The idempotency key of a parcel: the same that `claim` gives, at every attempt and after every restart. Pure and fast."""
 
     def open(self) -> Deferred[None]:
         """Create or migrate, recover, begin. Fails with StoreCorrupt (integrity, unknown newer schema)."""
@@ -228,7 +229,8 @@ class Store(Protocol):
     def accept(self, arrival: Arrival) -> Deferred[Accepted]: ...
 
     def plan(self, channel: str, plans: Sequence[tuple[int, Plan]]) -> Deferred[list[tuple[int, ...]]]:
-        """Settle or queue messages of the inbox; gives each one's queue numbers. A message no longer in the inbox gives ()."""
+        """Settle or queue messages of the inbox; gives each one's queue numbers, in the order of `routed`. A message no longer in the
+        inbox gives (); a destination that a resend left out has the number 0."""
 
     def settle(self, channel: str, destination: str, settlements: Sequence[Settlement]) -> Deferred[None]:
         """May wait a few milliseconds to ride along with other commits."""

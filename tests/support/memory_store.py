@@ -68,8 +68,8 @@ class MemoryStore:
         self.fail_with: StoreError | None = None
         self.touched = False
 
-    def parcel_key(self, channel: str, destination: str, message_id: int) -> str:
-        return f"memory-{channel}-{destination}-{message_id}"
+    def parcel_key(self, channel: str, destination: str, seq: int) -> str:
+        return f"memory-{channel}-{destination}-{seq}"
 
     def open(self) -> Deferred[None]:
         return succeed(None)
@@ -115,7 +115,7 @@ class MemoryStore:
     def _enqueue(self, message: Message, routed: Routed, key: str = "") -> int:
         name = (message.arrival.channel, routed.destination)
         seq = self.last_seq[name] = self.last_seq.get(name, 0) + 1
-        key = key or self.parcel_key(*name, message.id)
+        key = key or self.parcel_key(*name, seq)
         self.queue.setdefault(name, {})[seq] = Row(seq, message.id, routed, key)
         return seq
 
@@ -186,10 +186,8 @@ class MemoryStore:
                 if destination in ("", routed.destination):
                     name = (message.arrival.channel, routed.destination)
                     dead = [seq for seq, row in self.queue[name].items() if row.message_id == message.id and row.state == "dead"]
-                    for seq in dead:
-                        del self.queue[name][seq]
-                    repeats = len(message.settled.get(routed.destination, ()))
-                    self._enqueue(message, routed, "" if dead else f"{self.parcel_key(*name, message.id)}-r{repeats}")
+                    key = self.queue[name].pop(dead[0]).key if dead else ""
+                    self._enqueue(message, routed, key)
                     count += 1
         self.touched = True
         return succeed(count)

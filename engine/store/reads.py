@@ -1,0 +1,330 @@
+"""The reading half of the store: searches, traces, the ledger, claims. Runs beside the writer and sees whole transactions only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from sqlite3 import Connection, Row
+from typing import Any, Final
+
+from engine.message import BodyRef, Parcel, Status
+from engine.store.contract import Found, Kept, LedgerLine, Query, QueueLine, Step, Waiting
+from engine.store.rows import SEQ_BITS, envelope_of, judgement_of
+
+CLAIM_BYTES: Final = 16 << 20
+_SLACK: Final = 5000
+"""Messages are numbered in about the order of their time; this many may stand out of it."""
+
+_FOUND: Final = "m.id, m.received_at, m.message_type, m.control_id, m.sender, m.peer, m.size, m.reason AS refusal, c.name AS channel"
+_DRIVERS: Final = {
+    Status.RECEIVED: ("inbox", ""),
+    Status.QUEUED: ("queue", "s.dead = 0 AND s.attempts = 0"),
+    Status.PENDING: ("queue", "s.dead = 0 AND s.attempts > 0"),
+    Status.FILTERED: ("outcome", "s.status = 'FILTERED'"),
+    Status.SENT: ("delivery", ""),
+}
+_ERROR_DRIVERS: Final = (("outcome", "s.status = 'ERROR'"), ("queue", "s.dead = 1"))
+_UNSETTLED: Final = "EXISTS (SELECT 1 FROM queue u WHERE u.message = m.id) OR EXISTS (SELECT 1 FROM inbox i WHERE i.message = m.id)"
+
+
+class Reads:
+    """All read methods, on one connection and one thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+        connection.row_factory = Row
+        self._ids: dict[tuple[str, str], int] = {}
+
+    def identity(self) -> str:
+        return str(self._db.execute("SELECT identity FROM node").fetchone()[0])
+
+    def destination_ids(self) -> dict[tuple[str, str], int]:
+        sql = "SELECT c.name AS channel, d.name, d.id FROM destination d JOIN channel c ON c.id = d.channel"
+        return {(row["channel"], row["name"]): row["id"] for row in self._db.execute(sql)}
+
+    def _destination(self, channel: str, name: str) -> int | None:
+        if (channel, name) not in self._ids:
+            self._ids = self.destination_ids()
+        return self._ids.get((channel, name))
+
+    # --- claims ----------------------------------------------------------------------------------
+
+    def claim(
+        self, channel: str, destination: str, after: int, limit: int, order_key: str | None, until: int | None
+    ) -> list[tuple[Parcel, int]]:
+        number = self._destination(channel, destination)
+        if number is None:
+            return []
+        first, last = number << SEQ_BITS | after, number << SEQ_BITS | (until if until is not None else (1 << SEQ_BITS) - 1)
+        keyed = "AND q.order_key = ?" if order_key is not None else ""
+        rows = self._db.execute(
+            "SELECT q.*, m.content_type AS own_type, m.message_type AS own_message_type, m.control_id, m.received_at,"
+            " m.digest AS own_digest, m.size AS own_size, b.body AS own_body"
+            " FROM queue q JOIN message m ON m.id = q.message"
+            " LEFT JOIN body b ON b.message = q.message AND q.body IS NULL AND q.digest IS NULL"
+            f" WHERE q.id > ? AND q.id <= ? AND q.dead = 0 {keyed} ORDER BY q.id LIMIT ?",
+            [first, last, *([order_key] if order_key is not None else []), limit],
+        )
+        claimed, size = [], 0
+        for row in rows:
+            parcel = self._parcel(row)
+            claimed.append((parcel, row["next_at"]))
+            size += len(parcel.body) if isinstance(parcel.body, bytes) else 0
+            if size >= CLAIM_BYTES:
+                break
+        return claimed
+
+    def _parcel(self, row: Row) -> Parcel:
+        if row["digest"]:
+            body: bytes | BodyRef = BodyRef(row["digest"], row["size"])
+        elif row["body"] is not None:
+            body = row["body"]
+        elif row["own_body"] is not None:
+            body = row["own_body"]
+        else:
+            body = BodyRef(row["own_digest"], row["own_size"])
+        return Parcel(
+            seq=row["id"] & ((1 << SEQ_BITS) - 1),
+            message_id=row["message"],
+            body=body,
+            content_type=row["content_type"] or row["own_type"],
+            message_type=row["message_type"] or row["own_message_type"],
+            control_id=row["control_id"],
+            idempotency_key=row["key"] or f"{self._identity}-{row['id']:x}",
+            order_key=row["order_key"],
+            attempt=row["attempts"] + 1,
+            received_at=row["received_at"],
+        )
+
+    @property
+    def _identity(self) -> str:
+        if not hasattr(self, "_known_identity"):
+            self._known_identity = self.identity()
+        return self._known_identity
+
+    def waiting(self, channel: str, after: int, limit: int) -> list[Waiting]:
+        rows = self._db.execute(
+            "SELECT m.*, b.body FROM inbox i JOIN channel c ON c.id = i.channel JOIN message m ON m.id = i.message"
+            " LEFT JOIN body b ON b.message = m.id WHERE c.name = ? AND i.message > ? ORDER BY i.message LIMIT ?",
+            (channel, after, limit),
+        )
+        return [Waiting(row["id"], envelope_of(row)) for row in rows]
+
+    # --- search ----------------------------------------------------------------------------------
+
+    def search(self, query: Query) -> list[Found]:
+        drivers: Sequence[tuple[str, str] | None]
+        if query.status is Status.ERROR:
+            drivers = _ERROR_DRIVERS
+        else:
+            drivers = [_DRIVERS[query.status]] if query.status in _DRIVERS else [None] if query.status is None else []
+        numbers = {number: None for driver in drivers for number in self._numbers(query, driver)}
+        found = [self._found(number) for number in sorted(numbers, reverse=True)[: query.limit]]
+        return [line for line in found if line is not None]
+
+    def _numbers(self, query: Query, driver: tuple[str, str] | None) -> list[int]:
+        """Message numbers, newest first, read along the index that restricts most."""
+        tables, where, values = ["message m"], ["1"], []
+        if driver is not None:
+            table, condition = driver
+            tables.append(f"{table} s ON s.message = m.id")
+            where += [condition] if condition else []
+            where += [f"NOT ({_UNSETTLED})"] if table == "delivery" else []
+        if query.patient_id:
+            tables.append("message_patient p ON p.message = m.id")
+            where.append("p.patient = ?")
+            values.append(query.patient_id)
+        for column in ("control_id", "message_type", "sender"):
+            if getattr(query, column):
+                where.append(f"{'' if column == 'control_id' else '+'}m.{column} = ?")
+                values.append(getattr(query, column))
+        self._add_channel(query, driver, where, values)
+        self._add_times(query, where, values)
+        order = "p.message" if query.patient_id else "s.message" if driver else "m.id"
+        sql = f"SELECT m.id FROM {' JOIN '.join(tables)} WHERE {' AND '.join(where)} GROUP BY {order} ORDER BY {order} DESC LIMIT ?"
+        return [row[0] for row in self._db.execute(sql, [*values, query.limit])]
+
+    def _add_channel(self, query: Query, driver: Any, where: list[str], values: list[Any]) -> None:
+        if query.channel:
+            plus = "+" if driver or query.control_id or query.patient_id else ""
+            where.append(f"{plus}m.channel = (SELECT id FROM channel WHERE name = ?)")
+            values.append(query.channel)
+        if query.destination:
+            ids = [number for (_, name), number in self.destination_ids().items() if name == query.destination]
+            listed = ",".join(map(str, ids)) or "NULL"
+            where.append(
+                f"(EXISTS (SELECT 1 FROM queue q WHERE q.message = m.id AND q.id >> {SEQ_BITS} IN ({listed}))"
+                f" OR EXISTS (SELECT 1 FROM delivery y WHERE y.message = m.id AND y.queue >> {SEQ_BITS} IN ({listed})))"
+            )
+
+    def _add_times(self, query: Query, where: list[str], values: list[Any]) -> None:
+        nearest = "SELECT id FROM message WHERE received_at >= ? ORDER BY received_at LIMIT 1"
+        for moment, compare, slack in ((query.since, ">=", -_SLACK), (query.until, "<", _SLACK)):
+            if moment:
+                where.append(f"+m.received_at {compare} ?")
+                values.append(moment)
+                row = self._db.execute(nearest, (moment,)).fetchone()
+                if row is not None:
+                    where.append(f"m.id {'>=' if slack < 0 else '<='} {row[0] + slack}")
+                elif slack < 0:
+                    where.append("0")
+        if query.before_id:
+            where.append("m.id < ?")
+            values.append(query.before_id)
+
+    def _found(self, number: int) -> Found | None:
+        row = self._db.execute(f"SELECT {_FOUND} FROM message m JOIN channel c ON c.id = m.channel WHERE m.id = ?", (number,)).fetchone()
+        if row is None:
+            return None
+        status, reason = self._status(number)
+        return Found(
+            number,
+            row["channel"],
+            row["received_at"],
+            row["message_type"],
+            row["control_id"],
+            row["sender"],
+            row["peer"],
+            status,
+            row["size"],
+            reason or row["refusal"] or "",
+        )
+
+    def _status(self, number: int) -> tuple[Status, str]:
+        """Derived, in this order: still in the inbox, in a queue, ended without a destination, dead for one, sent to all."""
+        if self._db.execute("SELECT 1 FROM inbox WHERE message = ?", (number,)).fetchone():
+            return Status.RECEIVED, ""
+        rows = self._db.execute(
+            f"SELECT q.dead, q.attempts, q.reason, d.hold FROM queue q JOIN destination d ON d.id = q.id >> {SEQ_BITS} WHERE q.message = ?",
+            (number,),
+        ).fetchall()
+        alive = [row for row in rows if not row["dead"]]
+        if alive:
+            late = [row for row in alive if row["attempts"] or row["hold"]]
+            return (Status.PENDING, late[0]["reason"] or "held") if late else (Status.QUEUED, "")
+        if rows:
+            return Status.ERROR, rows[0]["reason"] or ""
+        outcome = self._db.execute("SELECT status, reason FROM outcome WHERE message = ?", (number,)).fetchone()
+        return (Status(outcome["status"]), outcome["reason"] or "") if outcome else (Status.SENT, "")
+
+    # --- show ------------------------------------------------------------------------------------
+
+    def show(self, number: int) -> Kept | None:
+        found = self._found(number)
+        if found is None:
+            return None
+        row = self._db.execute(
+            "SELECT m.*, b.body FROM message m LEFT JOIN body b ON b.message = m.id WHERE m.id = ?", (number,)
+        ).fetchone()
+        answers = {r["destination"]: r["answer"] for r in self._db.execute("SELECT * FROM answer WHERE message = ?", (number,))}
+        answer = row["answer"] or next(iter(answers.values()), b"")
+        return Kept(found, envelope_of(row), judgement_of(row), answer, tuple(self._steps(number, row["received_at"], answers)))
+
+    def _steps(self, number: int, received_at: int, answers: dict[int, bytes]) -> list[Step]:
+        names = {ident: name for (_, name), ident in self.destination_ids().items()}
+        steps = []
+        for row in self._db.execute("SELECT * FROM outcome WHERE message = ?", (number,)):
+            steps.append(Step(row["at"], Status(row["status"]), reason=row["reason"] or ""))
+        for row in self._db.execute("SELECT * FROM queue WHERE message = ?", (number,)):
+            status = Status.ERROR if row["dead"] else Status.PENDING if row["attempts"] else Status.QUEUED
+            destination = row["id"] >> SEQ_BITS
+            step = Step(row["changed_at"], status, names[destination], row["attempts"], "", row["reason"] or "")
+            steps.append(replace(step, answer=answers.get(destination, b"")))
+        for row in self._db.execute("SELECT * FROM delivery WHERE message = ?", (number,)):
+            destination = row["queue"] >> SEQ_BITS
+            step = Step(row["settled_at"], Status.SENT, names[destination], row["attempts"], row["reference"] or "")
+            steps.append(replace(step, answer=answers.get(destination, b"")))
+        return [Step(received_at, Status.RECEIVED), *sorted(steps, key=lambda step: step.at)]
+
+    # --- ledger and queues -----------------------------------------------------------------------
+
+    def ledger(self) -> list[LedgerLine]:
+        """Counted from the rows, then compared with the counters that were incremented in the same transactions."""
+        self._db.execute("BEGIN")
+        try:
+            channels = self._db.execute("SELECT * FROM channel ORDER BY name").fetchall()
+            return [line for channel in channels for line in (self._channel_line(channel), *self._destination_lines(channel))]
+        finally:
+            self._db.execute("COMMIT")
+
+    def _channel_line(self, channel: Row) -> LedgerLine:
+        states = dict(self._db.execute(_CLASSIFY, {"channel": channel["id"]}).fetchall())
+        counted = sum(states.values()) + channel["purged_delivered"] + channel["purged_filtered"]
+        lost: tuple[str, ...] = ()
+        if states.get("lost"):
+            rows = self._db.execute(_LOST, {"channel": channel["id"]})
+            lost = tuple(row["control_id"] or f"#{row['id']}" for row in rows)
+        if counted != channel["received"]:
+            lost = (*lost, f"{channel['received'] - counted} more received than kept")
+        return LedgerLine(
+            channel["name"],
+            "",
+            counted,
+            states.get("delivered", 0) + channel["purged_delivered"],
+            states.get("filtered", 0) + channel["purged_filtered"],
+            states.get("dead", 0),
+            states.get("in flight", 0),
+            lost,
+        )
+
+    def _destination_lines(self, channel: Row) -> list[LedgerLine]:
+        lines = []
+        for row in self._db.execute("SELECT * FROM destination WHERE channel = ? ORDER BY name", (channel["id"],)).fetchall():
+            first, last = row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS
+            dead, waiting = self._db.execute(
+                "SELECT coalesce(sum(dead), 0), coalesce(sum(NOT dead), 0) FROM queue WHERE id >= ? AND id < ?", (first, last)
+            ).fetchone()
+            sent = self._db.execute(_SENT, {"channel": channel["id"], "first": first, "last": last}).fetchone()[0] + row["purged"]
+            gap = row["enqueued"] - sent - dead - waiting
+            lost = (f"{gap} queued parcels have no end",) if gap else ()
+            lines.append(LedgerLine(channel["name"], row["name"], row["enqueued"], sent, 0, dead, waiting, lost))
+        return lines
+
+    def queues(self) -> list[QueueLine]:
+        rows = self._db.execute(
+            "SELECT d.id, c.name AS channel, d.name, d.hold FROM destination d JOIN channel c ON c.id = d.channel ORDER BY c.name, d.name"
+        ).fetchall()
+        return [self._queue_line(row) for row in rows]
+
+    def _queue_line(self, row: Row) -> QueueLine:
+        span = (row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS)
+        counts = self._db.execute(
+            "SELECT coalesce(sum(NOT dead AND attempts = 0), 0), coalesce(sum(NOT dead AND attempts > 0), 0), coalesce(sum(dead), 0)"
+            " FROM queue WHERE id >= ? AND id < ?",
+            span,
+        ).fetchone()
+        oldest = self._db.execute(
+            "SELECT m.received_at, q.reason FROM queue q JOIN message m ON m.id = q.message"
+            " WHERE q.id >= ? AND q.id < ? AND NOT q.dead ORDER BY q.id LIMIT 1",
+            span,
+        ).fetchone()
+        ready, pending, dead = counts
+        hold, held = bool(row["hold"]), 0
+        if hold:
+            ready, pending, held = 0, 0, ready + pending
+        at, error = (oldest["received_at"], oldest["reason"] or "") if oldest else (0, "")
+        return QueueLine(row["channel"], row["name"], ready, pending, held, dead, at, hold, error)
+
+
+_STATE: Final = """
+    CASE
+        WHEN EXISTS (SELECT 1 FROM queue q WHERE q.message = m.id AND NOT q.dead) THEN 'in flight'
+        WHEN EXISTS (SELECT 1 FROM inbox i WHERE i.message = m.id) THEN 'in flight'
+        WHEN EXISTS (SELECT 1 FROM queue q WHERE q.message = m.id) THEN 'dead'
+        WHEN o.status = 'ERROR' THEN 'dead'
+        WHEN o.status = 'FILTERED' THEN 'filtered'
+        WHEN EXISTS (SELECT 1 FROM delivery d WHERE d.message = m.id) THEN 'delivered'
+        ELSE 'lost'
+    END
+"""
+_CLASSIFY: Final = f"""
+    SELECT {_STATE} AS state, count(*) FROM message m LEFT JOIN outcome o ON o.message = m.id
+    WHERE m.channel = :channel GROUP BY state
+"""
+_LOST: Final = f"""
+    SELECT m.id, m.control_id FROM message m LEFT JOIN outcome o ON o.message = m.id
+    WHERE m.channel = :channel AND {_STATE} = 'lost' LIMIT 100
+"""
+_SENT: Final = """
+    SELECT count(*) FROM delivery WHERE queue >= :first AND queue < :last
+"""

@@ -1,0 +1,98 @@
+"""Opens the database file: pragmas, migrations, the lock that keeps a second node out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from engine.errors import StoreCorrupt, StoreError, StoreFull
+
+FILE: Final = "meridian.db"
+BUSY_SECONDS: Final = 30.0
+
+_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def connect(folder: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """One connection; transactions are begun by hand. WAL and FULL: a commit is on the disk when it returns."""
+    connection = sqlite3.connect(folder / FILE, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512)
+    if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "wal_autocheckpoint = 16384",
+        f"cache_size = {-8192 if read_only else -32768}",
+        "temp_store = MEMORY",
+        f"query_only = {int(read_only)}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, one transaction a migration. Raises StoreCorrupt for a schema that a later version has made."""
+    folder = files("engine.store").joinpath("migrations")
+    migrations = {int(file.name[:3]): file for file in folder.iterdir() if file.name.endswith(".sql")}
+    newest = max(migrations)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > newest:
+            raise StoreCorrupt(f"the store has schema {version}, this version knows {newest}: it was written by a newer Meridian")
+        for number in range(version + 1, newest + 1):
+            for statement in _statements(migrations[number].read_text()):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> list[str]:
+    """A script's statements; `executescript` would commit in between."""
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements
+
+
+class NodeLock:
+    """Held by the one node that runs on a store; the command line works beside it without."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise StoreError(f"another node runs on {folder}") from None
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+def translate(error: BaseException) -> StoreError:
+    """What SQLite or the file system says, in the words of the tree."""
+    if isinstance(error, StoreError):
+        return error
+    code: Any = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.Error) and code is not None:
+        primary = code & 0xFF
+        if primary in _FULL:
+            return StoreFull(f"the disk is full or cannot be written ({error.sqlite_errorname})")
+        if primary in _CORRUPT:
+            return StoreCorrupt(f"the database file is damaged ({error.sqlite_errorname})")
+    if isinstance(error, OSError):
+        return StoreFull(f"a body cannot be written: {error.strerror}")
+    detail = f": {error}" if isinstance(error, sqlite3.Error) else ""  # SQLite names tables and columns, never values
+    return StoreError(f"the store failed: {type(error).__name__}{detail}")
