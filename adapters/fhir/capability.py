@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from adapters.fhir.parameters import PARAMETERS
 from adapters.fhir.resource_types import RESOURCE_TYPES
-from adapters.fhir.search import PARAMETERS
 
 _DOCUMENTATION = (
     "JSON only; application/fhir+xml is answered 406 or 415. Search knows the parameters listed, without modifiers and chains; "

@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from adapters.fhir.http1 import HttpFramer, Message
 from engine.errors import DeliveryError, FramingError, TransientDelivery, UncertainDelivery
@@ -31,9 +31,9 @@ _REFUSED: Final = ("certificate", "unknown ca", "handshake", "access denied", "p
 class ClientConnection(Protocol):
     """`ready` fires when requests may be sent, or fails with a DeliveryError. `closed(connection)` is called once at the end."""
 
-    def __init__(
-        self, closed: Callable[[ClientConnection], None], *, tls: bool, timeout: float, most_answer: int, reactor: Any
-    ) -> None:
+    transport: Any
+
+    def __init__(self, closed: Callable[[ClientConnection], None], *, tls: bool, timeout: float, most_answer: int, reactor: Any) -> None:
         self.ready: Deferred[ClientConnection] = Deferred()
         self._closed, self._tls, self._timeout, self._reactor = closed, tls, timeout, reactor
         self._framer = HttpFramer(responses=True, most_body=most_answer)
@@ -135,6 +135,7 @@ class ClientConnection(Protocol):
 
 def _words(reason: Failure) -> str:
     """Why a connection ended, in OpenSSL's own words where it was TLS; never content."""
-    if reason.check(TlsError) and reason.value.args and reason.value.args[0]:
-        return ", ".join(str(error[-1]) for error in reason.value.args[0] if error)
+    error: Any = reason.value
+    if isinstance(error, TlsError) and error.args and error.args[0]:
+        return ", ".join(str(part[-1]) for part in error.args[0] if part)
     return reason.type.__name__ if reason.type is not None else "closed"

@@ -1,12 +1,12 @@
 """The FHIR destination: posts Bundles over a few keep-alive connections, and reads from the answer what became of them.
 
-    2xx                         settled; in a batch-response or transaction-response every entry must be 2xx or 3xx too
-    408 425 429, 5xx            Transient, after Retry-After where given; 503 and 429 pause the whole destination
-    401 403                     Transient for the whole destination: not the message is at fault but an agreement between the two
-                                sites, and it would be wrong to dead-letter a morning's messages for an expired permission
-    other 4xx, 3xx              Permanent, with the OperationOutcome kept
-    no connection, TLS refused  Transient for the whole destination
-    sent, and no answer         Uncertain: repeated with the same Idempotency-Key
+2xx                         settled; in a batch-response or transaction-response every entry must be 2xx or 3xx too
+408 425 429, 5xx            Transient, after Retry-After where given; 503 and 429 pause the whole destination
+401 403                     Transient for the whole destination: not the message is at fault but an agreement between the two
+                            sites, and it would be wrong to dead-letter a morning's messages for an expired permission
+other 4xx, 3xx              Permanent, with the OperationOutcome kept
+no connection, TLS refused  Transient for the whole destination
+sent, and no answer         Uncertain: repeated with the same Idempotency-Key
 """
 
 from __future__ import annotations
@@ -90,11 +90,7 @@ class FhirDestination:
             return fail(PermanentDelivery("the Bundle is too big to be posted"))
         request = self._request(parcel.body, parcel.idempotency_key)
         connection = self._take()
-        sent: Deferred[Message]
-        if connection is not None:
-            sent = self._send(connection, request)
-        else:
-            sent = self._connect().addCallback(self._send, request)
+        sent = self._connect().addCallback(self._send, request) if connection is None else self._send(connection, request)
         watch: Deferred[None] = Deferred()
         self._under_way.add(watch)
         return sent.addCallback(_receipt, self._context.clock).addBoth(self._ended, watch)

@@ -44,24 +44,20 @@ def interaction(method: str, resource_type: str) -> str:
     return f"{resource_type} {_INTERACTIONS[method]}"
 
 
-def envelope(
-    body: bytes, message_type: str, sender: Sender, received_at: int, headers: Mapping[str, str], facts: Mapping[str, str], content: Any
-) -> Envelope:
-    """`content` is the parsed resource or Bundle, None where it could not be read. `headers` by lower-case name."""
+def envelope(body: bytes, content: Any, sender: Sender, headers: Mapping[str, str], **more: Any) -> Envelope:
+    """`content` is the parsed resource or Bundle, None where it could not be read; `headers` by lower-case name; `more` goes in as is."""
     key = headers.get("idempotency-key", "")
     return Envelope(
         body=body,
         content_type=FHIR_JSON,
-        message_type=message_type,
         control_id=_control_id(content) or key or headers.get("x-request-id", ""),
         sender=_source(content),
         peer=sender.peer,
         remote=sender.remote,
-        received_at=received_at,
         patient_ids=tuple(_patient_ids(content)),
         idempotency_key=f"{sender.peer or sender.remote.rpartition(':')[0]}|{key}" if key else "",
         content_digest=hashlib.sha256(body).digest(),
-        facts=facts,
+        **more,
     )
 
 

@@ -24,7 +24,7 @@ def parse(body: bytes) -> dict[str, Any]:
     value, trailing_zeros = _canonical(body)
     if value is None:
         return fhir.parse(body)
-    return _decoder.decode(body.decode()) if trailing_zeros else value  # type: ignore[no-any-return]
+    return _decoder.decode(body.decode()) if trailing_zeros else value
 
 
 def inspect(body: bytes) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class HttpFramer:
     def _read_fields(self, lines: list[str]) -> None:
         if len(lines) > self._most_fields:
             raise FramingError("there are too many header fields", reply_hint="431")
-        self._headers = headers = {}
+        headers: dict[str, str] = {}
+        self._headers = headers
         for line in lines:
             match = _FIELD.fullmatch(line)
             if match is None or _FORBIDDEN.search(line):

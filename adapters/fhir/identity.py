@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 
 
-def time_ordered_ids(clock: Callable[[], int], random: Callable[[int], int] = secrets.randbits) -> Callable[[], str]:
-    """A function giving ids; `clock` in microseconds UTC, `random(n)` gives n random bits."""
+def time_ordered_ids(clock: Callable[[], int], random: Callable[[int], bytes] = os.urandom) -> Callable[[], str]:
+    """A function giving ids; `clock` in microseconds UTC, `random(n)` gives n random bytes."""
 
     def new_id() -> str:
         milliseconds, microseconds = divmod(clock(), 1000)
-        # rand_a holds the microseconds (12 bits suffice for 0 to 999 shifted by 2), as the standard allows for finer order.
-        text = f"{milliseconds << 80 | 7 << 76 | microseconds << 66 | 2 << 62 | random(62):032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        stamp, bits = f"{milliseconds:012x}", random(8)
+        rest = bits.hex()
+        # rand_a (12 bits) holds the microseconds, as the standard allows for a finer order
+        return f"{stamp[:8]}-{stamp[8:]}-7{microseconds << 2:03x}-{'89ab'[bits[0] & 3]}{rest[1:4]}-{rest[4:]}"
 
     return new_id

@@ -19,14 +19,16 @@ from adapters.fhir import exact, views
 from adapters.fhir.entries import METHODS, Request, read_entry, read_url
 from adapters.fhir.instants import instant
 from adapters.fhir.outcome import Answer, FhirRefusal, status_line
+from adapters.fhir.parameters import references, tokens
+from adapters.fhir.resource_types import RESOURCE_TYPES
 from adapters.fhir.rows import Row, Rows
-from adapters.fhir.search import parse_query, references, tokens
+from adapters.fhir.search import parse_query
 from engine.formats import fhir
 
 # References that may need rewriting, in JSON as `dump` writes it (no white space). Inside a JSON string every quotation mark is
-# escaped, so the pattern cannot match in a text.
-_REFERENCE: Final = re.compile(rb'"(reference|url|uri|valueUri|valueUrl|valueUuid|valueOid|valueCanonical)":"((?:[^"\\]|\\.)*)"')
-_CONDITIONAL: Final = re.compile(rb'"reference":"([A-Z][A-Za-z]+\?(?:[^"\\]|\\.)*)"')
+# escaped, so the patterns cannot match in a text.
+_REFERENCE: Final = re.compile(rb'"reference":"((?:[^"\\]|\\.)*)"')
+_URN: Final = re.compile(rb'"(url|uri|valueUri|valueUrl|valueUuid|valueOid|valueCanonical)":"(urn:[^"\\]*)"')
 
 
 @dataclass(slots=True)
@@ -91,9 +93,7 @@ class _Transaction:
             if request.method != "GET":
                 changes[index] = self._settle(request)
         self._write(list(changes.values()))
-        return [
-            self._response(changes[index]) if index in changes else self._get(request) for index, request in enumerate(requests)
-        ]
+        return [self._response(changes[index]) if index in changes else self._get(request) for index, request in enumerate(requests)]
 
     # --- first pass: what each entry means ---------------------------------------------------------
 
@@ -102,7 +102,7 @@ class _Transaction:
         if change.writes:
             identity = (request.resource_type, change.id)
             if identity in self._touched:
-                raise FhirRefusal(400, "two entries of the Bundle are about the same resource", issue="duplicate", location=request.location)
+                raise _twice(request)
             self._touched.add(identity)
         if request.full_url and change.id:
             identity_now = f"{request.resource_type}/{change.id}"
@@ -137,7 +137,7 @@ class _Transaction:
         if given and given != there.id:
             raise FhirRefusal(400, "the resource's id is not that of the match", issue="invalid", location=request.location)
         if there.row is None:
-            raise FhirRefusal(400, "two entries of the Bundle are about the same resource", issue="duplicate", location=request.location)
+            raise _twice(request)
         return self._replace(request, there.row, there.id)
 
     def _replace(self, request: Request, old: Row | None, resource_id: str) -> _Change:
@@ -182,23 +182,24 @@ class _Transaction:
     # --- second pass: rewrite and write -------------------------------------------------------------
 
     def _write(self, changes: list[_Change]) -> None:
-        bodies = {id(change): self._dump(change) for change in changes if change.writes and change.request.resource is not None}
-        if any(b"?" in body for body in bodies.values()):
-            for body in bodies.values():
+        writing = [(change, self._dump(change) if change.request.resource is not None else None) for change in changes if change.writes]
+        for _, body in writing:
+            if body is not None and b"?" in body:
                 self._resolve(body)
         created = []
-        for change in changes:
-            if not change.writes:
-                continue
-            body = bodies.get(id(change))
-            if body is not None:
-                body = _REFERENCE.sub(self._rewrite, body)
-                self._index_references(change)
+        for change, body in writing:
+            final = None if body is None else self._finish(change, body)
             if change.old is None:
-                created.append((change.key, change.request.resource_type, change.id, 1, self._now, change.request.method, body or b""))
+                created.append((change.key, change.request.resource_type, change.id, 1, self._now, change.request.method, final or b""))
             else:
-                self._rows.update(change.key, change.version, self._now, change.request.method, body)
+                self._rows.update(change.key, change.version, self._now, change.request.method, final)
         self._rows.create(created)
+
+    def _finish(self, change: _Change, body: bytes) -> bytes:
+        """The body with its references rewritten; they are indexed as well."""
+        self._index_references(change)
+        body = _REFERENCE.sub(self._rewrite, body)
+        return _URN.sub(self._rewrite_urn, body) if b'":"urn:uuid:' in body else body
 
     def _dump(self, change: _Change) -> bytes:
         """The resource as it is kept: id and meta first, everything else as it came."""
@@ -214,9 +215,9 @@ class _Transaction:
 
     def _resolve(self, body: bytes) -> None:
         """Find what conditional references (``Patient?identifier=…``) are about, after all identities are settled."""
-        for quoted in _CONDITIONAL.findall(body):
-            reference = orjson.loads(b'"' + quoted + b'"')
-            if reference not in self._identities:
+        for quoted in _REFERENCE.findall(body):
+            reference = _text(quoted)
+            if reference.partition("?")[0] in RESOURCE_TYPES and "?" in reference and reference not in self._identities:
                 target = read_url("GET", reference)
                 there = self._match(target, target.condition or "")
                 if there is None:
@@ -224,9 +225,11 @@ class _Transaction:
                 self._identities[reference] = f"{target.resource_type}/{there.id}"
 
     def _rewrite(self, match: re.Match[bytes]) -> bytes:
-        quoted = match[2]
-        reference = quoted.decode() if b"\\" not in quoted else orjson.loads(b'"' + quoted + b'"')
-        target = self._identities.get(reference)
+        target = self._identities.get(_text(match[1]))
+        return match[0] if target is None else b'"reference":"%b"' % target.encode()
+
+    def _rewrite_urn(self, match: re.Match[bytes]) -> bytes:
+        target = self._identities.get(match[2].decode())
         return match[0] if target is None else b'"%b":"%b"' % (match[1], target.encode())
 
     def _index_references(self, change: _Change) -> None:
@@ -256,3 +259,11 @@ class _Transaction:
             response["etag"] = answer.headers["ETag"]
         return {"resource": orjson.Fragment(answer.body), "response": response}
 
+
+def _twice(request: Request) -> FhirRefusal:
+    return FhirRefusal(400, "two entries of the Bundle are about the same resource", issue="duplicate", location=request.location)
+
+
+def _text(quoted: bytes) -> str:
+    """What stands between the quotation marks of a JSON string."""
+    return orjson.loads(b'"' + quoted + b'"') if b"\\" in quoted else quoted.decode()

@@ -129,4 +129,3 @@ def preference(headers: Mapping[str, str], name: str) -> str:
         if key.strip().lower() == name:
             return value.strip().strip('"')
     return ""
-

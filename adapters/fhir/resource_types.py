@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-RESOURCE_TYPES: Final = frozenset(
-    """
+_NAMES: Final = """
     Account ActivityDefinition AdverseEvent AllergyIntolerance Appointment AppointmentResponse AuditEvent Basic Binary
     BiologicallyDerivedProduct BodyStructure Bundle CapabilityStatement CarePlan CareTeam CatalogEntry ChargeItem ChargeItemDefinition
     Claim ClaimResponse ClinicalImpression CodeSystem Communication CommunicationRequest CompartmentDefinition Composition ConceptMap
@@ -26,8 +25,8 @@ RESOURCE_TYPES: Final = frozenset(
     StructureMap Subscription Substance SubstanceNucleicAcid SubstancePolymer SubstanceProtein SubstanceReferenceInformation
     SubstanceSourceMaterial SubstanceSpecification SupplyDelivery SupplyRequest Task TerminologyCapabilities TestReport TestScript
     ValueSet VerificationResult VisionPrescription
-    """.split()
-)
+"""
+RESOURCE_TYPES: Final = frozenset(_NAMES.split())
 
 ID: Final = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 """Datatype id (R4 2.24.0.1)."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from adapters.fhir import queries
-from adapters.fhir.search import IndexRow, Query
+from adapters.fhir.parameters import IndexRow
+from adapters.fhir.search import Query
 from engine.errors import StoreCorrupt
 
 _MIGRATIONS: Final = ("001_resources.sql",)
@@ -118,7 +119,8 @@ class Rows:
         """What this Bundle itself has created: all terms match its gathered tokens."""
         if not self._gathered or not query.terms or query.ids is not None:
             return set()
-        return set.intersection(*({key for value, system in term.alternatives for key in self._keys(term.key, value, system)} for term in query.terms))
+        matching = [{key for value, system in term.alternatives for key in self._keys(term.key, value, system)} for term in query.terms]
+        return set.intersection(*matching)
 
     def _keys(self, parameter: str, value: str, system: str | None) -> list[int]:
         return [key for other, key in self._gathered.get((parameter, value), ()) if system is None or other == system]

@@ -44,6 +44,8 @@ class Limits:
 class FhirConnection(Protocol):
     """One client's connection."""
 
+    transport: Any
+
     def __init__(self, factory: FhirServer) -> None:
         self._server = factory
         self._framer = HttpFramer(responses=False, most_body=factory.limits.most_body)

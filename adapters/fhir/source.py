@@ -20,7 +20,7 @@ from adapters.fhir.envelopes import Sender
 from adapters.fhir.outcome import Answer, FhirRefusal, refusal
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
-from adapters.fhir.requests import Route, check_acceptable, route
+from adapters.fhir.requests import check_acceptable, route
 from adapters.fhir.server import FhirServer, Limits
 from adapters.fhir.writing import Writes
 from engine.errors import ConfigError, SecurityError, StoreError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.contracts import Context, Intake
     from engine.options import Settings
 
-_WRITES: Final = frozenset({("POST", "system"), ("POST", "type"), ("PUT", "type"), ("PUT", "instance"), ("DELETE", "type"), ("DELETE", "instance")})
+_WRITES: Final = {"POST": ("system", "type"), "PUT": ("type", "instance"), "DELETE": ("type", "instance")}
 
 
 class FhirSource:
@@ -105,7 +105,7 @@ class FhirSource:
         except FhirRefusal as refused:
             return succeed(refused.answer())
         self._under_way[sender.peer or sender.remote] += 1
-        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)
+        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)  # type: ignore[call-overload]
         answer.addErrback(self._failed)
         return answer.addCallback(self._done, sender)
 
@@ -138,11 +138,8 @@ class FhirSource:
         url = self._url(message)
         if found.kind == "metadata":
             return Answer(200, capability_statement(self._context.node, url, reads=self._reading is not None))
-        if (method, found.kind) in _WRITES and self._writes is not None:
+        if found.kind in _WRITES.get(method, ()) and self._writes is not None:
             return self._writes.write(found, message, sender, url)
-        return self._read(found, message, sender, url)
-
-    def _read(self, found: Route, message: Message, sender: Sender, url: str) -> Answer | Deferred[Answer]:
         return self._reads.read(found, message, sender, url)
 
     def _url(self, message: Message) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
+from adapters.fhir import exact
 from adapters.fhir.entries import Request, body_of, read_entry, version_of
 from adapters.fhir.envelopes import answer_to, envelope, interaction, single_entry, unwrap
 from adapters.fhir.instants import comparison, http_date
@@ -14,7 +15,6 @@ from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
 from adapters.fhir.requests import check_content_type, decode_body, preference
 from adapters.fhir.search import parse_query
 from adapters.fhir.validation import validate
-from adapters.fhir import exact
 from engine.errors import ParseError
 from engine.message import Ack, Judgement, Verdict
 
@@ -39,9 +39,7 @@ _FACT_HEADERS: Final = {
 class Writes:
     """Turns writes into envelopes and acks into answers."""
 
-    def __init__(
-        self, options: Settings, context: Context, intake: Intake, reads: Reads, in_thread: Callable[..., Deferred[Any]]
-    ) -> None:
+    def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, in_thread: Callable[..., Deferred[Any]]) -> None:
         self._options, self._context, self._intake, self._reads, self._in_thread = options, context, intake, reads, in_thread
 
     def write(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
@@ -148,7 +146,10 @@ class _Write:
             message_type = interaction(self.method, self.found.resource_type)
         else:
             message_type = f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
-        return envelope(body, message_type, self.sender, received_at, self.message.headers, self._facts(), self.content)
+        facts = self._facts()
+        return envelope(
+            body, self.content, self.sender, self.message.headers, message_type=message_type, received_at=received_at, facts=facts
+        )
 
     def _bundle(self) -> bytes:
         url = self.found.resource_type
@@ -172,6 +173,5 @@ class _Write:
 
 def _invalid(failure: Failure) -> FhirRefusal:
     failure.trap(FhirRefusal)
-    refused: FhirRefusal = failure.value
-    return refused
-
+    assert isinstance(failure.value, FhirRefusal)
+    return failure.value
