@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, Option, Spec, choice, integer
-
-try:
-    from engine.tls import CLIENT_TLS, SERVER_TLS
-except ImportError:
-    CLIENT_TLS = SERVER_TLS = Spec("tls", "", [])
+from engine.tls import CLIENT_TLS, SERVER_TLS
 
 REPOSITORY_FILE: Final = "fhir-repository.db"
 

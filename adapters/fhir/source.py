@@ -23,7 +23,7 @@ from adapters.fhir.repository import Reading
 from adapters.fhir.requests import check_acceptable, route
 from adapters.fhir.server import FhirServer, Limits
 from adapters.fhir.writing import Writes
-from engine.errors import ConfigError, SecurityError, StoreError
+from engine.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -110,18 +110,17 @@ class FhirSource:
         return answer.addCallback(self._done, sender)
 
     def _sender(self, connection: FhirConnection) -> Sender:
-        """Who is at the other end; proven once for each connection. Raises FhirRefusal 403, which closes it."""
+        """Who is at the other end; proven once for each connection. A certificate that
+        is not allowed has ended in the handshake; none at all, where that is optional there, ends here. Raises FhirRefusal 401."""
         if connection.sender is None:
             address = connection.transport.getPeer()
-            remote = f"{address.host}:{address.port}"
             peer = ""
             if self._options.tls is not None:
-                try:
-                    peer = self._context.tls.peer(connection.transport)
-                except SecurityError as error:
-                    self._context.audit("fhir.refused", channel=self._context.name, remote=remote, code=error.code, reason=error.text)
-                    raise FhirRefusal(403, error.text, headers={"Connection": "close"}) from error
-            connection.sender = Sender(peer, remote)
+                peer = self._context.tls.peer(connection.transport)
+                if not peer and self._options.tls.allow:
+                    self._context.audit("fhir.refused", channel=self._context.name, remote=address.host, reason="no certificate shown")
+                    raise FhirRefusal(401, "this server wants a client certificate", headers={"Connection": "close"})
+            connection.sender = Sender(peer, f"{address.host}:{address.port}")
         return connection.sender
 
     def _admit(self, sender: Sender) -> None:
