@@ -2,6 +2,7 @@
 
     ORC-2 empty                      PV1-2.1 = P                    OBX-2 in (ST, FT, TX)
     PID-7 longer 8                   OBX-5 repeats 2                not (MSH-9.2 = A08) and PV1-45 valued
+    OBR-2 differs ORC-2
 
 An element is SEGMENT-field[.component]; a segment alone (`ORC valued`) asks whether it is there. Words with
 blanks or brackets are quoted. HL7's null `""` counts as empty. `and` binds closer than `or`.
@@ -40,7 +41,10 @@ def element(text: str) -> Callable[[View], str]:
         return "" if value == NULL else value
 
     def part(view: View) -> str:
-        parts = whole(view).split("~", 1)[0].split("^")
+        value = whole(view)
+        if not value:
+            return ""
+        parts = (value.split("~", 1)[0] if "~" in value else value).split("^", component)
         value = parts[component - 1] if component <= len(parts) else ""
         return "" if value == NULL else value
 
@@ -81,13 +85,23 @@ class _Reader:
         options = [self.all()]
         while self.at("or"):
             options.append(self.all())
-        return options[0] if len(options) == 1 else lambda view: any(option(view) for option in options)
+        if len(options) == 1:
+            return options[0]
+        if len(options) == 2:
+            one, two = options
+            return lambda view: one(view) or two(view)
+        return lambda view: any(option(view) for option in options)
 
     def all(self) -> Condition:
         parts = [self.one()]
         while self.at("and"):
             parts.append(self.one())
-        return parts[0] if len(parts) == 1 else lambda view: all(part(view) for part in parts)
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) == 2:
+            one, two = parts
+            return lambda view: one(view) and two(view)
+        return lambda view: all(part(view) for part in parts)
 
     def one(self) -> Condition:
         if self.at("not"):
@@ -100,11 +114,14 @@ class _Reader:
         return self.test(element(self.take()))
 
     def test(self, read: Callable[[View], str]) -> Condition:
-        word = self.take("valued", "empty", "=", "!=", "in", "not", "longer", "repeats")
+        word = self.take("valued", "empty", "=", "!=", "in", "not", "longer", "repeats", "differs")
         if word == "valued":
             return lambda view: bool(read(view))
         if word == "empty":
             return lambda view: not read(view)
+        if word == "differs":
+            other = element(self.take())
+            return lambda view: read(view) != other(view)
         if word in ("longer", "repeats"):
             return self.measured(word, read)
         if word == "not":

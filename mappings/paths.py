@@ -27,6 +27,8 @@ _STEP: Final = re.compile(r"(_?[A-Za-z][A-Za-z0-9]*)(?:\[([^\]]*)\])?(?:\(([A-Za
 Put = Callable[[Draft, Any, Transaction, int], None]
 """put(draft, value, transaction, repetition)"""
 
+Finish = Callable[[Body, Any, Transaction, int], None]
+
 Go = Callable[[Body, Draft, Transaction, int], Body | None]
 
 
@@ -64,23 +66,20 @@ def steps(text: str, urls: Mapping[str, str]) -> list[Step]:
     return found
 
 
-def compile_put(path: list[Step], *, constant: bool) -> Put:
-    """A closure that puts a value at `path`. A constant joins a labelled item only where another row has made one."""
-    going = [_go(step, constant=constant) for step in path[:-1]]
+def labels(text: str) -> list[str]:
+    """The labelled items that a path goes through, as the path up to each."""
+    return [text[: match.end(2) + 1] for match in _STEP.finditer(text) if match[2]]
+
+
+def compile_put(path: list[Step], joins: frozenset[str] = frozenset()) -> Put:
+    """A closure that puts a value at `path`. Of the labelled items in `joins` none is made: where it is not there, nothing is put."""
+    going = [_go(step, joins) for step in path[:-1]]
     last = path[-1]
     finish = _finish(last)
-    if not going and last.label is None:
-        name = last.name
-
-        def put_top(draft: Draft, value: Any, transaction: Transaction, repetition: int) -> None:
-            if isinstance(value, Unfit):
-                finish(draft.body, value, transaction, repetition)
-            elif name not in draft.body:
-                draft.body[name] = value
-
-        return put_top
     if not going:
-        return lambda draft, value, transaction, repetition: finish(draft.body, value, transaction, repetition)
+        return _put_top(last, finish)
+    if len(going) == 1:
+        return _put_inside(going[0], last, finish)
 
     def put(draft: Draft, value: Any, transaction: Transaction, repetition: int) -> None:
         container = draft.body
@@ -94,10 +93,42 @@ def compile_put(path: list[Step], *, constant: bool) -> Put:
     return put
 
 
-def _finish(step: Step) -> Callable[[Body, Any, Transaction, int], None]:
+def _put_top(last: Step, finish: Finish) -> Put:
+    """An element of the resource itself."""
+    name = last.name
+    if last.label is not None:
+        return lambda draft, value, transaction, repetition: finish(draft.body, value, transaction, repetition)
+
+    def put(draft: Draft, value: Any, transaction: Transaction, repetition: int) -> None:
+        body = draft.body
+        if name in body or isinstance(value, Unfit):
+            finish(body, value, transaction, repetition)
+        else:
+            body[name] = value
+
+    return put
+
+
+def _put_inside(go: Go, last: Step, finish: Finish) -> Put:
+    """An element one step down; what is single and new there needs no more than an assignment."""
+    name, plain = last.name, last.label is None
+
+    def put(draft: Draft, value: Any, transaction: Transaction, repetition: int) -> None:
+        container = go(draft.body, draft, transaction, repetition)
+        if container is None:
+            return
+        if plain and name not in container and not isinstance(value, Unfit):
+            container[name] = value
+        else:
+            finish(container, value, transaction, repetition)
+
+    return put
+
+
+def _finish(step: Step) -> Finish:
     name, label, path = step.name, step.label, step.path.rstrip(".>")
 
-    def single(container: Body, value: Any, _: Transaction, __: int) -> None:
+    def single(container: Body, value: Any, transaction: Transaction, _: int) -> None:
         if isinstance(value, Unfit):
             if "url" in container:  # an extension's value: said as text instead
                 container["valueString"] = value.text
@@ -108,6 +139,8 @@ def _finish(step: Step) -> Callable[[Body, Any, Transaction, int], None]:
             value = value.value
         if name not in container:
             container[name] = value
+        elif transaction.losses is not None and container[name] != value:
+            transaction.lose(path, "has a value already and does not repeat")
 
     def many(container: Body, value: Any, transaction: Transaction, _: int) -> None:
         if isinstance(value, Unfit):
@@ -115,8 +148,13 @@ def _finish(step: Step) -> Callable[[Body, Any, Transaction, int], None]:
             if not isinstance(value, Defaulted):
                 return
             value = value.value
-        there = container.setdefault(name, [])
-        there.extend(value) if isinstance(value, list) else there.append(value)
+        there = container.get(name)
+        if there is None:
+            container[name] = list(value) if isinstance(value, list) else [value]
+        elif isinstance(value, list):
+            there.extend(value)
+        else:
+            there.append(value)
 
     def labelled(container: Body, value: Any, transaction: Transaction, repetition: int) -> None:
         key = (id(container), path, repetition, transaction.turn)
@@ -130,7 +168,7 @@ def _finish(step: Step) -> Callable[[Body, Any, Transaction, int], None]:
     return single if label is None else many if label == "" else labelled
 
 
-def _go(step: Step, *, constant: bool) -> Go:
+def _go(step: Step, joins: frozenset[str]) -> Go:
     name, label, path, kind = step.name, step.label, step.path, step.kind
     start = {"url": step.url} if step.url else {}
 
@@ -144,12 +182,13 @@ def _go(step: Step, *, constant: bool) -> Go:
         return item
 
     key_path = path.rstrip(".>")
+    joining = any(key_path == join or key_path.startswith(join + "(") for join in joins)
 
     def labelled(container: Body, _: Draft, transaction: Transaction, repetition: int) -> Body | None:
         key = (id(container), key_path, repetition, transaction.turn)
         item = transaction.items.get(key)
         if item is None:
-            if constant:
+            if joining:
                 return None
             item = transaction.items[key] = dict(start)
             container.setdefault(name, []).append(item)

@@ -33,6 +33,12 @@ Apply = Callable[[str, Draft, Any, View], None]
 _CODING: Final = re.compile(r'=([^\s#]+)#(\S+)(?:\s+"([^"]*)")?')
 
 
+class Trace(Protocol):
+    """Applies the rules of a map one by one and notes what each has written."""
+
+    def follow(self, rules: Map, fields: list[str], draft: Draft, transaction: Transaction, view: View) -> None: ...
+
+
 class Vocabulary(Protocol):
     """What rows refer to by name; the mapping at hand provides it."""
 
@@ -43,21 +49,20 @@ class Vocabulary(Protocol):
 
     def coding_system(self, name: str) -> str: ...
 
-    def special(self, name: str) -> Apply:
-        """A rule in Python that places its value itself (`@name` in the map column). Raises LookupError as converter does."""
+    def special(self, name: str) -> tuple[Apply, tuple[int, ...]]:
+        """A rule in Python that places its value itself (`@name` in the map column), and what other fields it reads.
+        Raises LookupError as converter does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A compiled row. `index` is the field it reads, 0 when it reads another segment or nothing."""
+    """A compiled row. `index` is the field it reads, 0 when it reads another segment or nothing; `beside` are further fields
+    that a rule in Python reads."""
 
     row: Row
     index: int
     apply: Apply
-
-    @property
-    def name(self) -> str:
-        return self.row["id"]
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,9 @@ class Map:
 
     def apply(self, fields: list[str], draft: Draft, transaction: Transaction, view: View) -> None:
         """Let every row whose element is there write into `draft`."""
+        if transaction.trace is not None:
+            transaction.trace.follow(self, fields, draft, transaction, view)
+            return
         count = len(fields)
         for index, apply in self.steps:
             if index < count:
@@ -81,9 +89,10 @@ class Map:
 def compile_map(name: str, segment: str, rows: Sequence[Row], vocabulary: Vocabulary, faults: list[Fault]) -> Map:
     """Compile the rows of one map over `segment`; what cannot be compiled is a fault."""
     rules = []
+    filled = frozenset(label for row in rows if not row["map"].startswith("=") for label in paths.labels(row["target"]))
     for row in rows:
         try:
-            rules.append(_compile(segment, row, vocabulary))
+            rules.append(_compile(segment, row, vocabulary, filled))
         except Unreadable as error:
             faults.append(row.fault(f"row {row['id']}: {error}"))
         except LookupError as error:
@@ -92,16 +101,16 @@ def compile_map(name: str, segment: str, rows: Sequence[Row], vocabulary: Vocabu
     return Map(name, tuple(rules), tuple((rule.index, rule.apply) for rule in rules))
 
 
-def _compile(segment: str, row: Row, vocabulary: Vocabulary) -> Rule:
+def _compile(segment: str, row: Row, vocabulary: Vocabulary, filled: frozenset[str]) -> Rule:
     match = ELEMENT.fullmatch(row["source"])
     if not match:
         raise Unreadable(f"source {row['source']!r} is not an element such as {segment}-3 or {segment}-3.1")
     when = condition(row["when"]) if row["when"] else None
     if row["map"].startswith("@"):
-        special = vocabulary.special(row["map"])
-        return Rule(row, int(match[2] or 0), special if when is None else _guarded(special, when))
+        special, beside = vocabulary.special(row["map"])
+        return Rule(row, int(match[2] or 0), special if when is None else _guarded(special, when), beside)
     fixed = row["map"].startswith("=")
-    put = paths.compile_put(paths.steps(row["target"], vocabulary.urls), constant=fixed and bool(match[2]))
+    put = paths.compile_put(paths.steps(row["target"], vocabulary.urls), filled if fixed and match[2] else frozenset())
     own = match[1] == segment
     index = int(match[2] or 0) if own else 0
     if fixed:
@@ -129,19 +138,42 @@ def constant(text: str, vocabulary: Vocabulary) -> Any:
 def _put_constant(value: Any, put: paths.Put, read: Callable[[View], str] | None) -> Apply:
     def apply(raw: str, draft: Draft, transaction: Any, view: View) -> None:
         if read is None or read(view):
-            for repetition in range(raw.count("~") + 1):
-                put(draft, value, transaction, repetition)
+            put(draft, value, transaction, 0)
+            if "~" in raw:
+                for repetition in range(1, raw.count("~") + 1):
+                    put(draft, value, transaction, repetition)
 
     return apply
 
 
 def _put_converted(convert: Converter, put: paths.Put, component: int, read: Callable[[View], str] | None) -> Apply:
+    if read is None and not component:
+        return _put_field(convert, put)
+
     def apply(raw: str, draft: Draft, transaction: Any, view: View) -> None:
         text = raw if read is None else read(view)
-        for repetition, part in enumerate(text.split("~") if "~" in text else (text,)):
+        for repetition, part in enumerate(text.split("~")):
             if component:
                 parts = part.split("^")
                 part = parts[component - 1] if component <= len(parts) else ""  # noqa: PLW2901
+            if part and part != NULL:
+                value = convert(part, transaction)
+                if value is not None:
+                    put(draft, value, transaction, repetition)
+
+    return apply
+
+
+def _put_field(convert: Converter, put: paths.Put) -> Apply:
+    """The common case, on the hot path: a whole field of the segment itself."""
+
+    def apply(raw: str, draft: Draft, transaction: Any, view: View) -> None:
+        if "~" not in raw:
+            value = convert(raw, transaction)
+            if value is not None:
+                put(draft, value, transaction, 0)
+            return
+        for repetition, part in enumerate(raw.split("~")):
             if part and part != NULL:
                 value = convert(part, transaction)
                 if value is not None:

@@ -75,7 +75,7 @@ class Absent(Unfit):
 class Draft:
     """A resource that rules are still writing. `fields` and `view` are what its identity is later read from."""
 
-    __slots__ = ("body", "encounter", "fields", "kind", "order", "patient", "query", "ref", "source", "view", "write")
+    __slots__ = ("body", "children", "encounter", "fields", "kind", "order", "patient", "query", "ref", "source", "view", "write")
 
     def __init__(self, kind: str, write: str, source: str, fields: list[str], view: Mapping[str, list[str]]) -> None:
         self.kind = kind
@@ -89,6 +89,7 @@ class Draft:
         self.patient: Draft | None = None
         self.encounter: Draft | None = None
         self.order: Draft | None = None
+        self.children: list[Draft] = []
 
     def identify(self, key: str, query: str) -> None:
         """Settle what this resource is: `key` names it for good, `query` finds it at the receiver."""
@@ -105,6 +106,8 @@ class Transaction:
     items: dict[tuple[int, str, int, int], Body] = field(default_factory=dict)
     turn: int = 0
     owned: set[str] = field(default_factory=set)
+    trace: Any = None
+    """While explaining: what applies maps in their stead, and notes what each rule did (mappings.rules.Trace)."""
     losses: list[tuple[str, str]] | None = None
     """While explaining: (what was not carried as a code or value, why)."""
 
@@ -137,6 +140,7 @@ class Transaction:
         if kind in ("EpisodeOfCare", "RelatedPerson") and parent.patient is not None:
             draft.body["patient"] = parent.patient.ref
         self.drafts.append(draft)
+        parent.children.append(draft)
         return draft
 
     def lose(self, what: str, why: str) -> None:

@@ -6,9 +6,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from mappings.hl7v2_to_fhir import times
-from mappings.hl7v2_to_fhir.context import V2Transaction, first
+from mappings.hl7v2_to_fhir.context import Convert, V2Transaction, first
 from mappings.hl7v2_to_fhir.identity import Known, settle
-from mappings.hl7v2_to_fhir.references import Make
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part
 from mappings.transaction import Body, Draft, Ready
 
@@ -42,9 +41,9 @@ def _no_self_link(draft: Draft) -> None:
         del draft.body["link"]
 
 
-def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Make, device: Make) -> Draft:
+def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Convert, device: Convert) -> Draft:
     """Where all of this comes from: the v2 message by control id and SHA-256, its sender, its time (guide: MSH[Provenance-Source])."""
-    draft = Draft("Provenance", "put", "MSH[0]", msh, {})
+    draft = Draft("Provenance", "put", "MSH", msh, {})
     draft.body["target"] = [other.ref for other in tx.drafts] + [{"reference": url} for url in tx.entries]
     at = first(msh[7]) if len(msh) > 7 else ""
     recorded, occurred = times.instant(at, tx.zone), times.date_time(at, tx.zone)
@@ -55,12 +54,12 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Mak
     sent = "^".join(word for word in msh[9].split("^")[:3])
     draft.body["activity"] = {"coding": [coding(TERMINOLOGY + "v2-0003", tx.event)], "text": f"message - {sent}"}
     author: Body = {"type": {"coding": [coding(_PARTICIPANT, "author", "Author")]}}
-    application = device(msh[3], tx) if first(msh[3]) or msh[3].strip("^") else []
-    facility = organization(msh[4], tx) if len(msh) > 4 and msh[4].strip('^"') else []
+    application = device(msh[3], tx) if msh[3].strip('^"') else None
+    facility = organization(msh[4], tx) if msh[4].strip('^"') else None
     if application:
-        author["who"] = tx.refer(application[0])
+        author["who"] = application
     if facility:
-        author["onBehalfOf" if application else "who"] = tx.refer(facility[0])
+        author["onBehalfOf" if application else "who"] = facility
     agents = [author] if "who" in author else []
     assembler = {"type": {"coding": [coding(_PARTICIPANT, "assembler", "Assembler")]}, "who": {"display": "Meridian"}}
     draft.body["agent"] = [*agents, assembler]

@@ -42,6 +42,18 @@ class V2Transaction(Transaction):
         return self.unescape(raw) if "\\" in raw else raw
 
 
+def parted(text: str, tx: V2Transaction, count: int) -> list[str]:
+    """The components as text, null ones empty, at least `count` of them. One that has subcomponents stays as it was sent."""
+    parts = text.split("^")
+    if "\\" in text:
+        parts = [part if "&" in part else tx.text(part) for part in parts]
+    if NULL in text:
+        parts = ["" if part == NULL else part for part in parts]
+    if len(parts) < count:
+        parts += [""] * (count - len(parts))
+    return parts
+
+
 def part(parts: list[str], number: int) -> str:
     """Component `number` (from 1), "" where it is absent or HL7 null."""
     if number > len(parts):

@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from mappings.conditions import NULL
-from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, first, part
+from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, first, part, parted
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, universal_system
 from mappings.hl7v2_to_fhir.times import date_time
 from mappings.transaction import Absent, Body
@@ -36,51 +36,65 @@ class Identifiers:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
+        self._systems: dict[tuple[str, str, str], str] = {}
+        self._types = {
+            kind: {"coding": [coding(target["system"] or IDENTIFIER_TYPE, target["to"], target["display"])]}
+            for kind, target in terms.codes["identifier-type"].targets.items()
+        }
 
     def system(self, hd: str, kind: str, tx: V2Transaction) -> str:
         """The system for an HD (as components or subcomponents) and an identifier type."""
-        namespace, universal, universal_type = [*components(hd), "", ""][:3] if hd and hd != NULL else ("", "", "")
-        words = [("" if word == NULL else tx.text(word).strip()) for word in (namespace, universal, universal_type)]
-        return self._terms.assigners.system(words[0], words[1], words[2], kind, tx.facility)
+        key = (hd, kind, tx.facility)
+        found = self._systems.get(key)
+        if found is None:
+            namespace, universal, universal_type = [*components(hd), "", ""][:3] if hd and hd != NULL else ("", "", "")
+            words = [("" if word == NULL else tx.text(word).strip()) for word in (namespace, universal, universal_type)]
+            found = self._terms.assigners.system(words[0], words[1], words[2], kind, tx.facility)
+            if len(self._systems) > 4096:
+                self._systems.clear()
+            self._systems[key] = found
+        return found
 
     def cx(self, text: str, tx: V2Transaction) -> Body | None:
         """CX (v2.5.1 §2.A.14)."""
-        parts = text.split("^")
-        value = tx.text(part(parts, 1)).strip()
+        parts = parted(text, tx, 8)
+        value = parts[0].strip()
         if not value:
             return None
-        kind = tx.text(part(parts, 5)).strip()
-        authority = part(parts, 4)
+        authority, kind = parts[3], parts[4].strip()
         identifier: Body = {"system": self.system(authority, kind, tx), "value": value}
         if not authority and kind in ("", "NI", "NNCHN") and is_identity_card(value):
             identifier["system"] = CHINA_IDENTITY_CARD
-        if kind:
-            identifier["type"] = {"coding": [self._type(kind)]}
-        if len(parts) > 6 or part(parts, 2):
-            self._rest_of_cx(parts, identifier, tx)
+        self.complete(identifier, parts, tx)
         return identifier
 
-    def _type(self, kind: str) -> Body:
-        known = self._terms.codes["identifier-type"].targets.get(kind)
-        if known:
-            return coding(known["system"] or IDENTIFIER_TYPE, known["to"], known["display"])
-        return coding(IDENTIFIER_TYPE if kind.startswith("NN") else "", kind)
+    def complete(self, identifier: Body, parts: list[str], tx: V2Transaction) -> None:
+        """What a CX says beside value and system: assigner, type, check digit, period."""
+        authority, kind = parts[3], parts[4].strip()
+        if authority:
+            self.assigner(authority, identifier, tx)
+        if kind:
+            identifier["type"] = self._types.get(kind) or {"coding": [coding(IDENTIFIER_TYPE if kind.startswith("NN") else "", kind)]}
+        if parts[1] or parts[5] or parts[6] or parts[7]:
+            self._rest_of_cx(parts, identifier, tx)
+
+    def assigner(self, hd: str, identifier: Body, tx: V2Transaction) -> None:
+        """Name the authority in words too: its namespace, which the system may spell otherwise."""
+        words = components(hd)[0]
+        if words and words != NULL:
+            identifier["assigner"] = {"display": tx.text(words) if "&" in hd or "^" in hd else words}
 
     def _rest_of_cx(self, parts: list[str], identifier: Body, tx: V2Transaction) -> None:
-        for number, name in ((2, "identifier-checkDigit"), (3, "namingsystem-checkDigit")):
-            if part(parts, number):
-                word = {"url": _EXTENSION + name, "valueString": tx.text(part(parts, number))}
-                identifier.setdefault("extension", []).append(word)
+        for number, name in ((1, "identifier-checkDigit"), (2, "namingsystem-checkDigit")):
+            if parts[number]:
+                identifier.setdefault("extension", []).append({"url": _EXTENSION + name, "valueString": parts[number]})
         period = {
-            name: value
-            for name, number in (("start", 7), ("end", 8))
-            if part(parts, number) and (value := date_time(part(parts, number), tx.zone))
+            name: value for name, number in (("start", 6), ("end", 7)) if parts[number] and (value := date_time(parts[number], tx.zone))
         }
         if period:
             identifier["period"] = period
-        if part(parts, 6):
-            facility = {"display": tx.text(components(part(parts, 6))[0])}
-            identifier["assigner"] = facility if facility["display"] else {"display": tx.text(part(parts, 6).replace("&", " ").strip())}
+        if parts[5] and "assigner" not in identifier:
+            self.assigner(parts[5], identifier, tx)
 
     def cx_value(self, text: str, tx: V2Transaction) -> str | None:
         return tx.text(first(text)).strip() or None
@@ -103,7 +117,11 @@ class Identifiers:
         if not value:
             return None
         hd = "^".join(parts[1:4]) if len(parts) > 1 else ""
-        return {"system": self.system(hd.strip("^") and hd, "order", tx), "value": value}
+        hd = hd if hd.strip("^") else ""
+        identifier: Body = {"system": self.system(hd, "order", tx), "value": value}
+        if hd:
+            self.assigner(hd, identifier, tx)
+        return identifier
 
     def ei_sub(self, text: str, tx: V2Transaction) -> Body | None:
         """An EI inside another type, its parts separated by subcomponent delimiters."""
@@ -124,6 +142,16 @@ class Identifiers:
         def convert(text: str, tx: V2Transaction) -> list[Body] | None:
             found = [self.ei_sub(word, tx) for word in text.split("^")[:2] if word and word != NULL]
             return [{"type": kind, "identifier": identifier} for identifier in found if identifier] or None
+
+        return convert
+
+    def eip_first(self, kind: str) -> Any:
+        """EIP -> one logical reference, where the element takes no more."""
+        several = self.eip_reference(kind)
+
+        def convert(text: str, tx: V2Transaction) -> Body | None:
+            found: list[Body] | None = several(text, tx)
+            return found[0] if found else None
 
         return convert
 

@@ -85,7 +85,7 @@ def settle(draft: Draft, known: Known, tx: V2Transaction) -> None:
         parts = _PARTS.get(draft.kind, _message_part)(draft, known, tx)
         key = parts if draft.kind in _ONE_PER_KEY else known.again(f"{draft.kind} {parts}")
         identifier = {"system": KEY_SYSTEM, "value": name_uuid(key)}
-        draft.body["identifier"] = [identifier, *identifiers]
+        draft.body["identifier"] = [*identifiers, identifier]
     query = query_of(identifier)
     draft.identify(query, query)
     if draft.kind == "Patient":

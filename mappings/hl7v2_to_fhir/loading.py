@@ -48,7 +48,7 @@ class Compiled:
     events: dict[str, str]
     zones: dict[str, str]
     defaults: dict[str, list[tuple[str, paths.Put, Any]]]
-    references: References
+    vocabulary: Vocabulary
     maps: dict[str, Map]
 
 
@@ -109,8 +109,11 @@ class Vocabulary:
         }
         units = primitives.unit_map(codes["units"], self.terms)
         reader = values.Values(primitives.concept_map(codes["tests"], self.terms), units)
-        self._special: dict[str, Apply] = {"@observation-value": reader.value, "@reference-range": reader.reference_range}
-        self._special["@procedure-end"] = timing.procedure_end
+        self._special: dict[str, tuple[Apply, tuple[int, ...]]] = {
+            "@observation-value": (reader.value, (2, 6)),
+            "@reference-range": (reader.reference_range, (6,)),
+            "@procedure-end": (timing.procedure_end, ()),
+        }
         for name in tables.names("datatypes"):
             compiled = compile_map(name, name, tables.rows(f"datatypes/{name}", COLUMNS), self, faults)
             self._plain[name] = _data_type(name, compiled)
@@ -172,6 +175,7 @@ class Vocabulary:
             "Device.CWE": to(refs.device_coded),
             "Reference.EIP": ids.eip_reference("ServiceRequest"),
             "Reference.Specimen": ids.eip_reference("Specimen"),
+            "Reference.Specimen.first": ids.eip_first("Specimen"),
             "minutes-from": timing.procedure_start,
         }
 
@@ -195,7 +199,7 @@ class Vocabulary:
         found = self.terms.systems.uris.get(name)
         return found or (name if ":" in name else TERMINOLOGY + name)
 
-    def special(self, name: str) -> Apply:
+    def special(self, name: str) -> tuple[Apply, tuple[int, ...]]:
         if name not in self._special:
             raise LookupError(f"there is no rule {name!r}", sorted(self._special), name)
         return self._special[name]
@@ -261,7 +265,7 @@ def _compile(site: Path | None) -> Compiled:
     for name in sorted(unused):
         faults.append(Fault(f"segments/{name}.csv", 0, "no row of messages.csv uses this map", ", ".join(sorted(maps)), ""))
     events = {row["type"]: row["message"] for row in tables.rows("events", _FLAT["events"])}
-    compiled = Compiled(compiled_routes, events, _zones(tables, faults), _defaults(tables, vocabulary, faults), vocabulary.references, maps)
+    compiled = Compiled(compiled_routes, events, _zones(tables, faults), _defaults(tables, vocabulary, faults), vocabulary, maps)
     if faults:
         raise ConfigError(faults)
     return compiled
@@ -285,7 +289,7 @@ def _defaults(tables: Tables, vocabulary: Vocabulary, faults: list[Fault]) -> di
             faults.append(row.fault(f"row {row['id']}: {error}"))
             continue
         value = {"extension": [ABSENT]} if row["map"] == "@absent" else constant(row["map"], vocabulary)
-        found.setdefault(row["resource"], []).append((steps[0].name, paths.compile_put(steps, constant=False), value))
+        found.setdefault(row["resource"], []).append((steps[0].name, paths.compile_put(steps), value))
     return found
 
 
@@ -314,10 +318,10 @@ def _route(row: Row, compiled: Map, vocabulary: Vocabulary) -> Route:
     for link in row["links"].split():
         path, mark, kind = link.partition("=")
         if mark:
-            forward.append((paths.compile_put(paths.steps(path, vocabulary.urls), constant=False), kind))
+            forward.append((paths.compile_put(paths.steps(path, vocabulary.urls)), kind))
         else:
             kind, _, path = link.partition(".")
-            reverse.append((paths.compile_put(paths.steps(path, vocabulary.urls), constant=False), kind))
+            reverse.append((paths.compile_put(paths.steps(path, vocabulary.urls)), kind))
     if row["write"] not in ("put", "create"):
         raise Unreadable(f"write is 'put' or 'create', not {row['write']!r}")
     when: Condition | None = condition(row["when"]) if row["when"] else None

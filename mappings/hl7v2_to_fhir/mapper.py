@@ -15,6 +15,7 @@ from engine.message import FHIR_JSON, Lineage, Rendition
 from mappings.conditions import NULL
 from mappings.hl7v2_to_fhir import bundle, loading, times
 from mappings.hl7v2_to_fhir.context import V2Transaction, first
+from mappings.hl7v2_to_fhir.lineage import FieldTrace
 from mappings.hl7v2_to_fhir.structure import Segments, Walk
 from mappings.hl7v2_to_fhir.terminology import uri_part
 
@@ -27,6 +28,8 @@ class V2Mapper:
     def __init__(self, site_mappings: Path | None, compiled: loading.Compiled) -> None:
         self._site_mappings = site_mappings
         self._compiled = compiled
+        self._organization = compiled.vocabulary.converter("Organization.HD", "")
+        self._device = compiled.vocabulary.converter("Device.HD", "")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _compile_again, (self._site_mappings,)
@@ -39,9 +42,11 @@ class V2Mapper:
 
     def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
         """The same Bundle, and for each element where it came from."""
-        from mappings.hl7v2_to_fhir.lineage import explain
-
-        return self.map(body), explain(self, body)
+        trace = FieldTrace()
+        tx = V2Transaction(trace=trace, losses=[])
+        _, walk, segments = self.begin(body, tx)
+        made = self.finish(tx, walk, segments, body)
+        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx)), trace.lineage(tx, segments)
 
     def begin(self, body: bytes, tx: V2Transaction | None = None) -> tuple[V2Transaction, Walk, Segments]:
         """Walk the message; the drafts are there but nothing has its identity yet."""
@@ -81,7 +86,7 @@ class V2Mapper:
             for element, put, value in self._compiled.defaults.get(draft.kind, ()):
                 if element not in draft.body and element.lstrip("_") not in draft.body and "_" + element not in draft.body:
                     put(draft, value, tx, 0)
-        source = bundle.provenance(tx, msh, body, self._compiled.references.organization_hd, self._compiled.references.device_hd)
+        source = bundle.provenance(tx, msh, body, self._organization, self._device)
         source.identify(f"{tx.sender} {tx.control_id} message", "")
         if "recorded" not in source.body:
             source.body["_recorded"] = {"extension": [loading.ABSENT]}

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from mappings.conditions import NULL
-from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, part
+from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, part, parted
 from mappings.hl7v2_to_fhir.terminology import coding
 from mappings.hl7v2_to_fhir.times import date_time
 from mappings.transaction import ALTERNATE_CODES, Body
@@ -15,7 +15,7 @@ _EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/"
 _HAN: Final = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af·]+")
 _REPRESENTATION: Final = {"A": "ABC", "I": "IDE", "P": "SYL"}
 _FAMILY: Final = ((2, "humanname-own-prefix"), (3, "humanname-own-name"), (4, "humanname-partner-prefix"), (5, "humanname-partner-name"))
-_POINT: Final = ((5, "contactpoint-country"), (6, "contactpoint-area"), (7, "contactpoint-local"), (8, "contactpoint-extension"))
+_POINT: Final = ("contactpoint-country", "contactpoint-area", "contactpoint-local", "contactpoint-extension")
 
 
 class People:
@@ -28,16 +28,15 @@ class People:
 
     def xpn(self, text: str, tx: V2Transaction) -> Body | None:
         """XPN (v2.5.1 §2.A.88)."""
-        parts = text.split("^")
-        name = self._name([part(parts, number) for number in (1, 2, 3, 4, 5, 6)], tx)
-        if name is None:
-            return None
-        if len(parts) > 6:
-            self._use(part(parts, 7), name)
-            self._representation(part(parts, 8), part(parts, 11), name)
-            self._period(part(parts, 10), part(parts, 12), part(parts, 13), name, tx)
-            if part(parts, 14):
-                name.setdefault("suffix", []).append(tx.text(part(parts, 14)))
+        parts = parted(text, tx, 14)
+        name = self._name(parts[0], parts[1:6], tx)
+        if name is not None and len(text) > 6:
+            self._use(parts[6], name)
+            self._representation(parts[7], parts[10], name)
+            if parts[9] or parts[11] or parts[12]:
+                self._period(parts[9], parts[11], parts[12], name, tx)
+            if parts[13]:
+                name.setdefault("suffix", []).append(parts[13])
         return name
 
     def names(self, text: str, tx: V2Transaction) -> list[Body] | None:
@@ -61,11 +60,13 @@ class People:
         words = [*name.get("prefix", []), *name.get("given", []), name.get("family", "")]
         return name.get("text") or " ".join(word for word in words if word) or None
 
-    def _name(self, words: list[str], tx: V2Transaction) -> Body | None:
-        family_parts = words[0].split("&") if "&" in words[0] else [words[0]]
-        family = tx.text(part(family_parts, 1)).strip()
-        given = [word for word in (tx.text(words[1]).strip(), tx.text(words[2]).strip()) if word]
+    def _name(self, own: str, others: list[str], tx: V2Transaction) -> Body | None:
+        """A name of its FN, and given, further given, suffix, prefix, degree as text."""
         name: Body = {}
+        family = own.strip()
+        if "&" in own:
+            family = self._family(own, name, tx)
+        given = [word for word in (others[0].strip(), others[1].strip()) if word]
         if family and not given and len(family) > 1 and _HAN.fullmatch(family):
             name["text"] = family  # the whole name in one: where the family name ends nobody said
         elif family:
@@ -74,18 +75,22 @@ class People:
                 name["text"] = family + "".join(given)
         if given:
             name["given"] = given
+        suffix = [word for word in (others[2].strip(), others[4].strip()) if word]
+        if suffix:
+            name["suffix"] = suffix
+        if others[3].strip():
+            name["prefix"] = [others[3].strip()]
+        return name or None
+
+    def _family(self, own: str, name: Body, tx: V2Transaction) -> str:
+        """The family name of an FN; what it is made of goes into extensions."""
+        parts = own.split("&")
         extensions = [
-            {"url": _EXTENSION + url, "valueString": tx.text(part(family_parts, number))}
-            for number, url in _FAMILY
-            if part(family_parts, number)
+            {"url": _EXTENSION + url, "valueString": tx.text(part(parts, number))} for number, url in _FAMILY if part(parts, number)
         ]
         if extensions:
             name["_family"] = {"extension": extensions}
-        for key, several in (("suffix", (words[3], words[5])), ("prefix", (words[4],))):
-            found = [tx.text(word).strip() for word in several if word and tx.text(word).strip()]
-            if found:
-                name[key] = found
-        return name or None
+        return tx.text(part(parts, 1)).strip()
 
     def _use(self, word: str, name: Body) -> None:
         if not word:
@@ -111,42 +116,42 @@ class People:
             name["period"] = period
 
     def person(self, parts: list[str], tx: V2Transaction) -> Body | None:
-        """The name inside an XCN (v2.5.1 §2.A.86)."""
-        name = self._name([part(parts, 2), part(parts, 3), part(parts, 4), part(parts, 5), part(parts, 6), ""], tx)
-        if name and len(parts) > 9:
-            self._use(part(parts, 10), name)
-            self._representation(part(parts, 15), part(parts, 18), name)
-            self._period(part(parts, 17), part(parts, 19), part(parts, 20), name, tx)
-            if part(parts, 21):
-                name.setdefault("suffix", []).append(tx.text(part(parts, 21)))
+        """The name inside an XCN (v2.5.1 §2.A.86) of at least 21 components."""
+        name = self._name(parts[1], [*parts[2:6], ""], tx)
+        if name:
+            self._use(parts[9], name)
+            self._representation(parts[14], parts[17], name)
+            if parts[16] or parts[18] or parts[19]:
+                self._period(parts[16], parts[18], parts[19], name, tx)
+            if parts[20]:
+                name.setdefault("suffix", []).append(parts[20])
         return name
 
     def xtn(self, default_use: str) -> Any:
         """XTN (v2.5.1 §2.A.89); `default_use` where XTN.2 says none."""
 
         def convert(text: str, tx: V2Transaction) -> list[Body] | None:
-            parts = text.split("^")
-            found = [point for point in (self._phone(parts, tx), self._address(parts, tx)) if point]
+            parts = parted(text, tx, 18)
+            found = [point for point in (self._phone(parts), self._address(parts)) if point]
             for point in found:
                 self._finish(point, parts, default_use, tx)
             return found or None
 
         return convert
 
-    def _phone(self, parts: list[str], tx: V2Transaction) -> Body | None:
-        kind = part(parts, 3)
-        mail = kind in ("Internet", "X.400")
-        whole = tx.text(part(parts, 12) or part(parts, 1)).strip()
-        local = [tx.text(part(parts, number)).strip() for number in (5, 6, 7, 8)]
-        if not whole and local[2]:
-            country, area, number, extension = local
+    def _phone(self, parts: list[str]) -> Body | None:
+        kind = parts[2]
+        whole = (parts[11] or parts[0]).strip()
+        country, area, number, extension = local = parts[4:8]
+        if not whole and number:
             whole = " ".join(word for word in (f"+{country.lstrip('+')}" if country else "", area, number) if word)
             whole += f" X{extension}" if extension else ""
-        whole = whole or (tx.text(part(parts, 9)).strip() if not part(parts, 4) else "")
-        if not whole or (mail and part(parts, 4)):
+        if not whole and not parts[3]:
+            whole = parts[8].strip()
+        if not whole or (parts[3] and kind in ("Internet", "X.400")):
             return None
-        point: Body = {"system": self._system(kind, part(parts, 2), whole), "value": whole}
-        extensions = [{"url": _EXTENSION + url, "valueString": local[number - 5]} for number, url in _POINT if local[number - 5]]
+        point: Body = {"system": self._system(kind, parts[1], whole), "value": whole}
+        extensions = [{"url": _EXTENSION + url, "valueString": word} for word, url in zip(local, _POINT, strict=True) if word]
         if extensions:
             point["extension"] = extensions
         return point
@@ -157,31 +162,31 @@ class People:
         target = self._systems.targets.get(kind)
         return target["to"] if target else "phone" if not kind else "other"
 
-    def _address(self, parts: list[str], tx: V2Transaction) -> Body | None:
-        mail = tx.text(part(parts, 4)).strip()
+    def _address(self, parts: list[str]) -> Body | None:
+        mail = parts[3].strip()
         if not mail:
             return None
-        return {
-            "system": "url" if "://" in mail else "email" if "@" in mail or part(parts, 3) in ("Internet", "X.400", "") else "other",
-            "value": mail,
-        }
+        if "://" in mail:
+            return {"system": "url", "value": mail}
+        return {"system": "email" if "@" in mail or parts[2] in ("Internet", "X.400", "") else "other", "value": mail}
 
     def _finish(self, point: Body, parts: list[str], default_use: str, tx: V2Transaction) -> None:
-        word = part(parts, 2)
-        target = self._contact_uses.targets.get(word)
-        if part(parts, 3) == "CP":
+        word = parts[1]
+        target = self._contact_uses.targets.get(word) if word else None
+        if parts[2] == "CP":
             point["use"] = "mobile"
         elif target and target["to"]:
             point["use"] = target["to"]
         elif default_use and not word:
             point["use"] = default_use
         if word and not (target and target["to"]):
-            kept = {"coding": [coding(self._contact_uses.system, tx.text(word))]}
+            kept = {"coding": [coding(self._contact_uses.system, word)]}
             point["_use"] = {"extension": [{"url": ALTERNATE_CODES, "valueCodeableConcept": kept}]}
-        period = {key: value for key, n in (("start", 13), ("end", 14)) if part(parts, n) and (value := date_time(part(parts, n), tx.zone))}
-        if period:
-            point["period"] = period
-        rank = part(parts, 18)
+        if parts[12] or parts[13]:
+            period = {key: value for key, n in (("start", 12), ("end", 13)) if parts[n] and (value := date_time(parts[n], tx.zone))}
+            if period:
+                point["period"] = period
+        rank = parts[17]
         if rank.isdecimal() and 0 < int(rank) < 1000:
             point["rank"] = int(rank)
 

@@ -144,8 +144,11 @@ def _codings(codes: Codes | None, terms: Terms, tx: V2Transaction, sent: tuple[s
         return [coding(uri, word, display, version)]
     mapped = coding(target["system"] or codes.system, target["to"], target["display"])
     original = coding(uri, word, display, version)
-    if mapped["code"] == original.get("code") and mapped.get("system") in ("", uri):
-        return [{**mapped, **original}]
+    if mapped["code"] == original.get("code"):
+        if mapped.get("system") == uri:
+            return [{**mapped, **original}]
+        if uri == codes.system and display in ("", mapped.get("display")):
+            return [mapped]  # a v2 table that FHIR only gave another name
     return [mapped, original]
 
 

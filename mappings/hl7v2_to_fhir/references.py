@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, part
+from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, part, parted
 from mappings.hl7v2_to_fhir.identifiers import Identifiers
 from mappings.hl7v2_to_fhir.people import People, flat
 from mappings.hl7v2_to_fhir.primitives import concept_map
-from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
+from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part
 from mappings.transaction import KEY_SYSTEM, Body, Ready, name_uuid
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9._~:/-]*")
@@ -77,7 +77,7 @@ class References:
 
     def practitioner(self, text: str, tx: V2Transaction) -> list[Ready]:
         """XCN."""
-        return self._person(text.split("^"), text, tx)
+        return self._person(parted(text, tx, 21), text, tx)
 
     def practitioner_ndl(self, text: str, tx: V2Transaction) -> list[Ready]:
         """NDL: the person in its first component; a plain XCN is taken as well."""
@@ -86,23 +86,20 @@ class References:
             parts = [*parts[:8], "&".join(word for word in parts[8:11]), *parts[11:]]
         elif len(parts) > 1 and re.fullmatch(r"\d{8,}.*", parts[1]):
             parts = parts[:1]  # NDL.2 is a time, not a family name
-        return self._person(parts, text, tx)
+        return self._person([*(tx.text(word) if "&" not in word else word for word in parts), *[""] * 21], text, tx)
 
     def _person(self, parts: list[str], text: str, tx: V2Transaction) -> list[Ready]:
         body: Body = {}
-        number = tx.text(part(parts, 1)).strip()
-        kind = tx.text(part(parts, 13)).strip()
+        number, authority, kind = parts[0].strip(), parts[8], parts[12].strip()
         if number:
-            identifier = self._ids.cx("^".join([part(parts, 1), part(parts, 11), part(parts, 12), part(parts, 9), kind]), tx)
-            if identifier and not part(parts, 9) and not kind:
-                identifier["system"] = self._ids.system("", "staff", tx)
-            if identifier:
-                body["identifier"] = [identifier]
+            identifier: Body = {"system": self._ids.system(authority, kind if authority or kind else "staff", tx), "value": number}
+            self._ids.complete(identifier, ["", parts[10], parts[11], authority, kind, parts[13], "", ""], tx)
+            body["identifier"] = [identifier]
         name = self._people.person(parts, tx)
         if name:
             body["name"] = [name]
-        if part(parts, 7):
-            degree = self._degree(part(parts, 7).replace("&", "^"), tx)
+        if parts[6]:
+            degree = self._degree(parts[6].replace("&", "^"), tx)
             if degree:
                 body["qualification"] = [{"code": degree}]
         return [ready("Practitioner", body, f"{tx.facility} {text}")] if body.get("identifier") or name else []
@@ -113,12 +110,11 @@ class References:
         name, number = tx.text(part(parts, 1)).strip(), tx.text(part(parts, 10) or part(parts, 3)).strip()
         body: Body = {}
         if number:
-            raw = "^".join([part(parts, 10) or part(parts, 3), part(parts, 4), part(parts, 5), part(parts, 6), part(parts, 7)])
-            identifier = self._ids.cx(raw, tx)
-            if identifier:
-                if not part(parts, 6):
-                    identifier["system"] = self._ids.system("", part(parts, 7) or "organization", tx)
-                body["identifier"] = [identifier]
+            kind = tx.text(part(parts, 7)).strip()
+            identifier: Body = {"system": self._ids.system(part(parts, 6), kind or "organization", tx), "value": number}
+            rest = ["", part(parts, 4), part(parts, 5), part(parts, 6), kind, part(parts, 8), "", ""]
+            self._ids.complete(identifier, rest, tx)
+            body["identifier"] = [identifier]
         if name:
             body["name"] = name
         return [ready("Organization", body, f"{tx.facility} {name}")] if body else []
@@ -177,7 +173,12 @@ class References:
             if self._ids.system(f"^{universal}^{part(parts, 3)}", "", tx).rpartition(":")[2] != universal:
                 identifiers.append({"value": universal})
         if namespace:
-            identifiers.append({"system": f"urn:meridian:{'facility' if named else 'application'}", "value": namespace})
+            identifiers.append(
+                {
+                    "system": "urn:meridian:facility" if named else f"urn:meridian:application:{uri_part(tx.facility or 'unknown')}",
+                    "value": namespace,
+                }
+            )
         if part(parts, 3):
             identifiers[0]["type"] = {"coding": [coding(TERMINOLOGY + "v2-0301", tx.text(part(parts, 3)))]}
         body: Body = {"identifier": identifiers}
@@ -233,10 +234,10 @@ class References:
         if identifier:
             body["identifier"] = [*body["identifier"], identifier]
         status, kind = tx.text(part(parts, 5)).strip(), tx.text(part(parts, 6)).strip()
-        if status and len(status) < 3:
-            body["operationalStatus"] = coding(TERMINOLOGY + "v2-0116", status)
+        if status in ("active", "suspended", "inactive"):
+            body["status"] = status
         elif status:
-            body["alias"] = [status]
+            body["operationalStatus"] = coding(TERMINOLOGY + "v2-0116" if len(status) == 1 else "", status)
         if kind:
             body["type"] = [{"coding": [coding(TERMINOLOGY + "v2-0305", kind)]}]
         chain[-1] = Ready(chain[-1].url, "Location", body, chain[-1].query)

@@ -20,7 +20,8 @@ from mappings.transaction import Draft
 _ANCHORS: Final = {
     "PID": "PID",
     "PD1": "PID",
-    "PV1": "PID",
+    "PV1": "PV1",
+    "PV2": "PV1",
     "ORC": "ORC",
     "OBR": "ORC",
     "TQ1": "ORC",
@@ -66,7 +67,6 @@ class Walk:
     orders: list[list[Draft]] = field(default_factory=list)
     prior: bool = False
     awaits_obr: bool = False
-    unread: list[str] = field(default_factory=list)
 
     def all(self, segments: Segments) -> None:
         """Route every segment."""
@@ -94,7 +94,8 @@ class Walk:
             place = ("ORDER" if self.order is not None else "PATIENT") if name == "OBX" else self.anchor
             routes = self.routes.get((family, f"{name}@{place}"))
         if routes is None:
-            self.unread.append(name)
+            if self.tx.trace is not None:
+                self.tx.trace.unread(fields)
             return
         self.view[name] = fields
         for route in routes:
@@ -112,6 +113,8 @@ class Walk:
         draft = Draft(route.kind, route.write, f"{fields[0]}[{tx.turn}]", fields, self.view)
         draft.patient, draft.encounter = current.get("Patient"), current.get("Encounter")
         tx.drafts.append(draft)
+        if tx.trace is not None:
+            tx.trace.made(draft, route.row["id"])
         for put, kind in route.forward:
             other = current.get(kind)
             if other is not None:
