@@ -1,1 +1,6 @@
-"""Certificates: profiles and the life cycle of a node's private CA."""
+"""Certificates: profiles, a node's private authority, and what is wrong with a folder of them."""
+
+from certs.authority import Authority, Issued
+from certs.inspection import Finding, check
+
+__all__ = ["Authority", "Finding", "Issued", "check"]
