@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]
+from zope.interface import implementer
 
 from adapters.fhir.http1 import HttpFramer, Message
 from engine.errors import DeliveryError, FramingError, TransientDelivery, UncertainDelivery
