@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,9 +56,7 @@ class AuditLog:
         self._pool = ThreadPool(1, 1, "meridian-audit")
         self._pool.start()
         self._pending: Deferred[None] = succeed(None)
-        last = None
-        for last in records(folder):
-            pass
+        last = next(iter(deque(records(folder), maxlen=1)), None)
         self._seq, self._prev = (last.seq, last.hash) if last else (0, START)
 
     def record(self, event: str, **facts: Any) -> None:

@@ -79,7 +79,7 @@ class ListOf:
 class MapOf:
     """Any names, each with a value of a kind."""
 
-    item: Kind | Spec
+    item: Kind | Spec | ListOf
 
 
 @dataclass(frozen=True, slots=True)

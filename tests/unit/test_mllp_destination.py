@@ -1,0 +1,131 @@
+"""The MLLP client, rule by rule, without a network."""
+
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from adapters.mllp import adapter
+from adapters.mllp.client import MllpClient
+from adapters.mllp.framing import MllpFramer
+from engine.errors import PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.message import Parcel
+from tests.support.mllp import Transport, message
+
+
+def parcel(control_id: str, body: bytes | None = None) -> Parcel:
+    return Parcel(
+        int(control_id), int(control_id), body or message(control_id), "application/hl7-v2+er7", "ADT^A01", control_id, "k" + control_id
+    )
+
+
+def ack(code: str, control_id: str, more: str = "") -> bytes:
+    return f"MSH|^~\\&|PLAT|CITY|LAB|HOSP|2026||ACK|R{control_id}|P|2.5\rMSA|{code}|{control_id}\r{more}".encode()
+
+
+class ClientTests(SynchronousTestCase):
+    def client(self, **options: object) -> MllpClient:
+        self.clock, self.wire = Clock(), Transport()
+        settings = adapter.destination_options.defaults(connect="h:1", **options)
+        client = MllpClient(settings, self.clock, lambda c: None, lambda c, why: None)
+        client.makeConnection(self.wire)
+        return client
+
+    def answer(self, client: MllpClient, *answers: bytes) -> None:
+        for one in answers:
+            client.dataReceived(MllpFramer().wrap(one))
+
+    def test_a_positive_answer_is_a_receipt(self) -> None:
+        """AA settles; the reference is the acknowledgment's own control id."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.assertEqual(self.wire.value(), b"\x0b" + message("1") + b"\x1c\r")
+        self.answer(client, ack("AA", "1"))
+        self.assertEqual(self.successResultOf(done).reference, "R1")
+
+    def test_answers_are_matched_by_control_id(self) -> None:
+        """Out of order is fine."""
+        client = self.client(in_flight=2)
+        one, two = client.send(parcel("1")), client.send(parcel("2"))
+        self.answer(client, ack("AA", "2"))
+        self.assertNoResult(one)
+        self.successResultOf(two)
+
+    def test_an_answer_without_control_id_is_the_oldest_ones(self) -> None:
+        """Sloppy receivers leave MSA-2 empty."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.answer(client, ack("AA", ""))
+        self.successResultOf(done)
+
+    def test_a_foreign_answer_settles_nothing(self) -> None:
+        """A late answer of a message that was given up must not settle another."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.answer(client, ack("AA", "999"))
+        self.assertNoResult(done)
+        self.assertEqual(client.unexpected, 1)
+
+    def test_error_and_reject_mean_what_the_channel_says(self) -> None:
+        """By default dead letters, with the answer kept; `retry` makes them transient."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.answer(client, ack("AE", "1", "ERR|||102^x^HL70357|E\r"))
+        failure = self.failureResultOf(done, PermanentDelivery)
+        self.assertIn("102", failure.value.text)
+        self.assertIn(b"MSA|AE|1", failure.value.answer)
+        client = self.client(on_reject="retry")
+        done = client.send(parcel("1"))
+        self.answer(client, ack("AR", "1"))
+        self.failureResultOf(done, TransientDelivery)
+
+    def test_commit_acknowledgment(self) -> None:
+        """CA settles, unless the channel waits for the application's answer."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.answer(client, ack("CA", "1"))
+        self.successResultOf(done)
+        client = self.client(wait_for_application=True)
+        done = client.send(parcel("1"))
+        self.answer(client, ack("CA", "1"))
+        self.assertNoResult(done)
+        self.answer(client, ack("AA", "1"))
+        self.successResultOf(done)
+
+    def test_no_answer_in_time_is_uncertain(self) -> None:
+        """It may have been taken: repeat with the same key, on a fresh connection."""
+        client = self.client(timeout="5s")
+        done = client.send(parcel("1"))
+        self.clock.advance(6)
+        self.failureResultOf(done, UncertainDelivery)
+        self.assertTrue(self.wire.aborted)
+
+    def test_a_lost_connection_is_uncertain(self) -> None:
+        """For what was sent and not answered."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        client.connectionLost(Failure(ConnectionLost()))
+        self.failureResultOf(done, UncertainDelivery)
+
+    def test_nonsense_for_an_answer_is_uncertain(self) -> None:
+        """A framed something that is no acknowledgment; and bytes that are no frame."""
+        client = self.client()
+        done = client.send(parcel("1"))
+        self.answer(client, b"whatever")
+        self.failureResultOf(done, UncertainDelivery)
+        client = self.client()
+        done = client.send(parcel("1"))
+        client.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 200)
+        self.failureResultOf(done, UncertainDelivery)
+
+    def test_content_that_cannot_be_framed_is_a_dead_letter(self) -> None:
+        """A start block inside the content would break the receiver's framing."""
+        client = self.client()
+        self.failureResultOf(client.send(parcel("1", b"MSH|\x0b")), PermanentDelivery)
+
+    def test_an_unused_connection_is_closed(self) -> None:
+        """After the idle time."""
+        self.client(idle="20s", timeout="5s")
+        for _ in range(25):
+            self.clock.advance(1)
+        self.assertTrue(self.wire.disconnecting)
