@@ -107,6 +107,10 @@ class _Write:
         self.method = message.start[0]
         self.is_single = found.kind != "system"
         self.content: Any = None
+        asked = "&".join(part for part in found.query.split("&") if part and not part.startswith(("_format=", "_pretty=")))
+        self.condition = asked if found.kind == "type" and self.method != "POST" else None
+        # a condition in the url of a create is no standard, but some clients (fhirpy) know no other; ignored it would create twice
+        self.if_none_exist = self._header("if-none-exist").removeprefix("?") or (asked if self.method == "POST" and self.is_single else "")
 
     def read(self) -> None:
         """Parse and check what can be checked without the repository. Raises FhirRefusal, ParseError."""
@@ -115,11 +119,9 @@ class _Write:
             self._check_bundle()
             return
         request = Request(self.method, self.found.resource_type, self.found.resource_id)
-        if self.method in ("PUT", "DELETE") and self.found.kind == "type":
-            request.condition = self.found.query
-            parse_query(request.resource_type, request.condition, condition=True)
-        if self._header("if-none-exist"):
-            parse_query(request.resource_type, self._header("if-none-exist").removeprefix("?"), condition=True)
+        for condition in (self.condition, self.if_none_exist or None):
+            if condition is not None:
+                parse_query(request.resource_type, condition, condition=True)
         if self._header("if-match"):
             version_of(self._header("if-match"))
         if self.method != "DELETE":
@@ -155,9 +157,9 @@ class _Write:
         url = self.found.resource_type
         if self.found.resource_id:
             url = f"{url}/{self.found.resource_id}"
-        elif self.method != "POST":
-            url = f"{url}?{self.found.query}"
-        return single_entry(self.method, url, self.body, self._header("if-match"), self._header("if-none-exist"))
+        elif self.condition is not None:
+            url = f"{url}?{self.condition}"
+        return single_entry(self.method, url, self.body, self._header("if-match"), self.if_none_exist)
 
     def _facts(self) -> dict[str, str]:
         facts = {"request.method": self.method, "request.url": self.message.start[1]}

@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -174,10 +175,8 @@ class ProcessRepositoryTests(IdempotentContract, TestCase):
         self.assertEqual([self.kept(f"K{number}") for number in range(60)], [1] * 60)
 
     def kill(self, result, pid):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return result
 
     @inlineCallbacks
