@@ -1,13 +1,14 @@
 """One HTTP/1.1 connection to a FHIR server, with one request under way at a time.
 
-What a lost connection means depends on how far the request was: before the TLS handshake is over nothing was sent; a TLS alert about our
-certificate means that the server never read the request (TLS 1.3 sends it only after the handshake); anything later is uncertain.
+What a lost connection means depends on how far the request was. Before the TLS handshake is over nothing was sent. A TLS alert on a
+fresh connection means that the server never read the request: in TLS 1.3 our handshake is over before the server has looked at our
+certificate. Anything later is uncertain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Error as TlsError
 from twisted.internet.defer import Deferred
@@ -22,9 +23,6 @@ from engine.errors import DeliveryError, FramingError, TransientDelivery, Uncert
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
-
-_REFUSED: Final = ("certificate", "unknown ca", "handshake", "access denied", "protocol version", "insufficient security")
-"""Words of the TLS alerts (RFC 8446 6.2) that end a handshake, in OpenSSL's spelling."""
 
 
 @implementer(IHandshakeListener)
@@ -113,7 +111,7 @@ class ClientConnection(Protocol):
         if not self.ready.called:
             return TransientDelivery(f"no secure connection: {_words(reason)}" if self._tls else "connection lost", whole_destination=True)
         words = _words(reason)
-        if not self._answered and any(word in words for word in _REFUSED):
+        if not self._answered and "alert" in words:
             return TransientDelivery(f"the server refused the TLS connection: {words}", whole_destination=True)
         return UncertainDelivery(f"the connection was lost before the answer: {words}")
 

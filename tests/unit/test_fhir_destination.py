@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -156,6 +157,12 @@ class FhirDestinationTests(SynchronousTestCase):
         result = self.destination.deliver(parcel(BODY))
         self.connect().end(ConnectionLost())
         self.failureResultOf(result, UncertainDelivery)
+
+    def test_a_tls_alert_on_a_fresh_connection_pauses_the_destination(self):
+        """In TLS 1.3 the server's word on our certificate comes after we have sent; it has read nothing of it."""
+        result = self.destination.deliver(parcel(BODY))
+        self.connect().end(SSL.Error([("SSL routines", "", "tlsv13 alert certificate required")]))
+        self.assertTrue(self.failureResultOf(result, TransientDelivery).value.whole_destination)
 
     def test_a_connection_lost_within_the_answer_is_uncertain(self):
         result = self.destination.deliver(parcel(BODY))
