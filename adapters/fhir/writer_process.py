@@ -10,6 +10,7 @@ nothing from outside is ever unpickled. It ends when its input does, after the c
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import struct
@@ -56,6 +57,8 @@ def _work(repository: ResourceRepository, group: list[Application]) -> list[Outc
 
 
 def main(source: BinaryIO, sink: BinaryIO) -> None:
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)  # a parsed Bundle is thousands of objects without a cycle among them
     path, remember = _unpack(source)
     log = json_log(sys.stderr)
 

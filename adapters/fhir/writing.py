@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 
 from adapters.fhir import exact
-from adapters.fhir.entries import Request, body_of, read_entry, version_of
+from adapters.fhir.entries import Request, body_of, check_entry, version_of
 from adapters.fhir.envelopes import answer_to, envelope, interaction, single_entry, unwrap
 from adapters.fhir.instants import comparison, http_date
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
@@ -137,7 +137,7 @@ class _Write:
             raise FhirRefusal(400, "entry must be a list", issue="structure", location="Bundle.entry")
         if content["type"] == "transaction":
             for index, entry in enumerate(entries):
-                read_entry(entry, index)
+                check_entry(entry, index)
 
     def _header(self, name: str) -> str:
         return self.message.headers.get(name, "")

@@ -608,3 +608,11 @@ class TestFile:
         repository.close()
         with pytest.raises(StoreError):
             repository.apply([])
+
+
+@pytest.mark.parametrize("method", [["POST"], 3, {}])
+def test_a_method_of_another_type_is_refused(repository, method):
+    """Found by the comparison of the quick check with the full one: it must not pass for an error of the server."""
+    (result,) = repository.apply([("", bundle({"request": {"method": method, "url": "Patient"}}))])
+    assert isinstance(result, FhirRefusal)
+    assert result.status == 400

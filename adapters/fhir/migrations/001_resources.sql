@@ -11,7 +11,7 @@ CREATE TABLE resource (
     body BLOB
 );
 CREATE UNIQUE INDEX resource_by_id ON resource (type, id);
-CREATE INDEX resource_by_time ON resource (type, updated);
+CREATE INDEX resource_by_time ON resource (updated);
 
 -- Earlier versions, moved here when a new one comes.
 CREATE TABLE history (
