@@ -1,9 +1,9 @@
 """What every FHIR destination does alike: the repository in this process, in its own process, and a server over HTTP."""
 
+import contextlib
 import os
 import signal
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -175,7 +175,7 @@ class ProcessRepositoryTests(IdempotentContract, TestCase):
         self.assertEqual([self.kept(f"K{number}") for number in range(60)], [1] * 60)
 
     def kill(self, result, pid):
-        with suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return result
 
