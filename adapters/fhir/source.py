@@ -49,6 +49,7 @@ class FhirSource:
         self._reads = Reads(self._reading, context, self.in_thread)
         self._writes: Writes | None = None
         self._under_way: Tally[str] = Tally()
+        self._answered: dict[int, Any] = {}
         self._idle: list[Deferred[None]] = []
         self._port: Any = None
 
@@ -103,6 +104,7 @@ class FhirSource:
             sender = self._sender(connection)
             self._admit(sender)
         except FhirRefusal as refused:
+            self._count(refused.status)
             return succeed(refused.answer())
         self._under_way[sender.peer or sender.remote] += 1
         answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)  # type: ignore[call-overload]
@@ -148,6 +150,14 @@ class FhirSource:
         scheme = "http" if self._options.tls is None else "https"
         return f"{scheme}://{message.headers.get('host', 'localhost')}{self._base}"
 
+    def _count(self, status: int) -> None:
+        counter = self._answered.get(status)
+        if counter is None:
+            labels = {"channel": self._context.name, "status": str(status)}
+            counter = self._context.metrics.counter("meridian_fhir_answers_total", "FHIR requests answered, by HTTP status", **labels)
+            self._answered[status] = counter
+        counter.inc()
+
     def _failed(self, failure: Failure) -> Answer:
         error = failure.value
         if isinstance(error, FhirRefusal):
@@ -158,6 +168,7 @@ class FhirSource:
         return refusal(500, "an error in the server")
 
     def _done(self, answer: Answer, sender: Sender) -> Answer:
+        self._count(answer.status)
         who = sender.peer or sender.remote
         self._under_way[who] -= 1
         if not self._under_way[who]:

@@ -49,7 +49,7 @@ class FhirSourceCase(SynchronousTestCase):
         self.reactor = MemoryReactorClock()
         self.patch(source_module, "deferToThreadPool", lambda _reactor, _pool, function, *arguments: maybeDeferred(function, *arguments))
         self.audited = []
-        made = context(Path(folder.name), self.reactor, audit=lambda event, **facts: self.audited.append((event, facts)))
+        made = self.context = context(Path(folder.name), self.reactor, audit=lambda event, **facts: self.audited.append((event, facts)))
         self.intake = RepositoryIntake()
         if self.keeps:
             self.repository = open_repository(Path(folder.name) / "fhir-repository.db")
@@ -235,6 +235,18 @@ class WriteTests(FhirSourceCase):
             answer = self.ask("POST", "/Patient", PATIENT)
             self.assertEqual(self.refused(status, answer)[0]["diagnostics"], "the reason")
             self.assertEqual("retry-after" in answer.headers, status == 503)
+
+    def test_answers_are_counted_by_status(self):
+        """No label has anything of a patient's."""
+        self.ask("POST", "/Patient", PATIENT)
+        self.ask("POST", "/Patient", b"garbage")
+        counted = {
+            sample.labels["status"]: sample.value
+            for family in self.context.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "meridian_fhir_answers_total"
+        }
+        self.assertEqual(counted, {"201": 1, "400": 1})
 
     def test_gzip_is_taken_and_bounded(self):
         """A small body that inflates beyond the limit is refused without inflating it all."""
