@@ -30,7 +30,7 @@ VERSIONS: Final = """
     ) WHERE version < ?3 ORDER BY version DESC LIMIT ?4
 """
 COUNT_VERSIONS: Final = "SELECT count(*) + 1 FROM history WHERE key = ?"
-ANSWERED: Final = "SELECT answer FROM applied WHERE idempotency_key = ?"
+ANSWERED: Final = "SELECT digest, answer FROM applied WHERE idempotency_key = ?"
 
 
 def find(query: Query, limit: int) -> tuple[str, list[Any]]:
@@ -92,7 +92,7 @@ KEEP_VERSION: Final = """
 UPDATE: Final = "UPDATE resource SET version = ?, updated = ?, method = ?, body = ? WHERE key = ?"
 INDEX: Final = "INSERT OR IGNORE INTO search_index (parameter, value, system, key) VALUES (?, ?, ?, ?)"
 UNINDEX: Final = "DELETE FROM search_index WHERE parameter = ? AND value = ? AND system = ? AND key = ?"
-REMEMBER: Final = "INSERT INTO applied (idempotency_key, at, answer) VALUES (?, ?, ?)"
+REMEMBER: Final = "INSERT INTO applied (idempotency_key, at, digest, answer) VALUES (?, ?, ?, ?)"
 # Answers older than a time, at most so many at once, from the low end of the table.
 FORGET: Final = """
     DELETE FROM applied WHERE number IN (SELECT number FROM (SELECT number, at FROM applied ORDER BY number LIMIT ?2) WHERE at < ?1)

@@ -4,7 +4,7 @@ Invariants
 1. `apply` returns only after everything it says is on disk: one commit (WAL, synchronous=FULL) for the whole group.
 2. A Bundle is applied whole or not at all; another Bundle's refusal does not touch it.
 3. The answer to an idempotency key is written in the same commit as what it answers for: the same key again changes nothing and
-   gives the same answer, whatever happened in between. Refusals are not remembered, since they have changed nothing.
+   gives the same answer, whatever happened in between; with another Bundle it is refused rather than lost. Refusals are not remembered, since they have changed nothing.
 4. Every version stays readable; a resource's versions are 1, 2, 3 … without gaps.
 
 One writer at a time; readers have a connection each and see the last commit. Nothing here knows HTTP or a reactor.
@@ -16,6 +16,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -75,13 +76,16 @@ class ResourceRepository:
         return self._last
 
     def _one(self, rows: Rows, interactions: Interactions, key: str, body: bytes, now: int) -> Answer | MeridianError:
+        digest = blake2b(body, digest_size=16).digest()
         if key and (answered := rows.answered(key)) is not None:
-            return Answer.decode(answered)
+            if answered[0] != digest:
+                return FhirRefusal(422, "this idempotency key came before with another Bundle", issue="conflict")
+            return Answer.decode(answered[1])
         rows.savepoint()
         try:
             answer = interactions.apply(body, now)
             if key:
-                rows.remember(key, now, answer.encode())
+                rows.remember(key, now, digest, answer.encode())
             rows.keep()
         except (FhirRefusal, ParseError) as refused:
             rows.undo()

@@ -131,9 +131,10 @@ class Rows:
     def count(self, query: Query, most: int) -> int:
         return int(self._connection.execute(*queries.count(query, most)).fetchone()[0])
 
-    def answered(self, idempotency_key: str) -> bytes | None:
-        row = self._connection.execute(queries.ANSWERED, (idempotency_key,)).fetchone()
-        return row[0] if row else None
+    def answered(self, idempotency_key: str) -> tuple[bytes, bytes] | None:
+        """The digest of the Bundle that came with this key, and the answer it got."""
+        row: tuple[bytes, bytes] | None = self._connection.execute(queries.ANSWERED, (idempotency_key,)).fetchone()
+        return row
 
     def _row(self, statement: str, values: Sequence[object]) -> Row | None:
         row = self._connection.execute(statement, values).fetchone()
@@ -180,8 +181,8 @@ class Rows:
         self._to_index.clear()
         self._gathered.clear()
 
-    def remember(self, idempotency_key: str, at: int, answer: bytes) -> None:
-        self._connection.execute(queries.REMEMBER, (idempotency_key, at, answer))
+    def remember(self, idempotency_key: str, at: int, digest: bytes, answer: bytes) -> None:
+        self._connection.execute(queries.REMEMBER, (idempotency_key, at, digest, answer))
 
     def forget(self, before: int, limit: int) -> int:
         """Drop answers given before that time, at most `limit`; gives how many went."""

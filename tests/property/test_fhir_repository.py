@@ -101,14 +101,16 @@ class RepositoryAgainstModel(RuleBasedStateMachine):
 
     @rule(resource_id=IDS, name=NAMES, key=st.sampled_from(["k1", "k2", "k3"]))
     def keyed_update(self, resource_id, name, key):
-        """A key that was answered is answered again, whatever is in the Bundle, and changes nothing."""
+        """A key that was answered is answered again and changes nothing; with another Bundle it is refused."""
         known = self.answers.get(key)
-        result = self.apply(entry("PUT", f"Patient/{resource_id}", identified("Patient", name, id=resource_id)), key=key)
+        change = entry("PUT", f"Patient/{resource_id}", identified("Patient", name, id=resource_id))
+        result = self.apply(change, key=key)
         if known is None:
             self.model.setdefault(resource_id, []).append(name)
-        else:
+        elif known[0] == bundle(change):
             assert result == known[1]
-            self.answers[key] = known
+        else:
+            assert isinstance(result, FhirRefusal)
 
     @rule()
     def restart(self):

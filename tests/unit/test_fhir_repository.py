@@ -419,6 +419,14 @@ class TestRepeats:
         assert len(found(reading, "Patient", by("A"))) == 1
         assert read(reading, "Patient", "p")["meta"]["versionId"] == "1"
 
+    def test_the_same_key_with_another_bundle_is_refused(self, repository, reading):
+        """To take it for a repeat would be to lose it, and to say that it was kept."""
+        first, second = (bundle(entry("POST", "Patient", identified("Patient", name))) for name in "AB")
+        _, refusal = repository.apply([("k", first), ("k", second)])
+        assert isinstance(refusal, FhirRefusal)
+        assert refusal.status == 422
+        assert found(reading, "Patient", by("B")) == []
+
     def test_after_a_crash_before_the_answer_a_repeat_changes_nothing(self, tmp_path, repository, reading):
         """The commit is on disk, the process dies before it can say so: the next process gives the same answer."""
         body = bundle(entry("POST", "Patient", identified("Patient", "A")))

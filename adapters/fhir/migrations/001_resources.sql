@@ -34,11 +34,13 @@ CREATE TABLE search_index (
 ) WITHOUT ROWID;
 
 -- The answers already given, by idempotency key: written in the transaction that they answer for, so that a repeat changes nothing.
+-- `digest` (BLAKE2b, 16 bytes) is the Bundle's, so that a key that comes with another Bundle is not mistaken for a repeat.
 -- `number` rises with time, which lets old ones be removed from the low end.
 CREATE TABLE applied (
     number INTEGER PRIMARY KEY,
     idempotency_key TEXT NOT NULL,
     at INTEGER NOT NULL,
+    digest BLOB NOT NULL,
     answer BLOB NOT NULL
 );
 CREATE UNIQUE INDEX applied_by_key ON applied (idempotency_key);
