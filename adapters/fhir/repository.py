@@ -4,7 +4,8 @@ Invariants
 1. `apply` returns only after everything it says is on disk: one commit (WAL, synchronous=FULL) for the whole group.
 2. A Bundle is applied whole or not at all; another Bundle's refusal does not touch it.
 3. The answer to an idempotency key is written in the same commit as what it answers for: the same key again changes nothing and
-   gives the same answer, whatever happened in between; with another Bundle it is refused rather than lost. Refusals are not remembered, since they have changed nothing.
+   gives the same answer, whatever happened in between; with another Bundle it is refused rather than lost. Refusals are not
+   remembered, since they have changed nothing.
 4. Every version stays readable; a resource's versions are 1, 2, 3 … without gaps.
 
 One writer at a time; readers have a connection each and see the last commit. Nothing here knows HTTP or a reactor.

@@ -166,10 +166,12 @@ class Rows:
 
     def reindex(self, key: int, before: set[IndexRow], after: set[IndexRow]) -> None:
         """Change what a resource is found by."""
-        if before != after:
+        gone, come = before - after, after - before
+        if gone:
             self.flush()
-            self._connection.executemany(queries.UNINDEX, [(*row, key) for row in before - after])
-            self._connection.executemany(queries.INDEX, [(*row, key) for row in after - before])
+            self._connection.executemany(queries.UNINDEX, [(*row, key) for row in gone])
+        if come:
+            self._connection.executemany(queries.INDEX, [(*row, key) for row in come])
 
     def flush(self) -> None:
         """Write the index rows gathered so far."""
