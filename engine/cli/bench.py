@@ -1,0 +1,128 @@
+"""``meridian bench``: measures this machine's node beside the machine's own limits. Loopback only; takes both cores while it runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import typer
+
+from engine.bench import limits as machine
+from engine.bench import mapping as mapping_bench
+from engine.bench import memory as memory_bench
+from engine.bench.scenarios import SCENARIOS, Effort, measure
+from engine.cli.output import AS_JSON, print_json, print_table
+from engine.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine's node: rate, latency, CPU, memory. Runs against loopback only.")
+
+FOLDER = typer.Option(
+    None, "--folder", help="Where the stores are written; it must be on the disk to be measured. Default: a temporary folder."
+)
+SECONDS = typer.Option(5.0, "--seconds", min=0.1, help="How long each measurement lasts.")
+
+SCENARIO = typer.Option(list(SCENARIOS), "--scenario", help="ingest, pass-through, mapped; can be given several times.")
+CONNECTIONS = typer.Option([1, 10, 50], "--connections", "-c", min=1, max=1000, help="Can be given several times.")
+
+
+@app.command()
+def mllp(
+    scenario: list[str] = SCENARIO,
+    connections: list[int] = CONNECTIONS,
+    in_flight: int = typer.Option(1, "--in-flight", min=1, max=64, help="Messages under way on each connection."),
+    seconds: float = SECONDS,
+    warm_up: float = typer.Option(2.0, "--warm-up", min=0.0, help="Seconds of load before each measurement."),
+    messages: int = typer.Option(1 << 40, "--messages", "-n", min=1, help="Stop each load after so many messages.", show_default=False),
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """HL7 v2 in: ingest only, passed through, mapped to FHIR; each durable. Exit code 1 where anything was not delivered exactly once."""
+    unknown = [name for name in scenario if name not in SCENARIOS]
+    if unknown:
+        raise ConfigError(f"there is no scenario {unknown[0]!r}; allowed: {', '.join(SCENARIOS)}")
+    effort = Effort(connections, in_flight, seconds, warm_up, messages)
+    with _folder(folder) as scratch:
+        report: dict[str, Any] = {
+            "machine": _machine(scratch),
+            "processes": "node, load generator and sink: one process each (the node's workers besides), all on this machine",
+            "limits": machine.measure(scratch, connections, min(seconds, 2.0)),
+            "results": [result for name in scenario for result in measure(name, effort, scratch)],
+        }
+    for result in report["results"]:
+        rate = result.get("delivered_per_second", result["acknowledged_per_second"])
+        result["ratio"] = machine.ratios(rate, result["connections"], report["limits"])
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    raise typer.Exit(0 if all(result["exactly_once"] for result in report["results"]) else 1)
+
+
+@app.command()
+def memory(
+    messages: int = typer.Option(1_000_000, "--messages", "-n", min=10, help="How many to queue while the destination is down."),
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Memory with a long queue, and the time from a start to listening with it."""
+    with _folder(folder) as scratch:
+        report = {"machine": _machine(scratch), **memory_bench.measure(scratch, messages)}
+    if as_json:
+        print_json(report)
+        return
+    print_table(
+        "memory while the destination is down", ("queued#", "RSS MB#"), [(step["queued"], step["rss_mb"]) for step in report["rss_mb"]]
+    )
+    typer.echo(f"from start to ready: {report['empty_start_seconds']} s empty, {report['full_start_seconds']} s with {messages} queued")
+    typer.echo(f"RSS after that start: {report['full_start_rss_mb']} MB")
+
+
+@app.command()
+def mapping(seconds: float = SECONDS, as_json: bool = AS_JSON) -> None:
+    """Mapping HL7 v2 to FHIR in one process: messages per second of one core."""
+    report = mapping_bench.measure(seconds)
+    if as_json:
+        print_json(report)
+        return
+    rows = [(kind, one["per_second"], one["microseconds"], one["bytes_in"], one["bytes_out"]) for kind, one in report["kinds"].items()]
+    print_table(report["mapping"], ("message", "per second#", "µs each#", "bytes in#", "bytes out#"), rows)
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """A folder of our own below `given`, gone afterwards."""
+    if given is not None and not given.is_dir():
+        raise ConfigError(f"{given} is not a folder")
+    with TemporaryDirectory(prefix="meridian-bench-", dir=given) as folder:
+        yield Path(folder)
+
+
+def _machine(folder: Path) -> dict[str, Any]:
+    return {"cpus": os.cpu_count(), "python": platform.python_version(), "file_system": machine.file_system(folder)}
+
+
+def _print(report: dict[str, Any]) -> None:
+    limits = report["limits"]
+    rows = [("MLLP echo, nothing kept", f"{count} connections", rate) for count, rate in limits["echo"].items()]
+    rows += [("SQLite WAL FULL", f"{group} a transaction", rate) for group, rate in limits["sqlite"].items()]
+    rows += [("append + fdatasync", f"{group} a sync", rate) for group, rate in limits["append"].items()]
+    print_table(f"this machine's own limits ({report['machine']['file_system']})", ("what", "", "messages/s#"), rows)
+    columns = ("scenario", "conn.#", "ack/s#", "delivered/s#", "p50 ms#", "p95 ms#", "p99 ms#", "CPU ms/msg#", "RSS MB#")
+    names = ("p50_ms", "p95_ms", "p99_ms", "node_cpu_ms_per_message", "node_rss_mb")
+    print_table(
+        "this node, durable",
+        (*columns, "of echo#", "of SQLite#", "exactly once"),
+        [
+            (
+                *(result["scenario"], result["connections"], result["acknowledged_per_second"], result.get("delivered_per_second", "")),
+                *(result[name] for name in names),
+                *(result["ratio"]["echo"], result["ratio"]["sqlite"], "yes" if result["exactly_once"] else "NO"),
+            )
+            for result in report["results"]
+        ],
+    )
