@@ -47,12 +47,13 @@ def measure(scenario: str, effort: Effort, folder: Path) -> list[dict[str, Any]]
     """One node for the scenario, one result for each number of connections. The fields are explained in `Bench.measure`."""
     with ExitStack() as stack:
         sink = _sink(scenario, folder, stack)
-        channel = {
-            INGEST: sites.ingest_only,
-            PASS_THROUGH: lambda: sites.pass_through(sink.port if sink else 0),
-            MAPPED: lambda: sites.mapped(sink.port if sink else 0),
-        }[scenario]()
-        site = sites.write_site(folder / scenario, channel)
+        port = sink.port if sink else 0
+        channels: dict[str, dict[str, Any]] = {
+            INGEST: sites.ingest_only(),
+            PASS_THROUGH: sites.pass_through(port),
+            MAPPED: sites.mapped(port),
+        }
+        site = sites.write_site(folder / scenario, channels[scenario])
         if scenario == MAPPED:
             sites.trust(site.folder, folder / "sink")
         node = stack.enter_context(Node(site))

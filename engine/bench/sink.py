@@ -81,9 +81,9 @@ class MllpSink:
                 control_id, answer = acknowledge(frame)
                 self._seen.add(control_id)
                 answers.append(answer)
-            self._counts.total += len(frames)
-            self._counts.last_at = time.monotonic()
             if answers:
+                self._counts.total += len(frames)
+                self._counts.last_at = time.monotonic()
                 connection.sendall(b"".join(answers))
         except OSError:
             data = b""
