@@ -1,0 +1,66 @@
+"""The command line. Each command has --json, exit codes that mean something, and shows no traceback for a user's error.
+
+Exit codes: 0 fine; 1 what was asked has a negative answer (faults found, a ledger that does not close, a file that could not
+be converted); 2 the command could not be carried out as it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from engine import __version__
+from engine.errors import MeridianError
+
+
+def main() -> None:
+    """Entry point of ``meridian`` and of ``python -m engine``."""
+    app = build()
+    try:
+        app()
+    except MeridianError as error:
+        sys.stderr.write(f"meridian: {error}\n")
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def build() -> typer.Typer:
+    """The whole command tree."""
+    from engine.cli import audit, bench, certs, check, convert, demo, init, ledger, messages, queue, run, schema, send, test
+
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=_HELP)
+    for name, module in {
+        "init": init,
+        "check": check,
+        "test": test,
+        "run": run,
+        "demo": demo,
+        "convert": convert,
+        "send": send,
+        "ledger": ledger,
+        "schema": schema,
+    }.items():
+        app.command(name)(module.command)
+    for name, group in {"messages": messages, "queue": queue, "certs": certs, "audit": audit, "bench": bench}.items():
+        app.add_typer(group.app, name=name)
+    app.callback()(_version)
+    return app
+
+
+_HELP = "Meridian, the healthcare integration engine: receives, keeps, maps to FHIR R4, delivers, and proves it."
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"meridian {__version__}")
+        raise typer.Exit
+
+
+def _version(version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version.")) -> None:
+    pass

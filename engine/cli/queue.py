@@ -1,0 +1,71 @@
+"""``meridian queue``: each destination's queue; hold it, release it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from engine.cli.opened import with_store
+from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
+from engine.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="See each destination's queue, hold it, release it.")
+
+NAME = typer.Argument(help="The destination, as CHANNEL/DESTINATION.")
+
+
+@app.command("ls")
+def list_queues(site: Path = SITE, as_json: bool = AS_JSON) -> None:
+    """List the queues."""
+    lines = with_store(site, lambda store: store.queues())
+    if as_json:
+        print_json([asdict(line) for line in lines])
+        return
+    rows = [
+        (
+            f"{q.channel}/{q.destination}",
+            "held" if q.hold else "",
+            q.ready,
+            q.pending,
+            q.held,
+            q.dead,
+            local_time(q.oldest_at),
+            q.last_error,
+        )
+        for q in lines
+    ]
+    print_table("queues", ("destination", "", "ready#", "retrying#", "held#", "dead#", "oldest", "last error"), rows)
+
+
+@app.command()
+def hold(name: str = NAME, site: Path = SITE, as_json: bool = AS_JSON) -> None:
+    """Stop delivering to a destination; messages for it wait."""
+    _hold(name, site, True, as_json)
+
+
+@app.command()
+def release(name: str = NAME, site: Path = SITE, as_json: bool = AS_JSON) -> None:
+    """Deliver to a destination again."""
+    _hold(name, site, False, as_json)
+
+
+def _hold(name: str, site: Path, hold: bool, as_json: bool) -> None:
+    channel, _, destination = name.partition("/")
+    known = [f"{line.channel}/{line.destination}" for line in with_store(site, lambda store: _set(store, channel, destination, hold))]
+    if name not in known:
+        raise ConfigError(f"there is no destination {name!r}; known: {', '.join(known) or 'none yet'}")
+    if as_json:
+        print_json({"destination": name, "hold": hold})
+    else:
+        typer.echo(f"{name} is {'held' if hold else 'released'}")
+
+
+def _set(store, channel, destination, hold):  # type: ignore[no-untyped-def]
+    def change(lines):  # type: ignore[no-untyped-def]
+        if not any((line.channel, line.destination) == (channel, destination) for line in lines):
+            return lines
+        return store.hold(channel, destination, hold).addCallback(lambda _: lines)
+
+    return store.queues().addCallback(change)

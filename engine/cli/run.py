@@ -1,0 +1,90 @@
+"""``meridian run``: the node of a site, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import typer
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from engine.cli.opened import now
+from engine.errors import MeridianError
+from engine.observe import Metrics, json_log
+
+reactor: Any = _reactor
+
+
+def command(
+    site: Path = typer.Argument(Path("."), help="The site's folder."),
+    log_level: str = typer.Option("", help="DEBUG, INFO, WARNING or ERROR."),
+) -> None:
+    """Run the node of a site. Logs are JSON lines on standard error. SIGTERM and Ctrl-C stop it gracefully."""
+    sys.setswitchinterval(0.0005)  # the store's threads must not wait 5 ms for a busy reactor to let go
+    failed: list[MeridianError] = []
+    reactor.callWhenRunning(_Run(site, log_level, failed).start)
+    reactor.run(installSignalHandlers=False)
+    if failed:
+        raise failed[0]
+
+
+class _Run:
+    """One run of a node: composition at the start, graceful stop at a signal."""
+
+    def __init__(self, site: Path, log_level: str, failed: list[MeridianError]) -> None:
+        from channels import compose
+
+        self._parts = compose(site)
+        self._log = json_log(sys.stderr, log_level or self._parts.log_level)
+        self._failed = failed
+        self._stopping = False
+
+    @inlineCallbacks
+    def start(self) -> Generator[Deferred[Any], Any, None]:
+        from engine.audit import AuditLog
+        from engine.service import Node
+        from engine.store.sqlite import SqliteStore
+        from engine.tls import TlsProvider
+
+        parts, metrics = self._parts, Metrics()
+        try:
+            audit = AuditLog(parts.settings.data / "audit", clock=now)
+            tls = TlsProvider(parts.certs, reactor=reactor, log=self._log, metrics=metrics, audit=audit.record)
+            store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, **parts.store_options)
+            self._node = Node(
+                parts.settings,
+                parts.channels,
+                store,
+                reactor=reactor,
+                clock=now,
+                random=random.random,
+                new_id=lambda: uuid.uuid4().hex[:20],
+                log=self._log,
+                metrics=metrics,
+                tls=tls,
+                audit=audit.record,
+            )
+            for name in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(name, lambda *_: reactor.callFromThread(self.stop))
+            yield self._node.start()
+        except MeridianError as error:
+            self._failed.append(error)
+            reactor.stop()
+        except Exception:
+            self._log.exception("cannot start")
+            os._exit(70)
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        if self._stopping:
+            return
+        self._stopping = True
+        yield self._node.stop()
+        reactor.stop()
