@@ -26,7 +26,7 @@ class _Page(Resource):
     isLeaf = True  # noqa: N815
 
     def __init__(self, render: Callable[[], Deferred[Answer]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._render = render
 
     def render_GET(self, request: Request) -> int:

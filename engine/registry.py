@@ -22,7 +22,11 @@ CODECS: Final = "meridian.codecs"
 MAPPINGS: Final = "meridian.mappings"
 
 _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
-    ADAPTERS: {"mllp": "adapters.mllp:adapter", "fhir": "adapters.fhir:adapter"},
+    ADAPTERS: {
+        "mllp": "adapters.mllp:adapter",
+        "fhir": "adapters.fhir:adapter",
+        "fhir_repository": "adapters.fhir:repository_adapter",
+    },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
         "application/fhir+json": "engine.formats.fhir:codec",

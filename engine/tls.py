@@ -29,7 +29,7 @@ import service_identity
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
-from service_identity import cryptography as service_identity_cryptography
+from service_identity.hazmat import DNS_ID, DNSPattern, IPAddress_ID, IPAddressPattern, verify_service_identity
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -330,14 +330,14 @@ def _verify_words(error: int) -> str:
 
 
 def _name_fault(certificate: x509.Certificate, hostname: str) -> str:
-    verify = (
-        service_identity_cryptography.verify_certificate_ip_address
-        if _is_ip(hostname)
-        else service_identity_cryptography.verify_certificate_hostname
-    )
+    """RFC 9525, on DNS names and addresses alone; service_identity refuses the party URI, which has no host in it."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    patterns: list[Any] = [DNSPattern.from_bytes(name.encode()) for name in names.get_values_for_type(x509.DNSName)]
+    patterns += [IPAddressPattern(ipaddress.ip_address(str(ip))) for ip in names.get_values_for_type(x509.IPAddress)]
+    wanted = IPAddress_ID(ipaddress.ip_address(hostname)) if _is_ip(hostname) else DNS_ID(hostname)
     try:
-        verify(certificate, hostname)
-    except (service_identity.VerificationError, service_identity.CertificateError):
+        verify_service_identity(patterns, [wanted], [])
+    except service_identity.VerificationError:
         return f"the server's certificate is not for {hostname}"
     return ""
 

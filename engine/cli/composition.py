@@ -13,7 +13,7 @@ from engine.service import NodeSettings
 
 @dataclass(frozen=True)
 class Composition:
-    """A loaded site, ready to become a Node. Raises ConfigError with every fault of the site when it cannot be."""
+    """A loaded site, ready to become a Node."""
 
     settings: NodeSettings
     channels: tuple[Channel, ...]
@@ -22,6 +22,18 @@ class Composition:
     log_level: str
 
 
-def compose(site: Path) -> Composition:
-    loaded = load(site)
-    return Composition(loaded)  # type: ignore
+def compose(folder: Path) -> Composition:
+    """Raises ConfigError with every fault of the site."""
+    site = load(folder)
+    node, store = site.node, site.node.store
+    settings = NodeSettings(
+        name=node.name,
+        party=node.party,
+        site=folder,
+        data=site.data,
+        http=(node.http.listen[0] or "127.0.0.1", node.http.listen[1]) if node.http else None,
+        workers=node.workers,
+        retention=store.retention,
+    )
+    options = {"inline_limit": store.inline_limit, "min_free": store.min_free}
+    return Composition(settings, site.channels, site.certs, options, node.log.level)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet import reactor
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
 from engine.errors import ConfigError
 from engine.store.contract import Store
 from engine.store.sqlite import SqliteStore
 
+reactor: Any = _reactor
 ResultT = TypeVar("ResultT")
 
 
@@ -24,7 +26,7 @@ def now() -> int:
 
 def with_store(site: Path, work: Callable[[Store], Deferred[ResultT]]) -> ResultT:
     """Run `work` on the store of `site` beside the node that may be running. Raises what it raises, ConfigError without a store."""
-    from channels import data_folder
+    from channels.model import data_folder
 
     data = data_folder(site)
     if not data.is_dir():
@@ -42,17 +44,17 @@ def with_store(site: Path, work: Callable[[Store], Deferred[ResultT]]) -> Result
     return run(session)  # type: ignore[no-any-return]
 
 
-def run(work: Callable[[], Deferred[ResultT]]) -> ResultT:
+def run(work: Callable[[], Deferred[Any]]) -> Any:
     """Run the reactor until `work` has fired; gives its result or raises its failure. Once per process."""
     outcome: list[Any] = []
 
-    def begin() -> None:
-        work().addBoth(outcome.append).addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+    def end(result: Any) -> None:
+        outcome.append(result)
+        reactor.stop()
 
-    reactor.callWhenRunning(begin)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(lambda: work().addBoth(end))
+    reactor.run()
     result = outcome[0] if outcome else None
-    raise_exception = getattr(result, "raiseException", None)
-    if raise_exception is not None:
-        raise_exception()
-    return result  # type: ignore[no-any-return]
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
+from twisted.internet.defer import Deferred, inlineCallbacks
 
 from engine.cli.opened import with_store
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError
+from engine.store.contract import Store
 
 app = typer.Typer(no_args_is_help=True, help="See each destination's queue, hold it, release it.")
 
@@ -53,19 +57,18 @@ def release(name: str = NAME, site: Path = SITE, as_json: bool = AS_JSON) -> Non
 
 def _hold(name: str, site: Path, hold: bool, as_json: bool) -> None:
     channel, _, destination = name.partition("/")
-    known = [f"{line.channel}/{line.destination}" for line in with_store(site, lambda store: _set(store, channel, destination, hold))]
+
+    @inlineCallbacks
+    def change(store: Store) -> Generator[Deferred[Any], Any, list[str]]:
+        known = [f"{line.channel}/{line.destination}" for line in (yield store.queues())]
+        if name in known:
+            yield store.hold(channel, destination, hold)
+        return known
+
+    known = with_store(site, change)
     if name not in known:
         raise ConfigError(f"there is no destination {name!r}; known: {', '.join(known) or 'none yet'}")
     if as_json:
         print_json({"destination": name, "hold": hold})
     else:
         typer.echo(f"{name} is {'held' if hold else 'released'}")
-
-
-def _set(store, channel, destination, hold):  # type: ignore[no-untyped-def]
-    def change(lines):  # type: ignore[no-untyped-def]
-        if not any((line.channel, line.destination) == (channel, destination) for line in lines):
-            return lines
-        return store.hold(channel, destination, hold).addCallback(lambda _: lines)
-
-    return store.queues().addCallback(change)

@@ -39,7 +39,7 @@ class _Run:
     """One run of a node: composition at the start, graceful stop at a signal."""
 
     def __init__(self, site: Path, log_level: str, failed: list[MeridianError]) -> None:
-        from channels import compose
+        from engine.cli.composition import compose
 
         self._parts = compose(site)
         self._log = json_log(sys.stderr, log_level or self._parts.log_level)
@@ -55,9 +55,10 @@ class _Run:
 
         parts, metrics = self._parts, Metrics()
         try:
-            audit = AuditLog(parts.settings.data / "audit", clock=now)
+            audit = AuditLog(parts.settings.data / "audit", reactor=reactor, clock=now)
             tls = TlsProvider(parts.certs, reactor=reactor, log=self._log, metrics=metrics, audit=audit.record)
             store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, **parts.store_options)
+            self._audit, self._tls = audit, tls
             self._node = Node(
                 parts.settings,
                 parts.channels,
@@ -74,6 +75,8 @@ class _Run:
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: reactor.callFromThread(self.stop))
             yield self._node.start()
+            tls.start()
+            audit.record("node.started", node=parts.settings.name)
         except MeridianError as error:
             self._failed.append(error)
             reactor.stop()
@@ -86,5 +89,8 @@ class _Run:
         if self._stopping:
             return
         self._stopping = True
+        self._tls.stop()
         yield self._node.stop()
+        self._audit.record("node.stopped", node=self._parts.settings.name)
+        yield self._audit.close()
         reactor.stop()

@@ -1,0 +1,253 @@
+"""Loads a site: every file, every fault, and the channels as the engine runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from channels.documents import read_yaml
+from channels.program import ChannelProgram, Route
+from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
+from engine import registry
+from engine.channel import Channel, Order, Outlet, Program, Recipe, Retry
+from engine.contracts import Adapter, Codec, Mapper
+from engine.errors import ConfigError, Fault
+from engine.expressions import Predicate
+from engine.options import Place, Settings, Spec
+
+_NO_SOURCE: Final = Spec("source", "", [])
+
+
+@dataclass
+class Site:
+    """A loaded site. `warnings` do not keep it from running."""
+
+    folder: Path
+    node: Settings
+    channels: tuple[Channel, ...]
+    warnings: list[Fault] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / str(self.node.store.path)
+
+    @property
+    def certs(self) -> Path:
+        return self.folder / str(self.node.certs)
+
+
+def load(folder: Path) -> Site:
+    """Raises ConfigError with every fault of every file."""
+    faults: list[Fault] = []
+    if not (folder / "meridian.yaml").exists():
+        raise ConfigError([Fault(str(folder), 0, "there is no meridian.yaml here; make a site with: meridian init FOLDER")])
+    node = NODE.parse(read_yaml(folder / "meridian.yaml", "meridian.yaml", faults), Place("meridian.yaml", 1), faults)
+    files = sorted((folder / "channels").glob("*.yaml"))
+    loader = _Loader(folder, faults)
+    channels = [channel for file in files if (channel := loader.channel(file)) is not None]
+    loader.check_together(channels)
+    if not files:
+        faults.append(Fault("channels", 0, "there is no channel file (channels/*.yaml)"))
+    if faults:
+        raise ConfigError(faults)
+    return Site(folder, node, tuple(channel for channel in channels if loader.enabled[channel.name]), loader.warnings)
+
+
+def data_folder(folder: Path) -> Path:
+    """Where a site's data are, also where its channels have faults."""
+    faults: list[Fault] = []
+    if not (folder / "meridian.yaml").exists():
+        raise ConfigError([Fault(str(folder), 0, "there is no meridian.yaml here; make a site with: meridian init FOLDER")])
+    node = NODE.parse(read_yaml(folder / "meridian.yaml", "meridian.yaml", faults), Place("meridian.yaml", 1), faults)
+    return folder / str(node.store.path if node.store else "data")
+
+
+def compile_program(folder: str, name: str) -> Program:
+    """engine.channel.Recipe: the same program in another process."""
+    loader = _Loader(Path(folder), [])
+    for file in sorted((Path(folder) / "channels").glob("*.yaml")):
+        channel = loader.channel(file)
+        if channel is not None and channel.name == name:
+            return channel.program
+    raise ConfigError(f"there is no channel {name!r} in {folder}")
+
+
+class _Loader:
+    """Reads channel files; gathers faults."""
+
+    def __init__(self, folder: Path, faults: list[Fault]) -> None:
+        self._folder, self._faults = folder, faults
+        self.warnings: list[Fault] = []
+        self.enabled: dict[str, bool] = {}
+        self._places: dict[str, Place] = {}
+        self._mappers: dict[str, Mapper | None] = {}
+
+    def channel(self, file: Path) -> Channel | None:
+        name = os.path.relpath(file, self._folder)
+        before = len(self._faults)
+        document = read_yaml(file, name, self._faults)
+        if len(self._faults) > before:
+            return None
+        place = Place(name, 1)
+        settings = CHANNEL.parse(document, place, self._faults)
+        if not isinstance(document, dict):
+            return None
+        source = self._source(document, place)
+        outlets, routes = self._destinations(document, settings, place, source)
+        if len(self._faults) > before or source is None:
+            return None
+        return self._compiled(settings, source, outlets, routes, place)
+
+    def _compiled(
+        self, settings: Settings, source: tuple[Adapter, Settings], outlets: list[Outlet], routes: list[Route], place: Place
+    ) -> Channel:
+        adapter, options = source
+        codec = self._codec(adapter)
+        mappers = {route.mapping: mapper for route in routes if route.mapping and (mapper := self._mappers[route.mapping]) is not None}
+        program = ChannelProgram(codec, settings.accept, settings.filter, routes, mappers, settings.validate)
+        self.enabled[settings.name] = settings.enabled
+        self._places.setdefault(settings.name, place)
+        return Channel(
+            name=settings.name,
+            source=adapter.name,
+            source_options=options,
+            outlets=tuple(outlets),
+            program=program,
+            recipe=Recipe(compile_program, (str(self._folder.resolve()), settings.name)),
+            answer_from=settings.answer.removeprefix("from ") if settings.answer != "at commit" else "",
+            answer_within=settings.answer_within,
+            duplicate_window=settings.duplicates.window,
+            refuse_reused_key=settings.duplicates.reused_key == "refuse",
+        )
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _adapters(self, side: str) -> dict[str, Adapter]:
+        """The adapters that have that side, by name."""
+        found = {name: registry.adapter(name) for name in registry.names(registry.ADAPTERS)}
+        return {name: adapter for name, adapter in found.items() if getattr(adapter, f"{side}_options") is not None}
+
+    def _source(self, document: Any, place: Place) -> tuple[Adapter, Settings] | None:
+        if "source" not in document:
+            return None
+        where = place.child(document, "source")
+        adapters = self._adapters("source")
+        name, node, _ = split_adapter(document["source"], _NO_SOURCE, dict(adapters), where, self._faults)
+        if not name:
+            return None
+        adapter = adapters[name]
+        assert adapter.source_options is not None
+        return adapter, adapter.source_options.parse(node, where.child(document["source"], name), self._faults)
+
+    def _destinations(
+        self, document: Any, settings: Settings, place: Place, source: tuple[Adapter, Settings] | None
+    ) -> tuple[list[Outlet], list[Route]]:
+        nodes = document.get("destinations") or []
+        if not isinstance(nodes, list):
+            self._fault(place.child(document, "destinations"), "destinations must be a list, each item begins with a dash")
+            return [], []
+        outlets, routes = [], []
+        where = place.child(document, "destinations")
+        for index, node in enumerate(nodes):
+            made = self._destination(node, settings, Place(where.file, where.child(nodes, index).line, f"destinations[{index + 1}]"))
+            if made is not None:
+                outlets.append(made[0])
+                routes.append(made[1])
+        self._check_names(outlets, settings, place, document)
+        self._check_paths(document, place, source, [settings.accept, settings.filter, *(route.when for route in routes)])
+        self._check_mapping_input(document, place, source, routes)
+        return outlets, routes
+
+    def _destination(self, node: Any, channel: Settings, place: Place) -> tuple[Outlet, Route] | None:
+        adapters = self._adapters("destination")
+        name, options, rest = split_adapter(node, DESTINATION, dict(adapters), place, self._faults)
+        settings = DESTINATION.parse(rest, place, self._faults)
+        if not name or settings.order is None or settings.retry is None:
+            return None
+        adapter = adapters[name]
+        assert adapter.destination_options is not None
+        parsed = adapter.destination_options.parse(options, place.child(node, name), self._faults)
+        mapping = "" if settings.map == "none" else settings.map or channel.map or ""
+        if mapping:
+            self._mapper(mapping, place if settings.map else Place(place.file, channel.lines.get("map", 0), "map"))
+        retry = Retry(settings.retry.first, settings.retry.most, settings.retry.give_up_after)
+        order = Order(settings.order)
+        return Outlet(settings.name, adapter.name, parsed, order, retry), Route(settings.name, settings.when, mapping, order)
+
+    def _mapper(self, name: str, place: Place) -> None:
+        """Compile a mapping once; its faults are the site's."""
+        if name in self._mappers:
+            return
+        self._mappers[name] = None
+        known = registry.names(registry.MAPPINGS)
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            fault = Fault(
+                place.file, place.line, f"{place.path}: there is no mapping {name!r}", ", ".join(known), nearest[0] if nearest else ""
+            )
+            self._faults.append(fault)
+            return
+        own = self._folder / "mappings"
+        try:
+            self._mappers[name] = registry.mapping(name).compile(own if own.is_dir() else None)
+        except ConfigError as error:
+            self._faults.extend(error.faults)
+
+    def _codec(self, adapter: Adapter) -> Codec | None:
+        return registry.codec(adapter.content_types[0]) if adapter.content_types else None
+
+    # --- checks across parts ---------------------------------------------------------------------
+
+    def _fault(self, place: Place, text: str, allowed: str = "", nearest: str = "") -> None:
+        self._faults.append(Fault(place.file, place.line, text, allowed, nearest))
+
+    def _check_names(self, outlets: list[Outlet], settings: Settings, place: Place, document: Any) -> None:
+        names = [outlet.name for outlet in outlets]
+        for name in {name for name in names if names.count(name) > 1}:
+            self._fault(place.child(document, "destinations"), f"two destinations are called {name!r}")
+        answer = settings.answer or "at commit"
+        wanted = answer.removeprefix("from ")
+        if answer != "at commit" and (wanted == answer or wanted not in names):
+            nearest = get_close_matches(wanted, names, 1)
+            allowed = ", ".join(["at commit", *(f"from {name}" for name in names)])
+            self._fault(
+                place.child(document, "answer"), f"answer: {answer!r} is not possible", allowed, f"from {nearest[0]}" if nearest else ""
+            )
+
+    def _check_paths(
+        self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, groups: Iterable[Iterable[Predicate | None]]
+    ) -> None:
+        codec = self._codec(source[0]) if source else None
+        for predicate in (one for group in groups for one in group or () if one is not None):
+            for path in predicate.paths:
+                try:
+                    if codec is not None:
+                        codec.check_path(path)
+                except ValueError as error:
+                    self._fault(place, f"in {predicate.source!r}: {error}")
+
+    def _check_mapping_input(self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, routes: list[Route]) -> None:
+        for name in {route.mapping for route in routes if self._mappers.get(route.mapping) is not None}:
+            takes = registry.mapping(name).content_type
+            if source is not None and source[0].content_types and takes not in source[0].content_types:
+                gives = ", ".join(source[0].content_types)
+                self._fault(place.child(document, "map"), f"the mapping {name} takes {takes}, the source {source[0].name} gives {gives}")
+
+    def check_together(self, channels: list[Channel]) -> None:
+        """What only shows across files: names and ports taken twice."""
+        ports: dict[Any, str] = {}
+        for channel in channels:
+            file = self._places[channel.name].file
+            listen = channel.source_options.get("listen")
+            if listen and listen[1] and self.enabled[channel.name]:
+                if listen in ports:
+                    line = channel.source_options.lines.get("listen", 1)
+                    self._fault(Place(file, line), f"port {listen[1]} is taken by channel {ports[listen]!r} already")
+                ports[listen] = channel.name
+        names = [channel.name for channel in channels]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._fault(self._places[name], f"{names.count(name)} channels are called {name!r}")

@@ -1,0 +1,50 @@
+"""``meridian check``: every fault of a site, with file and line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from certs import check as check_certs
+from channels import Site, load
+from engine.cli.output import AS_JSON, print_json
+from engine.errors import ConfigError, Fault
+
+
+def command(site: Path = typer.Argument(Path("."), help="The site's folder."), as_json: bool = AS_JSON) -> None:
+    """Check a site: options, channels, mappings, certificates. Exit code 1 when it cannot run as it is."""
+    faults, warnings, channels = _check(site)
+    if as_json:
+        print_json(
+            {"ok": not faults, "faults": [asdict(f) for f in faults], "warnings": [asdict(w) for w in warnings], "channels": channels}
+        )
+    else:
+        for fault in faults:
+            typer.echo(str(fault))
+        for warning in warnings:
+            typer.echo(f"warning: {warning}")
+        typer.echo(f"{len(faults)} faults" if faults else f"fine: {', '.join(channels)}")
+    raise typer.Exit(1 if faults else 0)
+
+
+def _check(folder: Path) -> tuple[list[Fault], list[Fault], list[str]]:
+    try:
+        site = load(folder)
+    except ConfigError as error:
+        return error.faults, [], []
+    faults, warnings = _certificates(site)
+    return faults, [*site.warnings, *warnings], [channel.name for channel in site.channels]
+
+
+def _certificates(site: Site) -> tuple[list[Fault], list[Fault]]:
+    """What is wrong in the certs folder; only of interest when a channel uses TLS, or there is one at all."""
+    uses: Any = [o for c in site.channels for o in (c.source_options, *(outlet.options for outlet in c.outlets)) if o.get("tls")]
+    if not uses and not site.certs.is_dir():
+        return [], []
+    findings = [finding for finding in check_certs(site.certs) if finding.problem]
+    known = [Fault(f"{site.node.certs}/{f.file}", 0, f.problem) for f in findings]
+    fatal = [fault for fault, finding in zip(known, findings, strict=True) if finding.fatal and uses]
+    return fatal, [fault for fault in known if fault not in fatal]

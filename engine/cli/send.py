@@ -1,0 +1,123 @@
+"""``meridian send``: send HL7 v2 files over MLLP, and print what is answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import typer
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.protocol import Protocol
+
+from adapters.mllp.framing import MllpFramer
+from engine.cli.opened import reactor, run
+from engine.cli.output import AS_JSON, print_json
+from engine.errors import ConfigError, FramingError, ParseError
+from engine.formats.hl7v2 import acknowledgment
+from engine.observe import Metrics
+from engine.options import ADDRESS, Faulty
+from engine.tls import CLIENT_TLS, TlsProvider
+
+
+def command(
+    files: list[Path] = typer.Argument(help="Files with one HL7 v2 message each."),
+    to: str = typer.Option("127.0.0.1:2575", "--to", help="host:port of the listener."),
+    certs: Path = typer.Option(None, help="Send over TLS with the certificate of this folder (node.pem, node.key, ca.pem)."),
+    peer: str = typer.Option("", help="Party that the listener's certificate must name."),
+    timeout: float = typer.Option(30.0, help="Seconds to wait for each answer."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Send messages one after the other, each answered before the next. Exit code 1 when one was not accepted."""
+    bodies = [_read(file) for file in files]
+    answers = run(lambda: _send(bodies, _address(to), certs, peer, timeout))
+    results = [{"file": str(file), **_result(answer)} for file, answer in zip(files, answers, strict=True)]
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            typer.echo(f"{result['file']}: {result['code']} {result['text']}".rstrip())
+    raise typer.Exit(0 if all(result["code"] in ("AA", "CA") for result in results) else 1)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r")
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _address(to: str) -> tuple[str, int]:
+    try:
+        host, port = ADDRESS.read(to)
+    except Faulty as faulty:
+        raise ConfigError(f"--to: {faulty}") from None
+    return host or "127.0.0.1", port
+
+
+def _result(answer: bytes) -> dict[str, str]:
+    try:
+        ack = acknowledgment.read(answer)
+    except ParseError as error:
+        return {"code": "", "text": error.text if answer else "no answer"}
+    return {"code": ack.code, "text": ack.text, "control_id": ack.control_id}
+
+
+class _Line(Protocol):
+    """Collects answers."""
+
+    def __init__(self) -> None:
+        self._framer = MllpFramer()
+        self.waiting: Deferred[bytes] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            frames = self._framer.feed(data)
+        except FramingError as error:
+            self._fire(error)
+            return
+        for frame in frames:
+            self._fire(frame.content)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._fire(ConfigError("the listener closed the connection without an answer"))
+
+    def _fire(self, result: bytes | Exception) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            (waiting.errback if isinstance(result, Exception) else waiting.callback)(result)  # type: ignore[operator]
+
+    def ask(self, body: bytes) -> Deferred[bytes]:
+        self.waiting = Deferred()
+        assert self.transport is not None
+        self.transport.write(MllpFramer().wrap(body))
+        return self.waiting
+
+
+@inlineCallbacks
+def _send(bodies: list[bytes], to: tuple[str, int], certs: Path | None, peer: str, timeout: float) -> Generator[Deferred[Any], Any, list[bytes]]:
+    endpoint: Any = HostnameEndpoint(reactor, *to, timeout=timeout)
+    if certs is not None:
+        quiet = logging.getLogger("meridian.send")
+        provider = TlsProvider(certs, reactor=reactor, log=quiet, metrics=Metrics(), audit=lambda event, **facts: None)
+        endpoint = wrapClientTLS(provider.client(CLIENT_TLS.defaults(**({"peer": peer} if peer else {})), to[0]), endpoint)
+    line = _Line()
+    try:
+        yield connectProtocol(endpoint, line)
+    except Exception as error:
+        raise ConfigError(f"cannot connect to {to[0]}:{to[1]}: {error}") from None
+    answers = []
+    for body in bodies:
+        answer = line.ask(body)
+        answer.addTimeout(timeout, reactor)
+        try:
+            answers.append((yield answer))
+        except ConfigError:
+            raise
+        except Exception:  # noqa: BLE001  # no answer in time, or something else than MLLP came back
+            answers.append(b"")
+    assert line.transport is not None
+    line.transport.loseConnection()
+    return answers
