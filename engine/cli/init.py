@@ -50,5 +50,3 @@ def _write(site: Path, template: str, name: str) -> None:
         (site / "tests" / channel).mkdir()
         (site / "tests" / channel / "admission.hl7").write_bytes(templates.joinpath("admission.hl7").read_bytes())
     (site / ".gitignore").write_text(_IGNORED, encoding="utf-8")
-
-

@@ -97,7 +97,9 @@ class _Line(Protocol):
 
 
 @inlineCallbacks
-def _send(bodies: list[bytes], to: tuple[str, int], certs: Path | None, peer: str, timeout: float) -> Generator[Deferred[Any], Any, list[bytes]]:
+def _send(
+    bodies: list[bytes], to: tuple[str, int], certs: Path | None, peer: str, timeout: float
+) -> Generator[Deferred[Any], Any, list[bytes]]:
     endpoint: Any = HostnameEndpoint(reactor, *to, timeout=timeout)
     if certs is not None:
         quiet = logging.getLogger("meridian.send")

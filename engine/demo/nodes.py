@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent, readBody
 
 from engine.errors import MeridianError
-from engine.store.contract import LedgerLine
+from engine.store.contract import Found, LedgerLine, Query
 from engine.store.sqlite import SqliteStore
 
 
@@ -90,6 +90,9 @@ class LedgerReader:
 
     def read(self) -> Deferred[list[LedgerLine]]:
         return self._store.ledger()
+
+    def search(self, query: Query) -> Deferred[list[Found]]:
+        return self._store.search(query)
 
     def close(self) -> Deferred[None]:
         return self._store.close()

@@ -1,0 +1,128 @@
+"""The demo from its beginning to its end: nodes up, a morning sent, everything delivered, ledgers closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.task import deferLater
+
+from engine.demo.morning import ACCEPTED, Item, morning
+from engine.demo.nodes import LedgerReader, NodeProcess
+from engine.demo.simulator import Answer, Report, Sender, endpoint
+from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
+from engine.message import Status
+from engine.observe import Metrics
+from engine.store.contract import LedgerLine, Query
+from engine.tls import CLIENT_TLS, TlsProvider
+
+_POLL_SECONDS: Final = 0.25
+_DRAIN_SECONDS: Final = 120.0
+
+SOURCES: Final = {"intake": "fhir", "wards": "mllp", "laboratory": "mllp"}
+
+
+@dataclass
+class Outcome:
+    """What the demo has shown. `missing` are control ids that are not exactly once on the platform; `ledgers` by node."""
+
+    ledgers: dict[str, list[LedgerLine]] = field(default_factory=dict)
+    sent: Report | None = None
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        closed = all(line.closes and not line.in_flight for lines in self.ledgers.values() for line in lines)
+        heard = self.sent is not None and not self.sent.unanswered and not self.sent.unexpected
+        return bool(self.ledgers) and closed and heard and not self.missing
+
+
+class Show:
+    """Runs both nodes and the simulator. `look` is called with the newest ledgers and the answers so far."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        *,
+        reactor: Any,
+        clock: Callable[[], int],
+        patients: int = 12,
+        pace: float = 0.001,
+        look: Callable[[dict[str, list[LedgerLine]], list[Answer]], None] = lambda ledgers, answers: None,
+    ) -> None:
+        self._landscape, self._reactor, self._clock = landscape, reactor, clock
+        self._look, self._pace = look, pace
+        self._items = morning(2026, patients)
+        folders = (landscape.platform, landscape.hospital)
+        self._processes = [NodeProcess(folder, reactor) for folder in folders]
+        self._readers = {folder.name: LedgerReader(folder, reactor, clock) for folder in folders}
+        self._senders: list[Sender] = []
+        self.outcome = Outcome()
+
+    @inlineCallbacks
+    def start(self) -> Generator[Deferred[Any], Any, None]:
+        """Both nodes up and ready."""
+        for process in self._processes:
+            process.start()
+        for process in self._processes:
+            yield process.ready()
+        for reader in self._readers.values():
+            yield reader.open()
+
+    @inlineCallbacks
+    def play(self) -> Generator[Deferred[Any], Any, Outcome]:
+        """Send the morning, wait until all of it has arrived, judge."""
+        self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
+        sending = DeferredList([sender.run() for sender in self._senders], fireOnOneErrback=True)
+        while not sending.called:
+            yield self._look_on()
+        yield sending
+        self.outcome.sent = Report.of(self._answers())
+        for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):
+            yield self._look_on()
+            if not any(line.in_flight for lines in self.outcome.ledgers.values() for line in lines):
+                break
+        yield self._check_platform()
+        return self.outcome
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        """Stop the nodes gracefully, as SIGTERM does."""
+        for reader in self._readers.values():
+            yield reader.close()
+        yield DeferredList([process.stop() for process in self._processes])
+
+    def _sender(self, system: str, tls: bool) -> Sender:
+        ports, creator = self._landscape.ports, None
+        if tls:
+            log, certs = logging.getLogger("meridian.demo"), self._landscape.laboratory_certs
+            provider = TlsProvider(certs, reactor=self._reactor, log=log, metrics=Metrics(), audit=lambda event, **facts: None)
+            creator = provider.client(CLIENT_TLS.defaults(peer=HOSPITAL), "localhost")
+        where = endpoint(self._reactor, "localhost" if tls else "127.0.0.1", ports["mllp_tls" if tls else "mllp"], creator)
+        return Sender([item for item in self._items if item.system == system], where, reactor=self._reactor, pace=self._pace)
+
+    def _answers(self) -> list[Answer]:
+        return [answer for sender in self._senders for answer in sender.answers]
+
+    @inlineCallbacks
+    def _look_on(self) -> Generator[Deferred[Any], Any, None]:
+        for name, reader in self._readers.items():
+            self.outcome.ledgers[name] = yield reader.read()
+        self._look(self.outcome.ledgers, self._answers())
+        yield deferLater(self._reactor, _POLL_SECONDS)
+
+    @inlineCallbacks
+    def _check_platform(self) -> Generator[Deferred[Any], Any, None]:
+        """Each accepted message must be on the platform once, taken by its repository."""
+        platform = self._readers[PLATFORM]
+        for item in self.expected():
+            found = yield platform.search(Query(control_id=item.control_id))
+            if [line.status for line in found] != [Status.SENT]:
+                self.outcome.missing.append(item.control_id)
+
+    def expected(self) -> list[Item]:
+        """What must be on the platform: everything that was accepted; a duplicate is its original."""
+        return [item for item in self._items if item.expect == ACCEPTED]

@@ -1,0 +1,100 @@
+"""The demo's two sites, written as `meridian init` and an engineer would: a province platform and a county hospital."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Final
+
+from certs import Authority
+from engine.demo.nodes import NodeFolder
+
+PLATFORM: Final = "province-platform"
+HOSPITAL: Final = "county-hospital"
+LABORATORY: Final = "county-laboratory"
+
+_NODE: Final = """\
+name: {name}
+party: {name}
+level: {level}
+http: 127.0.0.1:{http}
+"""
+
+_INTAKE: Final = """\
+name: intake
+doc: what the hospitals of the province forward
+source:
+  fhir:
+    listen: 127.0.0.1:{fhir}
+    tls: {{client_auth: required, allow: [county-hospital]}}
+    repository: fhir-repository.db
+answer: from repository
+destinations:
+  - name: repository
+    fhir_repository: {{}}
+    order: by patient
+"""
+
+_WARDS: Final = """\
+name: wards
+doc: admissions, transfers, merges and orders of the hospital information system and the outpatient record
+source:
+  mllp: {{listen: "127.0.0.1:{mllp}"}}
+accept: ["message.type.startswith('ADT^') or message.type in ['ORM^O01', 'OML^O21']"]
+map: hl7v2-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    order: by patient
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+_LABORATORY: Final = """\
+name: laboratory
+doc: results of the laboratory, over mutual TLS
+source:
+  mllp: {{listen: "127.0.0.1:{mllp_tls}", tls: {{client_auth: required, allow: [county-laboratory]}}}}
+accept: ["message.type == 'ORU^R01'"]
+map: hl7v2-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    order: by patient
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+
+class Landscape:
+    """Both sites below one folder, with one private authority for all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls")
+        self.ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
+        self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
+        self.laboratory_certs = folder / LABORATORY
+
+    def write(self) -> None:
+        """Make the authority, the certificates and the files."""
+        authority = Authority.create(self.folder / "authority", "Meridian demo CA")
+        for node in (self.platform, self.hospital):
+            authority.issue(node.name, dns=("localhost",), ips=("127.0.0.1",), out=node.site / "certs")
+        authority.issue(LABORATORY, dns=("localhost",), out=self.laboratory_certs)
+        self._site(self.platform, "province", intake=_INTAKE)
+        self._site(self.hospital, "hospital", wards=_WARDS, laboratory=_LABORATORY)
+
+    def _site(self, node: NodeFolder, level: str, **channels: str) -> None:
+        (node.site / "channels").mkdir(parents=True)
+        (node.site / "meridian.yaml").write_text(_NODE.format(name=node.name, level=level, http=node.http_port))
+        for name, text in channels.items():
+            (node.site / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, all different."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
