@@ -1,0 +1,29 @@
+"""The benchmark against a real node in its own processes: small counts, exactly once, an orderly end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.bench import memory
+from engine.bench.scenarios import INGEST, PASS_THROUGH, Effort, measure
+
+SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
+
+
+@pytest.mark.parametrize("scenario", [INGEST, PASS_THROUGH])
+def test_a_scenario_accounts_for_every_message(scenario: str, tmp_path: Path) -> None:
+    """Everything that the node acknowledged is at the sink, once; time and memory of the node are there."""
+    for result in measure(scenario, SMALL, tmp_path):
+        assert result["exactly_once"], result
+        assert result["acknowledged"] == 40
+        assert result.get("delivered", 40) == 40
+        assert result["node_rss_mb"] > 1
+
+
+def test_a_queue_survives_the_restart(tmp_path: Path) -> None:
+    """With its destination down the node takes every message, and starts again with all of them."""
+    report = memory.measure(tmp_path, 50, connections=2, in_flight=2)
+    assert report["rss_mb"][-1]["queued"] == 50
+    assert report["full_start_seconds"] > 0
