@@ -2,7 +2,8 @@
 
 from engine.formats.hl7v2.acknowledgment import Acknowledgement, acknowledge
 from engine.formats.hl7v2.header import Header, read_header
-from engine.formats.hl7v2.message import NULL, Message, Segment, codec, decode, parse_path
+from engine.formats.hl7v2.message import NULL, Message, Segment, codec, decode
+from engine.formats.hl7v2.paths import Path, parse_path
 from engine.formats.hl7v2.separators import Separators
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Acknowledgement",
     "Header",
     "Message",
+    "Path",
     "Segment",
     "Separators",
     "acknowledge",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from engine.errors import ParseError
-from engine.formats.hl7v2.charsets import codec_name
-from engine.formats.hl7v2.header import Header, read_header
-from engine.formats.hl7v2.message import decode
-from engine.formats.hl7v2.separators import STANDARD
+from engine.formats.hl7v2.charsets import codec_name, first_fitting
+from engine.formats.hl7v2.header import Header
+from engine.formats.hl7v2.paths import parse_path
+from engine.formats.hl7v2.separators import STANDARD, Separators
 from engine.message import Judgement, Verdict
 
 _CODES: Final = {Verdict.ACCEPTED: "A", Verdict.REFUSED: "R", Verdict.INVALID: "E", Verdict.UNAVAILABLE: "E"}
@@ -29,64 +30,87 @@ _CONDITIONS: Final = {  # HL7 table 0357
     "206": "Application record locked",
     "207": "Application internal error",
 }
+_LINES: Final = re.compile("[\r\n]+")
 
 
 def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, control_id: str, now: int) -> bytes:
     """The ACK for a message: MSA-1 AA/AE/AR, in enhanced mode CA/CE/CR; MSA-2 is the original control id; an ERR where it is negative.
 
-    `header` None: there was no usable MSH, and a minimal ACK is made. `now` in microseconds UTC. In the separators, version and
-    character set of the message. `control_id` becomes MSH-10.
+    `header` None: there was no usable MSH; a minimal AR is made (AE where the store cannot take it). `now` in microseconds UTC.
+    In the separators, version and character set of the message. `control_id` becomes MSH-10.
     """
-    code = ("C" if enhanced else "A") + _CODES[judgement.verdict]
-    separators = header.separators if header else STANDARD
-    f, c = separators.field, separators.component
-    declared = f + c + separators.repetition + separators.escape + separators.subcomponent + separators.truncation
-    stamp = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%d%H%M%S") + "+0000"
+    verdict = judgement.verdict
     if header is None:
-        lines = [f"MSH{declared}{f * 5}{stamp}{f}{f}ACK{f}{control_id}{f}P{f}2.5", f"MSA{f}{code}{f}"]
-    else:
-        parts = header.message_type.split("^")
-        kind = f"ACK{c}{parts[1]}{c}ACK" if len(parts) > 1 and parts[1] else "ACK"
-        charset = f"{f * 6}{header.charset}" if header.charset else ""
-        lines = [
-            f"MSH{declared}{f}{header.field(5)}{f}{header.field(6)}{f}{header.field(3)}{f}{header.field(4)}{f}{stamp}{f}{f}"
-            f"{kind}{f}{control_id}{f}{header.field(11) or 'P'}{f}{header.field(12) or '2.5'}{charset}",
-            f"MSA{f}{code}{f}{header.control_id}",
-        ]
-    if judgement.verdict is not Verdict.ACCEPTED:
-        lines.append(_err(judgement, header))
-    return ("\r".join(lines) + "\r").encode(_codec(header), "replace")
+        return _without_header(judgement, control_id, _stamp(now))
+    separators = header.separators
+    f, c = separators.field, separators.component
+    _, _, trigger = header.message_type.partition("^")
+    kind = f"ACK{c}{trigger}{c}ACK" if trigger else "ACK"
+    field = header.field
+    charset = field(18)
+    ack = (
+        f"MSH{separators.declared}{f}{field(5)}{f}{field(6)}{f}{field(3)}{f}{field(4)}{f}{_stamp(now)}{f}{f}"
+        f"{kind}{f}{control_id}{f}{field(11) or 'P'}{f}{field(12) or '2.5'}{f * 6 + charset if charset else ''}\r"
+        f"MSA{f}{'C' if enhanced else 'A'}{_CODES[verdict]}{f}{header.control_id}"
+    )
+    if verdict is Verdict.ACCEPTED:
+        return f"{ack}\r".encode(_codec(header))
+    codec = _codec(header)
+    reason = _sayable(judgement.reason, separators, codec)
+    old = "" < header.version < "2.5"  # such an ERR has no place for text, so MSA-3 says it
+    return f"{ack}{f + reason if old else ''}\r{_err(judgement, reason, separators, old)}\r".encode(codec)
 
 
-def _codec(header: Header | None) -> str:
+def _without_header(judgement: Judgement, control_id: str, stamp: str) -> bytes:
+    code = "AE" if judgement.verdict is Verdict.UNAVAILABLE else "AR"
+    err = _err(judgement, _sayable(judgement.reason, STANDARD, "utf-8"), STANDARD, False)
+    return f"MSH|^~\\&|||||{stamp}||ACK|{control_id}|P|2.5\rMSA|{code}|\r{err}\r".encode()
+
+
+def _stamp(now: int) -> str:
+    return datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
+
+
+def _codec(header: Header) -> str:
+    """What the answer is written in: the fields taken from the header go back as the bytes they came in."""
+    if header.codec != "ascii":
+        return header.codec
     try:
-        return codec_name(header.charset) if header and header.charset else "utf-8"
+        return codec_name(header.charset)
     except ParseError:
-        return "utf-8"
+        return "ascii"
 
 
-def _err(judgement: Judgement, header: Header | None) -> str:
-    """ERR-2 to ERR-8 from version 2.5 on, ERR-1 before."""
-    separators = header.separators if header else STANDARD
+def _sayable(reason: str, separators: Separators, codec: str) -> str:
+    """A reason as a field of the answer; what its character set lacks becomes a question mark (it is Meridian's text, not the sender's)."""
+    text = reason.encode(codec, "replace").decode(codec)
+    try:
+        return separators.escape_text(text)
+    except ValueError:  # no escape character is declared
+        return re.sub(r"[^\w ]", " ", text)
+
+
+def _err(judgement: Judgement, reason: str, separators: Separators, old: bool) -> str:
+    """ERR-2 location, ERR-3 condition, ERR-4 severity and ERR-8 text from version 2.5 on; ERR-1 (an ELD) before."""
     f, c = separators.field, separators.component
     number = judgement.hl7_code or "207"
-    condition = f"{number}{c}{_CONDITIONS.get(number, '')}{c}HL70357"
-    location = _location(judgement.location, c)
-    if header and header.version and header.version < "2.5":
-        return f"ERR{f}{location}{c if location else c * 3}{condition.replace(c, separators.subcomponent or ' ')}"
-    return f"ERR{f}{f}{location}{f}{condition}{f}E{f}{f}{f}{f}{separators.escape_text(judgement.reason)}"
+    name = _CONDITIONS.get(number, "")
+    location = _location(judgement.location)
+    if old:
+        s = separators.subcomponent
+        place = c.join([*location, "", "", ""][:3])
+        return f"ERR{f}{place}{c}{number}{s + name + s + 'HL70357' if s else ''}"
+    return f"ERR{f}{f}{c.join(location)}{f}{number}{c}{name}{c}HL70357{f}E{f * 4}{reason}"
 
 
-def _location(path: str, component: str) -> str:
-    """``PID-3[1].4`` as an ERL: segment, sequence, field, repetition, component."""
-    from engine.formats.hl7v2.message import parse_path
-
+def _location(path: str) -> list[str]:
+    """``PID-3[1].4`` as an ERL: segment, sequence, field, repetition, component, subcomponent; only the segment where that is all."""
     try:
         where = parse_path(path)
     except ValueError:
-        return path if path.isalnum() and len(path) == 3 else ""
-    parts = [where.segment, str(where.occurrence), str(where.field), str(where.repetition)]
-    return component.join(parts + ([str(where.component)] if where.component else []))
+        return [path] if len(path) == 3 and path.isalnum() and path.isascii() else []
+    numbers = (where.occurrence, where.field, where.repetition, where.component, where.subcomponent)
+    return [where.segment, *(str(number) for number in numbers if number)]
 
 
 def wanted(condition: str, positive: bool) -> bool:
@@ -96,8 +120,8 @@ def wanted(condition: str, positive: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What a receiver said. `code` is MSA-1, `control_id` MSA-2 (the message it answers), `reference` its own MSH-10;
-    `text` is ERR-8 or MSA-3, for the store only."""
+    """What a receiver said. `code` is MSA-1, `control_id` MSA-2 as raw text (the message it answers), `reference` its own MSH-10;
+    `text` is ERR-8 or MSA-3, for the store only; `error_code` is from table 0357."""
 
     code: str
     control_id: str
@@ -116,21 +140,40 @@ class Acknowledgement:
 
 
 def read(body: bytes) -> Acknowledgement:
-    """Raises ParseError when it is not an acknowledgment."""
-    start = body.find(b"\rMSA") + 1
-    if start and body.find(b"\rERR") < 0 and body.isascii() and body[3:9] == b"|^~\\&|":
-        fields = body[start : body.find(b"\r", start) if body.find(b"\r", start) > 0 else len(body)].decode().split("|")
-        reference = body[: body.find(b"\r")].split(b"|", 10)
-        if len(fields) > 2 and len(reference) > 9:
-            return Acknowledgement(fields[1], fields[2], reference[9].decode(), fields[3] if len(fields) > 3 else "", "")
-    return _read_whole(body)
+    """Needs an MSH and an MSA and no more, since receivers leave out much. Raises ParseError when it is not an acknowledgment."""
+    if body[:3] != b"MSH":
+        raise ParseError("the answer does not begin with an MSH segment", location="MSH", hl7_code="100")
+    text = body.decode("ascii") if body.isascii() and b"\x1b" not in body else _decoded(body)
+    separators = STANDARD if text[3:9] == "|^~\\&|" else Separators.of(text)
+    lines = {line[:3]: line.split(separators.field) for line in reversed(_LINES.split(text))}  # the first of each name stays
+    msa = lines.get("MSA")
+    if msa is None or len(msa) < 2 or not msa[1]:
+        raise ParseError("the answer has no MSA segment with a code", location="MSA", hl7_code="100")
+    msh, err = lines["MSH"], lines.get("ERR")
+    said, number = _condition(err, separators) if err else ("", "")
+    said = said or separators.unescape(_at(msa, 3))
+    return Acknowledgement(msa[1], _at(msa, 2), _at(msh, 9), said, number or _at(msa, 6).split(separators.component)[0])
 
 
-def _read_whole(body: bytes) -> Acknowledgement:
-    message = decode(body, fallback="latin-1")
-    msa = message.first("MSA")
-    if msa is None or not msa.field(1):
-        raise ParseError("the answer has no MSA segment", location="MSA", hl7_code="100")
-    text = message.get("ERR-8") or message.get("MSA-3") or ""
-    error = message.get("ERR-3.1") or message.get("MSA-6.1") or ""
-    return Acknowledgement(msa.field(1), message.separators.unescape(msa.field(2)), read_header(body).control_id, text, error)
+def _decoded(body: bytes) -> str:
+    """By its MSH-18 if that is known, else as UTF-8 or, keeping all bytes apart, Latin-1."""
+    fields = body[: body.find(b"\r") if b"\r" in body else len(body)].split(body[3:4])
+    declared = fields[17].decode("latin-1") if len(fields) > 17 else ""
+    try:
+        return first_fitting(body, (codec_name(declared),))[0] if declared else first_fitting(body, ("utf-8",))[0]
+    except ParseError:
+        return first_fitting(body, ("utf-8",))[0]
+
+
+def _condition(err: list[str], separators: Separators) -> tuple[str, str]:
+    """The text (ERR-8, ERR-7) and the table 0357 code (ERR-3.1; before version 2.5 ERR-1.4.1)."""
+    said = separators.unescape(_at(err, 8) or _at(err, 7))
+    number = separators.components(_at(err, 3))[0]
+    if not number:
+        place = separators.components(_at(err, 1))
+        number = separators.subcomponents(place[3])[0] if len(place) > 3 else ""
+    return said, number
+
+
+def _at(fields: list[str], index: int) -> str:
+    return fields[index] if index < len(fields) else ""

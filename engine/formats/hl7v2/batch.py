@@ -1,88 +1,138 @@
-"""Batches: FHS / BHS … BTS / FTS (HL7 v2.5 clause 2.10.3), and bare sequences of messages."""
+"""Batches: FHS / BHS … BTS / FTS (HL7 v2.5 clause 2.10.3), and bare sequences of messages.
+
+    [FHS] { [BHS] { message } [BTS] } [FTS]
+
+A trailer counts what precedes it: BTS-1 the messages of its batch, FTS-1 the batches of the file. A count that does not fit is a
+fault that is told, never a reason to drop a message.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from engine.errors import ParseError
+from engine.formats.hl7v2.header import BOM
 from engine.formats.hl7v2.separators import STANDARD, Separators
+
+_LINES: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_ENVELOPE: Final = frozenset((b"FHS", b"BHS", b"BTS", b"FTS"))
 
 
 @dataclass(slots=True)
 class Batch:
-    """`messages` are slices of the file, byte for byte, good and bad ones alike. `faults`: counts that do not fit, stray segments."""
+    """`messages` are slices of the file, byte for byte, good and bad ones alike; headers and trailers are segments without terminator.
+
+    `faults`: counts that do not fit, missing headers and trailers, stray segments; without payload.
+    """
 
     messages: list[bytes] = field(default_factory=list)
     file_header: bytes = b""
     batch_headers: list[bytes] = field(default_factory=list)
+    batch_trailers: list[bytes] = field(default_factory=list)
+    file_trailer: bytes = b""
     faults: list[str] = field(default_factory=list)
 
     @property
     def header_fields(self) -> list[str]:
-        """The fields of the first BHS (or the FHS), index n is field n; empty where the file has neither."""
+        """The fields of the first BHS (or the FHS), index n is field n; empty where the file has neither. Latin-1 keeps every byte."""
         raw = (self.batch_headers or [self.file_header])[0]
         if len(raw) < 5:
             return []
-        text = raw.decode("ascii", "replace")
+        text = raw.decode("latin-1")
         return [text[:3], text[3], *text[4:].split(text[3])]
 
 
 def is_batch(body: bytes) -> bool:
-    """Whether it begins like a batch or holds more than one message."""
-    return body[:3] in (b"FHS", b"BHS") or b"\rMSH" in body or b"\nMSH" in body
+    """Whether it begins like a batch or holds more than one message. Cheap: one search from the end for a single message."""
+    if body[:3] in (b"FHS", b"BHS") or body[:6] in (b"\xef\xbb\xbfFHS", b"\xef\xbb\xbfBHS"):
+        return True
+    return body.rfind(b"MSH") > 3 and (b"\rMSH" in body or b"\nMSH" in body)
 
 
 def split(body: bytes) -> Batch:
-    """Cut a file into its messages. Never raises: a line that belongs to no message is a message of its own, so that nothing is lost."""
-    batch = Batch()
-    current: list[bytes] = []
-    counted, batches = 0, 0
+    """Cut a file into its messages. Never raises: what belongs to no message is a message of its own, so that nothing is lost."""
+    cutter = _Cutter()
+    for line in _LINES.findall(body[3:] if body.startswith(BOM) else body):
+        cutter.take(line)
+    return cutter.finish()
 
-    def close() -> None:
-        nonlocal counted
-        if current:
-            batch.messages.append(b"".join(current))
-            current.clear()
-            counted += 1
 
-    for line in _lines(body):
+class _Cutter:
+    """One pass over the lines of a file."""
+
+    def __init__(self) -> None:
+        self.batch = Batch()
+        self._message: list[bytes] = []
+        self._counted = 0  # messages since the last BHS
+        self._open = False  # a BHS waits for its BTS
+        self._batches = 0
+
+    def take(self, line: bytes) -> None:
         name = line[:3]
-        if name in (b"FHS", b"BHS", b"BTS", b"FTS", b"MSH"):
-            close()
-        if name == b"FHS":
-            batch.file_header = line.rstrip(b"\r\n")
-        elif name == b"BHS":
-            batch.batch_headers.append(line.rstrip(b"\r\n"))
-            counted = 0
-        elif name == b"BTS":
-            batches += 1
-            _check(batch, line, counted, "BTS-1", "messages")
-        elif name == b"FTS":
-            _check(batch, line, batches, "FTS-1", "batches")
+        if name == b"MSH":
+            self._close()
+            self._message.append(line)
+        elif name in _ENVELOPE:
+            self._close()
+            self._envelope(name, line)
+        elif self._message:
+            self._message.append(line)
         elif line.strip():
-            if not current and name != b"MSH":
-                batch.faults.append("a segment stands before the first MSH")
-            current.append(line)
-        elif current:
-            current.append(line)
-    close()
-    return batch
+            self.batch.faults.append("a segment stands outside of any message")
+            self._message.append(line)
 
+    def _envelope(self, name: bytes, line: bytes) -> None:
+        batch, segment = self.batch, line.rstrip(b"\r\n")
+        if name == b"FHS":
+            batch.file_header = segment
+        elif name == b"BHS":
+            self._end_of_batch("the next one begins")
+            batch.batch_headers.append(segment)
+            self._counted, self._open = 0, True
+        elif name == b"BTS":
+            batch.batch_trailers.append(segment)
+            self._check(segment, self._counted, "BTS-1", "messages")
+            self._batches += 1
+            self._counted, self._open = 0, False
+        else:
+            self._end_of_batch("the file ends")
+            batch.file_trailer = segment
+            self._check(segment, self._batches, "FTS-1", "batches")
 
-def _lines(body: bytes) -> list[bytes]:
-    """Segments with their terminators, whichever of CR, LF and CRLF each has."""
-    return body.replace(b"\r\n", b"\x00\n").replace(b"\r", b"\r\x00").replace(b"\n", b"\n\x00").replace(b"\x00\n", b"\r\n").split(b"\x00")
+    def _close(self) -> None:
+        if self._message:
+            self.batch.messages.append(b"".join(self._message))
+            self._message.clear()
+            self._counted += 1
 
+    def _end_of_batch(self, why: str) -> None:
+        if self._open:
+            self.batch.faults.append(f"a batch has no BTS before {why}")
+            self._batches += 1
+            self._open = False
 
-def _check(batch: Batch, trailer: bytes, counted: int, place: str, what: str) -> None:
-    declared = trailer.rstrip(b"\r\n")[4:].split(trailer[3:4])[0].strip() if len(trailer) > 4 else b""
-    if declared and declared != str(counted).encode():
-        batch.faults.append(f"{place} does not agree with the number of {what}: {counted} found")
+    def _check(self, trailer: bytes, counted: int, place: str, what: str) -> None:
+        """A count that is not given is no fault: the field is optional."""
+        declared = trailer[4:].split(trailer[3:4])[0].strip() if len(trailer) > 4 else b""
+        if declared and not (declared.isdigit() and int(declared[:9]) == counted):
+            self.batch.faults.append(f"{place} does not agree with the number of {what}: {counted} found")
+
+    def finish(self) -> Batch:
+        self._close()
+        self._end_of_batch("the end")
+        if self.batch.file_header and not self.batch.file_trailer:
+            self.batch.faults.append("the file has no FTS")
+        return self.batch
 
 
 def wrap_answers(batch: Batch, answers: Sequence[bytes], *, control_id: str, stamp: str) -> bytes:
-    """The batch response: BHS with the parties swapped, the acknowledgments, BTS with their number. `stamp` is a DTM."""
+    """The batch response: BHS with the parties swapped, the acknowledgments, BTS with their number. `stamp` is a DTM.
+
+    BHS-11 is `control_id`, BHS-12 the control id of the batch that is answered.
+    """
     fields = batch.header_fields
     separators = _separators(fields)
     f = separators.field
@@ -90,10 +140,8 @@ def wrap_answers(batch: Batch, answers: Sequence[bytes], *, control_id: str, sta
     def of(number: int) -> str:
         return fields[number] if number < len(fields) else ""
 
-    declared = separators.component + separators.repetition + separators.escape + separators.subcomponent
-    head = f"BHS{f}{declared}{f}{of(5)}{f}{of(6)}{f}{of(3)}{f}{of(4)}{f}{stamp}{f}{f}{f}{f}{control_id}{f}{of(11)}"
-    tail = f"BTS{f}{len(answers)}"
-    return head.encode() + b"\r" + b"".join(answers) + tail.encode() + b"\r"
+    head = f"BHS{separators.declared}{f}{of(5)}{f}{of(6)}{f}{of(3)}{f}{of(4)}{f}{stamp}{f * 4}{control_id}{f}{of(11)}"
+    return head.encode("latin-1") + b"\r" + b"".join(answers) + f"BTS{f}{len(answers)}\r".encode()
 
 
 def _separators(fields: list[str]) -> Separators:

@@ -1,25 +1,35 @@
 """The header facts that can be read cheaply from raw bytes: MSH, and the patient identifiers of PID-3.
 
-On the hottest path: no decoding of the whole message, no regular expression. GB18030 trail bytes are never CR or LF and segment names
-are ASCII, so cutting segments out of bytes is safe; a field of one segment is decoded before it is split.
+On the hottest path: no decoding of the whole message, no regular expression. The trail bytes of the multi-byte sets taken here are
+never CR or LF, and segment names are ASCII, so cutting segments out of bytes is safe; a segment is decoded before it is split.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from engine.errors import ParseError
-from engine.formats.hl7v2.charsets import codec_name
+from engine.formats.hl7v2.charsets import codec_name, first_fitting, named
 from engine.formats.hl7v2.separators import STANDARD, Separators
 
-_BOM = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+_MULTI_BYTE: Final = ("gb18030", "big5hkscs", "shift_jis", "euc_kr", "iso2022_jp_ext")
+_ELSEWHERE: Final = (
+    (b"\xff\xfe", "the message is in UTF-16, which is not taken: send UTF-8 and say so in MSH-18"),
+    (b"\xfe\xff", "the message is in UTF-16, which is not taken: send UTF-8 and say so in MSH-18"),
+    (b"\x0bMSH", "the bytes still carry their MLLP frame (0B ... 1C 0D)"),
+    (b"FHS", "this is a batch file (FHS), not a message"),
+    (b"BHS", "this is a batch (BHS), not a message"),
+)
 
 
 @dataclass(slots=True)
 class Header:
     """`fields[n]` is MSH-n as raw text (MSH-1 the separator itself). `content_offset`: the first byte after the MSH segment.
 
-    Not frozen only because that doubles the cost of making one.
+    `message_type` is ``ADT^A01`` whatever the delimiters; `sender` and `receiver` are ``application|facility`` by their namespaces
+    (raw text); `codec` is Python's name of what the header was decoded with. Not frozen only because that doubles the cost of making one.
     """
 
     fields: tuple[str, ...]
@@ -30,6 +40,7 @@ class Header:
     receiver: str
     patient_ids: tuple[str, ...]
     content_offset: int
+    codec: str = "ascii"
 
     def field(self, number: int) -> str:
         """MSH-`number` as raw text, "" where it is absent."""
@@ -51,6 +62,7 @@ class Header:
 
     @property
     def version(self) -> str:
+        """MSH-12.1."""
         return self.separators.components(self.field(12))[0]
 
     @property
@@ -67,7 +79,9 @@ class Header:
 
     @property
     def charset(self) -> str:
-        return self.field(18)
+        """MSH-18 with all its repetitions, separated by ``~`` whatever the message's own separator."""
+        raw, repetition = self.field(18), self.separators.repetition
+        return raw.replace(repetition, "~") if repetition not in ("", "~") else raw
 
     @property
     def enhanced(self) -> bool:
@@ -75,38 +89,87 @@ class Header:
         return bool(self.field(15) or self.field(16))
 
 
-def read_header(body: bytes) -> Header:
-    """Raises ParseError when there is no usable MSH: it says which part is missing, with its table 0357 code."""
-    start = 3 if body[:3] == _BOM else 0
-    if body[start : start + 3] != b"MSH":
-        raise ParseError("the message does not begin with an MSH segment", location="MSH", hl7_code="100")
-    end = _segment_end(body, start)
-    raw = body[start:end]
-    msh = raw.decode("ascii") if raw.isascii() else _decoded(raw)
+def read_header(body: bytes, charset: str | None = None) -> Header:
+    """`charset` rules over MSH-18. Raises ParseError when there is no usable MSH: what is missing, with its table 0357 code."""
+    end, msh, codec = _msh(body, charset)
     separators = STANDARD if msh[3:9] == "|^~\\&|" else Separators.of(msh)
-    fields = ("MSH", separators.field, *msh[4:].split(separators.field))
+    field, component = separators.field, separators.component
+    fields = ("MSH", field, *msh[4:].split(field))
     if len(fields) < 11:
         raise ParseError("the MSH segment ends before MSH-10", location="MSH", hl7_code="101")
-    message_type = fields[9].split(separators.component)
-    if not message_type[0]:
+    kind = fields[9].split(component)
+    if not kind[0]:
         raise ParseError("MSH-9 (message type) is empty", location="MSH-9", hl7_code="101")
-    return Header(
+    header = Header(
         fields,
         separators,
-        "^".join(message_type[:2]),
+        f"{kind[0]}^{kind[1]}" if len(kind) > 1 else kind[0],
         fields[10],
-        f"{_namespace(fields[3], separators)}|{_namespace(fields[4], separators)}",
-        f"{_namespace(fields[5], separators)}|{_namespace(fields[6], separators)}",
-        _patient_ids(body, end, separators, fields),
+        f"{_namespace(fields[3], component)}|{_namespace(fields[4], component)}",
+        f"{_namespace(fields[5], component)}|{_namespace(fields[6], component)}",
+        (),
         _next_segment(body, end),
+        codec,
     )
+    header.patient_ids = _patient_ids(body, end, header, charset)
+    return header
 
 
-def _namespace(field: str, separators: Separators) -> str:
+def separators_and_charset(body: bytes, charset: str | None = None) -> tuple[Separators, str]:
+    """What decoding needs of the header and no more. Raises ParseError as `read_header` does."""
+    _, msh, _ = _msh(body, charset)
+    separators = STANDARD if msh[3:9] == "|^~\\&|" else Separators.of(msh)
+    fields = msh.split(separators.field, 18)
+    if len(fields) < 10:
+        raise ParseError("the MSH segment ends before MSH-10", location="MSH", hl7_code="101")
+    if fields[8][:1] in ("", separators.component):
+        raise ParseError("MSH-9 (message type) is empty", location="MSH-9", hl7_code="101")
+    declared = fields[17] if len(fields) > 17 else ""
+    return separators, declared.replace(separators.repetition, "~") if separators.repetition else declared
+
+
+def _msh(body: bytes, charset: str | None) -> tuple[int, str, str]:
+    """Where the MSH segment ends, its text, and the codec of that text."""
+    start = 3 if body[:3] == BOM else 0
+    if body[start : start + 3] != b"MSH":
+        text = next((text for head, text in _ELSEWHERE if body.startswith(head)), "the message does not begin with an MSH segment")
+        raise ParseError(text, location="MSH", hl7_code="100")
+    end = _segment_end(body, start)
+    raw = body[start:end]
+    if raw.isascii() and b"\x1b" not in raw:
+        return end, raw.decode("ascii"), "ascii"
+    return end, *_decoded_msh(raw, charset)
+
+
+def _decoded_msh(raw: bytes, charset: str | None) -> tuple[str, str]:
+    """An MSH with other than ASCII in it. Its character set stands in MSH-18, behind fields that may hold a delimiter as the second
+    byte of a character: so the set that is sought is the one which the segment, decoded with it, declares."""
+    if charset:
+        return first_fitting(raw, (named(charset),))
+    for guess in ("latin-1", *_MULTI_BYTE):
+        codec = _declared_codec(raw, guess)
+        if codec and codec == _declared_codec(raw, codec):
+            return first_fitting(raw, (codec,))
+    return first_fitting(raw, ("utf-8",))
+
+
+def _declared_codec(raw: bytes, guess: str) -> str:
+    """The codec for the MSH-18 that shows when `raw` is read as `guess`, "" for none."""
+    text, _ = first_fitting(raw, (guess,))
+    parts = text.split(text[3:4], 18)
+    if len(parts) < 18 or not parts[17]:
+        return ""
+    try:
+        return codec_name(parts[17])
+    except ParseError:
+        return ""
+
+
+def _namespace(field: str, component: str) -> str:
     """The first component of an HD; where it is empty the second (a universal id)."""
-    if separators.component not in field:
+    if component not in field:
         return field
-    parts = field.split(separators.component)
+    parts = field.split(component)
     return parts[0] or parts[1]
 
 
@@ -117,39 +180,36 @@ def _segment_end(body: bytes, start: int) -> int:
 
 
 def _next_segment(body: bytes, end: int) -> int:
-    while end < len(body) and body[end] in (10, 13):
+    size = len(body)
+    while end < size and body[end] in b"\r\n":
         end += 1
     return end
 
 
-def _decoded(raw: bytes) -> str:
-    """A header segment with other than ASCII in it: by its own MSH-18, else as Latin-1, which keeps every byte apart."""
-    field = raw[3:4]
-    parts = raw.split(field)
-    declared = parts[17].decode("ascii", "replace") if len(parts) > 17 else ""
-    try:
-        return raw.decode(codec_name(declared))
-    except (ParseError, UnicodeDecodeError):
-        return raw.decode("latin-1")
-
-
-def _patient_ids(body: bytes, end: int, separators: Separators, msh: tuple[str, ...]) -> tuple[str, ...]:
+def _patient_ids(body: bytes, end: int, header: Header, charset: str | None) -> tuple[str, ...]:
     """PID-3.1 of every repetition of the first PID segment."""
-    start = body.find(b"\rPID", end)
+    separators = header.separators
+    name = f"PID{separators.field}".encode()
+    start = body.find(b"\r" + name, end)
     if start < 0:
-        start = body.find(b"\nPID", end)
+        start = body.find(b"\n" + name, end)
         if start < 0:
             return ()
     raw = body[start + 1 : _segment_end(body, start + 1)]
-    if raw.isascii():
-        pid = raw.decode("ascii")
-    else:
-        try:
-            pid = raw.decode(codec_name(msh[18] if len(msh) > 18 else ""))
-        except (ParseError, UnicodeDecodeError):
-            pid = raw.decode("latin-1")
+    pid = raw.decode("ascii") if raw.isascii() and b"\x1b" not in raw else _decoded_pid(raw, charset or header.charset)
     fields = pid.split(separators.field, 4)
     if len(fields) < 4 or not fields[3]:
         return ()
-    ids = [separators.components(repetition)[0] for repetition in separators.repetitions(fields[3])]
-    return tuple(separators.unescape(one) for one in ids if one and one != '""')
+    field, component = fields[3], separators.component
+    if separators.repetition and separators.repetition in field:
+        ids = [one.split(component, 1)[0] for one in field.split(separators.repetition)]
+    else:
+        ids = [field.split(component, 1)[0]]
+    return tuple([separators.unescape(one) for one in ids if one and one != '""'])
+
+
+def _decoded_pid(raw: bytes, charset: str) -> str:
+    try:
+        return first_fitting(raw, (named(charset) if charset else "utf-8",))[0]
+    except ParseError:
+        return raw.decode("latin-1")

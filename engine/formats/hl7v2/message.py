@@ -1,87 +1,53 @@
 """A decoded HL7 v2 message: lazy and lossless.
 
 Nothing is split before it is asked for, nothing unescaped before it is read. `encode(decode(x))` is x byte for byte: an unchanged
-message gives its own bytes back; a changed one is written from its segments, each with its own terminator.
+message gives its own bytes back, and in a changed one only the segments that were changed are written anew.
 
-Paths address what the standard numbers (clause 2.16.3 style): ``PID-3[2].4.1`` is the second repetition's fourth component's first
-subcomponent; ``OBX[3]-5`` the field of the third OBX; ``PID.3.1`` is taken for ``PID-3.1``. Absent indexes mean the first.
-`get` gives None for what is not there, "" for what is there and empty, and ``""`` (two quotes) for HL7's null.
+`get` gives None for what is not there, "" for what is there and empty, and `NULL` (two quotation marks) for HL7's null, which
+tells a receiver to delete what it has. The paths are those of engine.formats.hl7v2.paths.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-from engine.formats.hl7v2.charsets import codec_name, decode_text, named
-from engine.formats.hl7v2.header import read_header
+from engine.errors import ParseError
+from engine.formats.hl7v2.charsets import codec_name, decode_text
+from engine.formats.hl7v2.header import BOM, separators_and_charset
+from engine.formats.hl7v2.paths import Path, parse_path
 from engine.formats.hl7v2.separators import Separators
 
-_BOM: Final = b"\xef\xbb\xbf"
-_TERMINATORS: Final = re.compile(r"(\r\n|\r|\n)")
-_PATH: Final = re.compile(
-    r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\[(?P<occurrence>\d{1,4})\])?[-.](?P<field>\d{1,3})(?:\[(?P<repetition>\d{1,4})\])?"
-    r"(?:\.(?P<component>\d{1,3})(?:\.(?P<subcomponent>\d{1,3}))?)?"
-)
+_LINE_END: Final = re.compile("\r\n|\r|\n")
+_BYTE_LINES: Final = re.compile(b"(\r\n|\r|\n)")
+_HEADERS: Final = frozenset(("MSH", "FHS", "BHS"))
 NULL: Final = '""'
 """HL7's null: delete what you have (clause 2.5.3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A parsed path, 1-based; 0 for a component or subcomponent means the whole above it."""
-
-    segment: str
-    occurrence: int
-    field: int
-    repetition: int
-    component: int
-    subcomponent: int
-
-
-@lru_cache(maxsize=4096)
-def parse_path(path: str) -> Path:
-    """Raises ValueError for what can never be a path of HL7 v2."""
-    match = _PATH.fullmatch(path)
-    if match is None:
-        raise ValueError(f"{path!r} is not an HL7 v2 path such as PID-3[1].4 or OBX[2]-5")
-    number = {name: int(match[name]) if match[name] else 1 for name in ("occurrence", "field", "repetition")}
-    deep = [int(match[name]) if match[name] else 0 for name in ("component", "subcomponent")]
-    if 0 in number.values() or any(match[name] == "0" for name in ("component", "subcomponent")):
-        raise ValueError(f"{path!r}: everything is counted from 1")
-    return Path(match["segment"], number["occurrence"], number["field"], number["repetition"], *deep)
 
 
 class Segment:
     """One segment as text; its fields are split when one is asked for."""
 
-    __slots__ = ("_fields", "_message", "name", "terminator")
+    __slots__ = ("_fields", "_message", "changed", "is_header", "name")
 
-    def __init__(self, text: str, terminator: str, message: Message) -> None:
+    def __init__(self, text: str, message: Message) -> None:
         self.name = text[:3].upper()
-        self.terminator = terminator
+        self.is_header = self.name in _HEADERS  # these count their first separator as field 1
+        self.changed = False
         self._message = message
         self._fields: str | list[str] = text  # text until it is first split
 
     @property
     def text(self) -> str:
+        """The whole segment, raw, without its terminator."""
         fields = self._fields
-        return fields if isinstance(fields, str) else self._joined(fields)
-
-    def _joined(self, fields: list[str]) -> str:
-        separator = self._message.separators.field
-        return separator.join([fields[0], *fields[2:]] if self.is_header else fields)
-
-    @property
-    def is_header(self) -> bool:
-        """MSH, FHS and BHS count their first separator as field 1."""
-        return self.name in ("MSH", "FHS", "BHS")
+        if isinstance(fields, str):
+            return fields
+        return self._message.separators.field.join([fields[0], *fields[2:]] if self.is_header else fields)
 
     @property
     def fields(self) -> list[str]:
-        """All fields as raw text; index 0 is the name, so that index n is field n."""
+        """All fields as raw text; index 0 is the name, so that index n is field n. To be read only."""
         fields = self._fields
         if isinstance(fields, str):
             separator = self._message.separators.field
@@ -104,126 +70,165 @@ class Segment:
         return [text] if self.is_header and number < 3 else self._message.separators.repetitions(text)
 
     def set_field(self, number: int, raw: str) -> None:
-        """Replace a field by raw text (delimiters in it count as such)."""
+        """Replace a field by raw text: delimiters below the field count as such.
+
+        Raises ValueError for the delimiters themselves (MSH-1, MSH-2), a field separator or line end in `raw`, a character
+        that the message's character set does not have, and an MSH-18 that the bytes are not in.
+        """
+        message = self._message
+        if number < (3 if self.is_header else 1):
+            raise ValueError(f"{self.name}-{number} cannot be set")
+        if message.separators.field in raw or "\r" in raw or "\n" in raw:
+            raise ValueError(f"{self.name}-{number}: a field cannot hold a field separator or a line end; escape the text first")
+        if self.name == "MSH" and number == 18:
+            message.declare(raw)
+        try:
+            raw.encode(message.charset)
+        except UnicodeEncodeError:
+            raise ValueError(f"{self.name}-{number}: the text has characters that are not in {message.charset}") from None
         fields = self.fields
         fields.extend([""] * (number + 1 - len(fields)))
         fields[number] = raw
-        self._message.changed = True
+        self.changed = True
 
     def __repr__(self) -> str:
         return f"<Segment {self.name}>"
 
 
 class Message:
-    """engine.contracts.Document for HL7 v2."""
+    """engine.contracts.Document for HL7 v2. `charset` is Python's name of the codec that its bytes are in."""
 
-    __slots__ = ("_body", "_bom", "_by_name", "_segments", "_text", "changed", "charset", "separators")
+    __slots__ = ("_body", "_lines", "_made", "_names", "_places", "_text", "charset", "separators")
 
     def __init__(self, body: bytes, text: str, charset: str, separators: Separators) -> None:
         self._body, self._text = body, text
-        self._bom = _BOM if body[:3] == _BOM else b""
         self.charset, self.separators = charset, separators
-        self.changed = False
-        self._segments: list[Segment] | None = None
-        self._by_name: dict[str, list[Segment]] | None = None
+        self._lines: list[str] = []
+        self._made: dict[int, Segment] = {}
+        self._names: list[str] = []
+        self._places: dict[str, list[int]] = {}
+
+    def _split(self) -> list[str]:
+        """Cut the text into lines; gives the name of each in upper case, whatever the sender wrote. A blank line's name is ""."""
+        text = self._text
+        self._lines = _LINE_END.split(text) if "\n" in text else text.split("\r")
+        self._names = [line[:3].upper() for line in self._lines]
+        return self._names
+
+    def _where(self, name: str, occurrence: int) -> int:
+        """The line of a segment, -1 where there is none."""
+        names = self._names or self._split()
+        if occurrence == 1:
+            return names.index(name) if name in names else -1
+        places = self._all_places(name)
+        return places[occurrence - 1] if occurrence <= len(places) else -1
+
+    def _all_places(self, name: str) -> list[int]:
+        places = self._places.get(name)
+        if places is None:
+            names = self._names or self._split()
+            places = self._places[name] = [index for index, one in enumerate(names) if one == name]
+        return places
+
+    def _segment(self, index: int) -> Segment:
+        segment = self._made.get(index)
+        if segment is None:
+            segment = self._made[index] = Segment(self._lines[index], self)
+        return segment
 
     @property
     def segments(self) -> list[Segment]:
-        """All segments in their order; empty lines are none."""
-        if self._segments is None:
-            self._segments = self._split()
-        return self._segments
-
-    def _split(self) -> list[Segment]:
-        if "\n" not in self._text:
-            lines = self._text.split("\r")
-            last = lines.pop()
-            segments = [Segment(line, "\r", self) for line in lines]
-            if last:
-                segments.append(Segment(last, "", self))
-        else:
-            pieces = [*_TERMINATORS.split(self._text), ""]
-            segments = [Segment(*pair, self) for pair in zip(pieces[::2], pieces[1::2], strict=False) if any(pair)]
-        return segments
+        """All segments in their order; blank lines are none."""
+        names = self._names or self._split()
+        return [self._segment(index) for index, name in enumerate(names) if name]
 
     def all(self, name: str) -> list[Segment]:
         """Every segment called `name`, in order."""
-        if self._by_name is None:
-            self._by_name = {}
-            for segment in self.segments:
-                self._by_name.setdefault(segment.name, []).append(segment)
-        return self._by_name.get(name, [])
+        return [self._segment(index) for index in self._all_places(name)]
 
     def first(self, name: str) -> Segment | None:
-        found = self.all(name)
-        return found[0] if found else None
+        index = self._where(name, 1)
+        return self._segment(index) if index >= 0 else None
 
     def get(self, path: str) -> str | None:
         """The text at `path`: unescaped where it is a leaf, raw where it has parts below. Raises ValueError for an impossible path."""
-        where = parse_path(path)
-        segments = self.all(where.segment)
-        if where.occurrence > len(segments):
+        name, occurrence, number, repetition, component, subcomponent = parse_path(path)
+        index = self._where(name, occurrence)
+        if index < 0:
             return None
-        segment = segments[where.occurrence - 1]
-        if where.field >= len(segment.fields):
+        segment = self._segment(index)
+        fields = segment.fields
+        if number >= len(fields):
             return None
-        if segment.is_header and where.field < 3:
-            return segment.field(where.field)
-        return self._inside(segment.field(where.field), where)
-
-    def _inside(self, field: str, where: Path) -> str | None:
+        text = fields[number]
+        if number < 3 and segment.is_header:
+            return text
         separators = self.separators
-        repetitions = separators.repetitions(field)
-        if where.repetition > len(repetitions):
-            return None
-        text = repetitions[where.repetition - 1]
-        if where.component:
-            parts = separators.components(text)
-            if where.component > len(parts):
-                return None
-            text = parts[where.component - 1]
-        if where.subcomponent:
-            parts = separators.subcomponents(text)
-            if where.subcomponent > len(parts):
-                return None
-            text = parts[where.subcomponent - 1]
-        if not where.component and separators.component in text:
-            return text
-        if not where.subcomponent and separators.subcomponent and separators.subcomponent in text:
-            return text
-        return separators.unescape(text, self.charset)
+        found: str | None = text
+        if repetition > 1 or (separators.repetition and separators.repetition in text):
+            found = _part(text, separators.repetition, repetition)
+        if component and found is not None:
+            found = _part(found, separators.component, component)
+        if subcomponent and found is not None:
+            found = _part(found, separators.subcomponent, subcomponent)
+        if found is None or not separators.escape or separators.escape not in found:
+            return found
+        if (not component and separators.component in found) or (
+            not subcomponent and separators.subcomponent and separators.subcomponent in found
+        ):
+            return found
+        return separators.unescape(found, self.charset)
 
     def set(self, path: str, value: str) -> None:
-        """Write `value`, escaped, at `path`; what is missing before it is filled with empty parts.
+        """Write `value`, escaped, at `path`; what is missing before it is filled with empty parts. `NULL` writes HL7's null.
 
-        Raises ValueError for an impossible path, a segment that is not there, MSH-1 and MSH-2.
+        Raises ValueError for an impossible path, a segment that is not there, and for what `Segment.set_field` refuses.
         """
         where = parse_path(path)
-        segments = self.all(where.segment)
-        if where.occurrence > len(segments):
+        index = self._where(where.segment, where.occurrence)
+        if index < 0:
             raise ValueError(f"{path}: the message has no such segment")
-        segment = segments[where.occurrence - 1]
-        if segment.is_header and where.field < 3:
-            raise ValueError(f"{path}: the delimiters of a message cannot be set")
-        separators = self.separators
-        leaf = value if value == NULL else separators.escape_text(value)
-        if where.subcomponent:
-            part = self._part(self._part(segment.field(where.field), where.repetition, "repetition"), where.component, "component")
-            leaf = _replaced(part, separators.subcomponent, where.subcomponent, leaf)
-        if where.component:
-            repetition = self._part(segment.field(where.field), where.repetition, "repetition")
-            leaf = _replaced(repetition, separators.component, where.component, leaf)
-        segment.set_field(where.field, _replaced(segment.field(where.field), separators.repetition, where.repetition, leaf))
+        segment = self._segment(index)
+        leaf = value if value == NULL else self.separators.escape_text(value)
+        segment.set_field(where.field, self._with(segment.field(where.field), where, leaf))
 
-    def _part(self, text: str, number: int, level: str) -> str:
-        parts = text.split(getattr(self.separators, level))
-        return parts[number - 1] if number <= len(parts) else ""
+    def _with(self, field: str, where: Path, leaf: str) -> str:
+        """`field` with `leaf` put where the path points."""
+        separators = self.separators
+        repetition = _part(field, separators.repetition, where.repetition) or ""
+        if where.subcomponent:
+            component = _part(repetition, separators.component, where.component) or ""
+            leaf = _replaced(component, separators.subcomponent, where.subcomponent, leaf)
+        if where.component:
+            leaf = _replaced(repetition, separators.component, where.component, leaf)
+        return _replaced(field, separators.repetition, where.repetition, leaf)
+
+    def declare(self, charset: str) -> None:
+        """Take another MSH-18 for the same bytes. Raises ValueError where they are not in that character set."""
+        try:
+            codec = codec_name(charset.replace(self.separators.repetition or "~", "~"))
+        except ParseError as error:
+            raise ValueError(str(error)) from None
+        if codec != self.charset and not (self._body.isascii() and b"\x1b" not in self._body):
+            raise ValueError(f"MSH-18: the message is in {self.charset}, not in this character set")
+        self.charset = codec
 
     def encode(self) -> bytes:
-        """The message as bytes in its own character set. Raises UnicodeEncodeError where a value that was set has no place in it."""
-        if not self.changed:
+        """The message as bytes in its own character set: every segment that was not changed, and every terminator, as it came."""
+        changed = {index: segment for index, segment in self._made.items() if segment.changed}
+        if not changed:
             return self._body
-        return self._bom + "".join(segment.text + segment.terminator for segment in self.segments).encode(self.charset)
+        bom = BOM if self._body.startswith(BOM) else b""
+        pieces = _BYTE_LINES.split(self._body[len(bom) :])  # line, terminator, line, ... in step with the lines of the text
+        for index, segment in changed.items():
+            pieces[2 * index] = segment.text.encode(self.charset)
+        return bom + b"".join(pieces)
+
+
+def _part(text: str, separator: str, number: int) -> str | None:
+    """The `number`-th part of `text`, None where it has fewer."""
+    parts = text.split(separator) if separator else [text]
+    return parts[number - 1] if number <= len(parts) else None
 
 
 def _replaced(text: str, separator: str, number: int, part: str) -> str:
@@ -244,16 +249,9 @@ def decode(body: bytes, *, charset: str | None = None, fallback: str | None = No
     `charset` overrides MSH-18; `fallback` is tried where the bytes do not fit. Both by table 0211 or Python's name.
     Raises ParseError: no usable MSH, an unknown character set, or bytes that are not in it (with their offset).
     """
-    header = read_header(body)
-    bom = body[:3] == _BOM
-    text, used = decode_text(body[3:] if bom else body, _codecs(header.charset, charset, fallback))
-    return Message(body, text, used, header.separators)
-
-
-def _codecs(declared: str, charset: str | None, fallback: str | None) -> list[str]:
-    """What to try, in order. Without a declaration: ASCII, or UTF-8 where the bytes prove to be that (no other set's text does by accident)."""
-    first = [named(charset)] if charset else [codec_name(declared)] if declared else ["ascii", "utf-8"]
-    return first + ([named(fallback)] if fallback else [])
+    separators, declared = separators_and_charset(body, charset)
+    text, codec = decode_text(body[3:] if body.startswith(BOM) else body, declared, charset, fallback)
+    return Message(body, text, codec, separators)
 
 
 class Codec:

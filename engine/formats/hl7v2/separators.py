@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
+from string import punctuation
 from typing import Final
 
 from engine.errors import ParseError
 
-_BREAKS: Final = {".br": "\n", ".sp": "\n", ".ce": "\n"}
-_IGNORED: Final = frozenset({"H", "N", ".fi", ".nf", ".in", ".ti", ".sk"})
+_USABLE: Final = frozenset(punctuation) - {'"'}  # a quotation mark would make the null "" ambiguous
+_FORMATTING: Final = re.compile(r"\.(br|sp|ce|sk|fi|nf|in|ti)([+-]?\d{0,3})")
+_SEQUENCE: Final = re.compile(r"[CMXZ][0-9A-Za-z]*|\.[A-Za-z]{2}[+-]?\d*")
+_CONTROL: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f"
+"""Control characters that would break MLLP's frame; a tab may stay, and the line ends are breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,15 @@ class Separators:
         field = msh[3]
         declared = msh[4:].split(field, 1)[0].rstrip("\r\n")
         everything = field + declared
-        if not 1 <= len(declared) <= 5 or len(set(everything)) != len(everything) or any(c.isalnum() or c in "\r\n" for c in everything):
-            raise ParseError(
-                "the delimiters are not usable: each must be a different punctuation character", location="MSH-2", hl7_code="102"
-            )
-        padded = [*declared, "", "", "", ""]
-        return cls(field, padded[0], padded[1], padded[2], padded[3], padded[4])
+        if not 1 <= len(declared) <= 5 or len(set(everything)) != len(everything) or not _USABLE.issuperset(everything):
+            text = "the delimiters are not usable: one to five, each a different ASCII punctuation character"
+            raise ParseError(text, location="MSH-2", hl7_code="102")
+        return cls(field, *declared, *[""] * (5 - len(declared)))
+
+    @property
+    def declared(self) -> str:
+        """MSH-1 and MSH-2 as they are written after the segment name."""
+        return self.field + self.component + self.repetition + self.escape + self.subcomponent + self.truncation
 
     def components(self, text: str) -> list[str]:
         return text.split(self.component)
@@ -47,79 +56,91 @@ class Separators:
         return text.split(self.repetition) if self.repetition else [text]
 
     def unescape(self, text: str, charset: str = "utf-8") -> str:
-        """The text that a leaf stands for. Highlighting is dropped, line breaks become a newline, an unknown sequence stays as it is."""
+        """The text that a leaf stands for; `charset` is that of the message, for ``\\X..\\``.
+
+        Highlighting is dropped, line breaks become a newline. A sequence without a meaning here (``\\Z..\\``, ``\\C..\\``, ``\\M..\\``, hex
+        that is no text) stays as it is, and so does an escape character that begins no sequence, as in a file path.
+        """
         if not self.escape or self.escape not in text:
             return text
         pieces = text.split(self.escape)
         out = [pieces[0]]
-        index = 1
-        while index < len(pieces):
-            meaning = self._meaning(pieces[index], charset) if index + 1 < len(pieces) else None
-            if meaning is None:  # not a sequence: the escape character stands for itself, the text goes on
-                out.append(self.escape + pieces[index])
+        index, last = 1, len(pieces) - 1
+        while index < last:
+            code = pieces[index]
+            meaning = self._meaning(code, charset)
+            if meaning is None and _SEQUENCE.fullmatch(code):
+                meaning = self.escape + code + self.escape
+            if meaning is None:
+                out.append(self.escape + code)
                 index += 1
             else:
                 out.append(meaning + pieces[index + 1])
                 index += 2
+        if index == last:
+            out.append(self.escape + pieces[last])
         return "".join(out)
 
     def _meaning(self, code: str, charset: str) -> str | None:
-        """What stands between two escape characters, None where that is no sequence of the standard."""
-        known = {
-            "F": self.field,
-            "S": self.component,
-            "R": self.repetition,
-            "T": self.subcomponent,
-            "E": self.escape,
-            "P": self.truncation or "#",
-        }.get(code)
-        if known is not None:
-            return known
-        if code[:1] == "X" and len(code) % 2 and len(code) > 1:
+        """What stands between two escape characters, None where that is no sequence or has no meaning as text."""
+        match code:
+            case "F":
+                return self.field
+            case "S":
+                return self.component
+            case "R":
+                return self.repetition or None
+            case "T":
+                return self.subcomponent or None
+            case "E":
+                return self.escape
+            case "P":
+                return self.truncation or "#"
+            case "H" | "N":
+                return ""
+        if code[:1] == "X" and len(code) > 1:
             return _hex(code[1:], charset)
-        head = code[:3]
-        if head in _BREAKS and _count(code[3:]) is not None:
-            return "\n" * (_count(code[3:]) or 1)
-        if code in _IGNORED or (head in _IGNORED and _count(code[3:]) is not None):
-            return " " * (_count(code[3:]) or 0) if head == ".sk" else ""
-        return None
+        command = _FORMATTING.fullmatch(code)
+        return _formatted(command[1], command[2]) if command else None
 
     def escape_text(self, text: str) -> str:
-        """`text` as a leaf: delimiters escaped, line ends as ``.br``. Raises ValueError where there is no escape character for it."""
-        special = {
-            self.field: "F",
-            self.component: "S",
-            self.repetition: "R",
-            self.subcomponent: "T",
-            self.truncation: "P",
-            "\r": ".br",
-            "\n": ".br",
-        }
-        special.pop("", None)
-        text = text.replace("\r\n", "\n")
-        if not self.escape:
-            if any(character in text for character in special):
-                raise ValueError("this message declares no escape character, so its delimiters cannot be written as text")
+        """`text` as a leaf: delimiters escaped, line ends as ``.br``, other control characters in hex.
+
+        Raises ValueError where the message has no escape character for that. Not called `escape` since that is the delimiter.
+        """
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        special, codes = _special(self)
+        if not special.search(text):
             return text
-        special[self.escape] = "E"
-        if not any(character in text for character in special):
-            return text
-        return "".join(f"{self.escape}{special[c]}{self.escape}" if c in special else c for c in text)
+        escape = self.escape
+        if not escape:
+            raise ValueError("this message declares no escape character, so its delimiters cannot be written as text")
+        return special.sub(lambda found: f"{escape}{codes.get(found[0]) or f'X{ord(found[0]):02X}'}{escape}", text)
+
+
+@lru_cache(maxsize=64)
+def _special(separators: Separators) -> tuple[re.Pattern[str], dict[str, str]]:
+    """What cannot stand in a leaf, and the code of each such character; a control character has none and is written in hex."""
+    names = ("field", "component", "repetition", "subcomponent", "truncation", "escape")
+    codes = {getattr(separators, name): code for name, code in zip(names, "FSRTPE", strict=True)}
+    codes.pop("", None)
+    codes["\n"] = ".br"
+    return re.compile(f"[{re.escape(''.join(codes))}{_CONTROL}]"), codes
 
 
 def _hex(digits: str, charset: str) -> str | None:
     try:
-        return bytes.fromhex(digits).decode(charset)
+        return bytes.fromhex(digits).decode(charset) if digits.isalnum() else None
     except (ValueError, LookupError):
         return None
 
 
-def _count(text: str) -> int | None:
-    """The count after a formatting command: "" is 0, anything but a small number is None."""
-    digits = text.lstrip("+-")
-    if not digits:
-        return 0
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else None
+def _formatted(command: str, count: str) -> str:
+    """Formatting commands of FT (clause 2.7.6): breaks as newlines, skipped positions as spaces, indents and fill mode as nothing."""
+    number = abs(int(count)) if count.strip("+-") else 0
+    if command in ("br", "sp", "ce"):
+        return "\n" * (number or 1)
+    return " " * (number or 1) if command == "sk" else ""
 
 
 STANDARD: Final = Separators()
