@@ -35,8 +35,8 @@ def issue(
     profile: str = typer.Option("node", help="node, device or operator."),
     dns: list[str] = typer.Option([], help="Host name; can be given several times."),
     ip: list[str] = typer.Option([], help="IP address; can be given several times."),
-    out: Path = typer.Option(None, help="Where to write; default: the authority's folder."),
-    csr: Path = typer.Option(None, help="Sign this request (PEM) instead of making a key."),
+    out: Path | None = typer.Option(None, help="Where to write; default: the authority's folder."),
+    csr: Path | None = typer.Option(None, help="Sign this request (PEM) instead of making a key."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Issue a certificate with its key, or for a request made elsewhere."""

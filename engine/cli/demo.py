@@ -64,7 +64,8 @@ def _play(landscape: Landscape, patients: int, console: Console, end: bool) -> G
             yield _interrupted()
     finally:
         yield show.stop()
-    return outcome
+    finished: Outcome = outcome
+    return finished
 
 
 def _table(ledgers: dict[str, list[LedgerLine]], answers: list[Answer]) -> Table:
@@ -115,8 +116,13 @@ def _say_what_next(landscape: Landscape, console: Console) -> None:
 def _interrupted() -> Deferred[None]:
     """Fires at Ctrl-C or SIGTERM."""
     done: Deferred[None] = Deferred()
+
+    def fire() -> None:
+        if not done.called:
+            done.callback(None)
+
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: reactor.callFromThread(lambda: done.called or done.callback(None)))
+        signal.signal(name, lambda *_: reactor.callFromThread(fire))
     return done
 
 

@@ -30,7 +30,7 @@ def command(
     sys.setswitchinterval(0.0005)  # the store's threads must not wait 5 ms for a busy reactor to let go
     failed: list[MeridianError] = []
     reactor.callWhenRunning(_Run(site, log_level, failed).start)
-    reactor.run(installSignalHandlers=False)
+    reactor.run()
     if failed:
         raise failed[0]
 
@@ -80,7 +80,7 @@ class _Run:
         except MeridianError as error:
             self._failed.append(error)
             reactor.stop()
-        except Exception:
+        except Exception:  # noqa: BLE001  # the process's last boundary: say what happened and end
             self._log.exception("cannot start")
             os._exit(70)
 

@@ -11,7 +11,7 @@ from channels.manual import manual, schemas
 
 
 def command(
-    out: Path = typer.Option(None, help="Write meridian.schema.json and channel.schema.json into this folder."),
+    out: Path | None = typer.Option(None, help="Write meridian.schema.json and channel.schema.json into this folder."),
     as_manual: bool = typer.Option(False, "--manual", help="Print every option as Markdown tables instead."),
 ) -> None:
     """Print the JSON Schema of meridian.yaml and of channel files."""

@@ -68,6 +68,8 @@ def _result(answer: bytes) -> dict[str, str]:
 class _Line(Protocol):
     """Collects answers."""
 
+    transport: Any = None
+
     def __init__(self) -> None:
         self._framer = MllpFramer()
         self.waiting: Deferred[bytes] | None = None
@@ -86,12 +88,15 @@ class _Line(Protocol):
 
     def _fire(self, result: bytes | Exception) -> None:
         waiting, self.waiting = self.waiting, None
-        if waiting is not None:
-            (waiting.errback if isinstance(result, Exception) else waiting.callback)(result)  # type: ignore[operator]
+        if waiting is None:
+            return
+        if isinstance(result, Exception):
+            waiting.errback(result)
+        else:
+            waiting.callback(result)
 
     def ask(self, body: bytes) -> Deferred[bytes]:
         self.waiting = Deferred()
-        assert self.transport is not None
         self.transport.write(MllpFramer().wrap(body))
         return self.waiting
 
@@ -108,7 +113,7 @@ def _send(
     line = _Line()
     try:
         yield connectProtocol(endpoint, line)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a resolver, a socket or TLS may say
         raise ConfigError(f"cannot connect to {to[0]}:{to[1]}: {error}") from None
     answers = []
     for body in bodies:
@@ -120,6 +125,5 @@ def _send(
             raise
         except Exception:  # noqa: BLE001  # no answer in time, or something else than MLLP came back
             answers.append(b"")
-    assert line.transport is not None
     line.transport.loseConnection()
     return answers

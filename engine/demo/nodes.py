@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -36,6 +35,8 @@ class NodeFolder:
 class NodeProcess(ProcessProtocol):
     """One ``python -m engine run SITE``; its log goes to SITE/data/node.log."""
 
+    transport: Any = None
+
     def __init__(self, folder: NodeFolder, reactor: Any) -> None:
         self.folder, self._reactor = folder, reactor
         self.ended: Deferred[None] = Deferred()
@@ -54,7 +55,7 @@ class NodeProcess(ProcessProtocol):
     def stop(self) -> Deferred[None]:
         """Graceful: SIGTERM, and fire when it has ended."""
         if self.alive:
-            self.transport.signalProcess(signal.SIGTERM)  # type: ignore[union-attr, call-arg, arg-type, misc]
+            self.transport.signalProcess("TERM")
         return self.ended
 
     @inlineCallbacks
