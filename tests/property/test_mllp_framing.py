@@ -1,5 +1,7 @@
 """MLLP framing under any chunking, and under garbage."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ contents = st.lists(
 def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
     """`data` cut at `cuts`."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 @given(contents, st.lists(st.integers(0, 10_000), max_size=30), st.sampled_from([b"", b"\r\n", b"\x00"]))
