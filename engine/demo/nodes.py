@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
-from twisted.web.client import Agent, readBody
+from twisted.internet.threads import deferToThread
 
 from engine.errors import MeridianError
 from engine.store.contract import Found, LedgerLine, Query
@@ -61,20 +62,23 @@ class NodeProcess(ProcessProtocol):
     @inlineCallbacks
     def ready(self, seconds: float = 60.0) -> Generator[Deferred[Any], Any, None]:
         """Fires when /readyz says so. Fails with what the node last said when it ends before that."""
-        agent = Agent(self._reactor, connectTimeout=2)
-        url = f"http://127.0.0.1:{self.folder.http_port}/readyz".encode()
         for _ in range(int(seconds * 10)):
             if not self.alive:
                 raise MeridianError(f"{self.folder.name} ended at its start: {self._last_words()}")
-            try:
-                response = yield agent.request(b"GET", url)
-                yield readBody(response)
-                if response.code == 200:
-                    return
-            except Exception:  # noqa: BLE001, S110  # not listening yet, in whatever way that shows
-                pass
+            if (yield deferToThread(self._says_ready)):
+                return
             yield deferLater(self._reactor, 0.1)
         raise MeridianError(f"{self.folder.name} was not ready within {seconds:.0f} s: {self._last_words()}")
+
+    def _says_ready(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self.folder.http_port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def _last_words(self) -> str:
         return self.folder.log.read_text(errors="replace").strip().rpartition("\n")[2] or "nothing said"
