@@ -1,0 +1,67 @@
+"""What the documentation shows is run: every sh block of the README's tour and of the operating page, as a reader would."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+def blocks(page: str) -> list[str]:
+    """The sh blocks of a page, in order."""
+    return re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(script: str, folder: Path) -> str:
+    """Run it with every command checked; give what it printed."""
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=240)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+    assert process.returncode == 0, output
+    return output
+
+
+def test_the_tour(tmp_path: Path) -> None:
+    """Own site, check, test, run, send, search, show, queue, ledger, convert: each command of the README ends well."""
+    _, *tour = blocks("README.md")
+    commands = "\n".join(tour).replace("meridian run my-hospital &", "meridian run my-hospital >run.log 2>&1 & trap 'kill %1; wait' EXIT")
+    output = run(commands, tmp_path)
+    for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "PID-3"):
+        assert shown in output, output
+
+
+def test_the_first_screen_names_the_two_commands() -> None:
+    """make demo and make test, within the first 20 lines, and targets of the Makefile."""
+    first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in ("demo", "test"):
+        assert f"make {command}" in first
+        assert re.search(rf"^{command}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["engine/docs/operating.md"])
+def test_the_pages(page: str, tmp_path: Path) -> None:
+    """Every sh block of the page, in one folder, in order."""
+    run("\n".join(blocks(page)), tmp_path)
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links of the README exist."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target
