@@ -80,8 +80,7 @@ class Header:
     @property
     def charset(self) -> str:
         """MSH-18 with all its repetitions, separated by ``~`` whatever the message's own separator."""
-        raw, repetition = self.field(18), self.separators.repetition
-        return raw.replace(repetition, "~") if repetition not in ("", "~") else raw
+        return _repeated(self.field(18), self.separators)
 
     @property
     def enhanced(self) -> bool:
@@ -124,8 +123,7 @@ def separators_and_charset(body: bytes, charset: str | None = None) -> tuple[Sep
         raise ParseError("the MSH segment ends before MSH-10", location="MSH", hl7_code="101")
     if fields[8][:1] in ("", separators.component):
         raise ParseError("MSH-9 (message type) is empty", location="MSH-9", hl7_code="101")
-    declared = fields[17] if len(fields) > 17 else ""
-    return separators, declared.replace(separators.repetition, "~") if separators.repetition else declared
+    return separators, _repeated(fields[17], separators) if len(fields) > 17 else ""
 
 
 def _msh(body: bytes, charset: str | None) -> tuple[int, str, str]:
@@ -156,13 +154,17 @@ def _decoded_msh(raw: bytes, charset: str | None) -> tuple[str, str]:
 def _declared_codec(raw: bytes, guess: str) -> str:
     """The codec for the MSH-18 that shows when `raw` is read as `guess`, "" for none."""
     text, _ = first_fitting(raw, (guess,))
-    parts = text.split(text[3:4], 18)
-    if len(parts) < 18 or not parts[17]:
-        return ""
     try:
-        return codec_name(parts[17])
+        separators = Separators.of(text)
+        parts = text.split(separators.field, 18)
+        return codec_name(_repeated(parts[17], separators)) if len(parts) > 17 and parts[17] else ""
     except ParseError:
         return ""
+
+
+def _repeated(msh18: str, separators: Separators) -> str:
+    """MSH-18 with its repetitions separated by ``~``, as `codec_name` takes it."""
+    return msh18.replace(separators.repetition, "~") if separators.repetition else msh18
 
 
 def _namespace(field: str, component: str) -> str:
