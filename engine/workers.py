@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import struct
 import sys
 from collections import deque
@@ -226,7 +227,10 @@ def _read_block(stream: BinaryIO) -> bytes | None:
 
 
 def _serve() -> None:
-    """A worker's life: recipes first, then batch after batch until the pipe closes."""
+    """A worker's life: recipes first, then batch after batch until the pipe closes. Signals are for the node alone: Ctrl-C reaches
+    the whole group, and a worker must outlive it until the node has drained."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
     with os.fdopen(_TASKS, "rb") as tasks, os.fdopen(_RESULTS, "wb") as results:
         first = _read_block(tasks)
         if first is None:

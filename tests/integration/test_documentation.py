@@ -27,12 +27,11 @@ def run(script: str, folder: Path) -> str:
         cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        output, _ = process.communicate(timeout=240)
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        output, _ = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(output) from None
     assert process.returncode == 0, output
     return output
 
@@ -40,7 +39,9 @@ def run(script: str, folder: Path) -> str:
 def test_the_tour(tmp_path: Path) -> None:
     """Own site, check, test, run, send, search, show, queue, ledger, convert: each command of the README ends well."""
     _, *tour = blocks("README.md")
-    commands = "\n".join(tour).replace("meridian run my-hospital &", "meridian run my-hospital >run.log 2>&1 & trap 'kill %1; wait' EXIT")
+    commands = "\n".join(tour).replace(
+        "meridian run my-hospital &", "meridian run my-hospital >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
     output = run(commands, tmp_path)
     for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "PID-3"):
         assert shown in output, output
