@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.errors import ParseError
 from engine.formats.hl7v2.charsets import codec_name, first_fitting
-from engine.formats.hl7v2.header import Header
+from engine.formats.hl7v2.header import Header, decoded_msh
 from engine.formats.hl7v2.paths import parse_path
 from engine.formats.hl7v2.separators import STANDARD, Separators
 from engine.message import Judgement, Verdict
@@ -31,6 +31,7 @@ _CONDITIONS: Final = {  # HL7 table 0357
     "207": "Application internal error",
 }
 _LINES: Final = re.compile("[\r\n]+")
+_LINE_END: Final = re.compile(b"[\r\n]")
 
 
 def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, control_id: str, now: int) -> bytes:
@@ -144,7 +145,7 @@ def read(body: bytes) -> Acknowledgement:
     if body[:3] != b"MSH":
         raise ParseError("the answer does not begin with an MSH segment", location="MSH", hl7_code="100")
     text = body.decode("ascii") if body.isascii() and b"\x1b" not in body else _decoded(body)
-    separators = STANDARD if text[3:9] == "|^~\\&|" else Separators.of(text)
+    separators = STANDARD if text[3:9] == "|^~\\&|" else Separators.of(_LINES.split(text, maxsplit=1)[0])
     lines = {line[:3]: line.split(separators.field) for line in reversed(_LINES.split(text))}  # the first of each name stays
     msa = lines.get("MSA")
     if msa is None or len(msa) < 2 or not msa[1]:
@@ -152,17 +153,13 @@ def read(body: bytes) -> Acknowledgement:
     msh, err = lines["MSH"], lines.get("ERR")
     said, number = _condition(err, separators) if err else ("", "")
     said = said or separators.unescape(_at(msa, 3))
-    return Acknowledgement(msa[1], _at(msa, 2), _at(msh, 9), said, number or _at(msa, 6).split(separators.component)[0])
+    return Acknowledgement(msa[1], _at(msa, 2), _at(msh, 9), said, number or _at(msa, 6).split(separators.component)[0].strip())
 
 
 def _decoded(body: bytes) -> str:
     """By its MSH-18 if that is known, else as UTF-8 or, keeping all bytes apart, Latin-1."""
-    fields = body[: body.find(b"\r") if b"\r" in body else len(body)].split(body[3:4])
-    declared = fields[17].decode("latin-1") if len(fields) > 17 else ""
-    try:
-        return first_fitting(body, (codec_name(declared),))[0] if declared else first_fitting(body, ("utf-8",))[0]
-    except ParseError:
-        return first_fitting(body, ("utf-8",))[0]
+    _, codec = decoded_msh(_LINE_END.split(body, maxsplit=1)[0], None)
+    return first_fitting(body, (codec, "utf-8"))[0]
 
 
 def _condition(err: list[str], separators: Separators) -> tuple[str, str]:

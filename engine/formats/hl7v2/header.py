@@ -136,10 +136,10 @@ def _msh(body: bytes, charset: str | None) -> tuple[int, str, str]:
     raw = body[start:end]
     if raw.isascii() and b"\x1b" not in raw:
         return end, raw.decode("ascii"), "ascii"
-    return end, *_decoded_msh(raw, charset)
+    return end, *decoded_msh(raw, charset)
 
 
-def _decoded_msh(raw: bytes, charset: str | None) -> tuple[str, str]:
+def decoded_msh(raw: bytes, charset: str | None) -> tuple[str, str]:
     """An MSH with other than ASCII in it. Its character set stands in MSH-18, behind fields that may hold a delimiter as the second
     byte of a character: so the set that is sought is the one which the segment, decoded with it, declares."""
     if charset:

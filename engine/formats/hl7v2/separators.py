@@ -30,11 +30,11 @@ class Separators:
 
     @classmethod
     def of(cls, msh: str) -> Separators:
-        """Read them from the head of an MSH, FHS or BHS segment. Raises ParseError where they cannot be used."""
+        """Read them from an MSH, FHS or BHS segment (without its terminator). Raises ParseError where they cannot be used."""
         if len(msh) < 5:
             raise ParseError("the header segment is too short to declare its delimiters", location="MSH-1", hl7_code="101")
         field = msh[3]
-        declared = msh[4:].split(field, 1)[0].rstrip("\r\n")
+        declared = msh[4:].split(field, 1)[0]
         everything = field + declared
         if not 1 <= len(declared) <= 5 or len(set(everything)) != len(everything) or not _USABLE.issuperset(everything):
             text = "the delimiters are not usable: one to five, each a different ASCII punctuation character"
