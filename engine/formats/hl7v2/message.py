@@ -28,14 +28,18 @@ NULL: Final = '""'
 class Segment:
     """One segment as text; its fields are split when one is asked for."""
 
-    __slots__ = ("_fields", "_message", "changed", "is_header", "name")
+    __slots__ = ("_fields", "_message", "changed", "name")
 
-    def __init__(self, text: str, message: Message) -> None:
-        self.name = text[:3].upper()
-        self.is_header = self.name in _HEADERS  # these count their first separator as field 1
+    def __init__(self, name: str, text: str, message: Message) -> None:
+        self.name = name
         self.changed = False
         self._message = message
         self._fields: str | list[str] = text  # text until it is first split
+
+    @property
+    def is_header(self) -> bool:
+        """MSH, FHS and BHS count their first separator as field 1."""
+        return self.name in _HEADERS
 
     @property
     def text(self) -> str:
@@ -52,7 +56,7 @@ class Segment:
         if isinstance(fields, str):
             separator = self._message.separators.field
             fields = fields.split(separator)
-            if self.is_header:
+            if self.name in _HEADERS:
                 fields.insert(1, separator)
             self._fields = fields
         return fields
@@ -133,7 +137,7 @@ class Message:
     def _segment(self, index: int) -> Segment:
         segment = self._made.get(index)
         if segment is None:
-            segment = self._made[index] = Segment(self._lines[index], self)
+            segment = self._made[index] = Segment(self._names[index], self._lines[index], self)
         return segment
 
     @property
@@ -156,21 +160,19 @@ class Message:
         index = self._where(name, occurrence)
         if index < 0:
             return None
-        segment = self._segment(index)
-        fields = segment.fields
+        fields = self._segment(index).fields
         if number >= len(fields):
             return None
-        text = fields[number]
-        if number < 3 and segment.is_header:
-            return text
+        found: str | None = fields[number]
+        if number < 3 and name in _HEADERS:
+            return found
         separators = self.separators
-        found: str | None = text
-        if repetition > 1 or (separators.repetition and separators.repetition in text):
-            found = _part(text, separators.repetition, repetition)
+        if repetition > 1 or (separators.repetition and separators.repetition in fields[number]):
+            found = _part(fields[number], separators.repetition, repetition)
         if component and found is not None:
             found = _part(found, separators.component, component)
-        if subcomponent and found is not None:
-            found = _part(found, separators.subcomponent, subcomponent)
+            if subcomponent and found is not None:
+                found = _part(found, separators.subcomponent, subcomponent)
         if found is None or not separators.escape or separators.escape not in found:
             return found
         if (not component and separators.component in found) or (
@@ -227,6 +229,8 @@ class Message:
 
 def _part(text: str, separator: str, number: int) -> str | None:
     """The `number`-th part of `text`, None where it has fewer."""
+    if number == 1:
+        return text.partition(separator)[0] if separator else text
     parts = text.split(separator) if separator else [text]
     return parts[number - 1] if number <= len(parts) else None
 
