@@ -172,8 +172,15 @@ def _go(step: Step, joins: frozenset[str]) -> Go:
     name, label, path, kind = step.name, step.label, step.path, step.kind
     start = {"url": step.url} if step.url else {}
 
-    def single(container: Body, _: Draft, __: Transaction, ___: int) -> Body:
-        inner: Body = container.setdefault(name, {})
+    def single(container: Body, _: Draft, transaction: Transaction, __: int) -> Body:
+        key = (id(container), name, -1, -1)
+        known: Body | None = transaction.items.get(key)
+        if known is not None and id(container.get(name)) == id(known):
+            return known
+        # a value that is there already may be a remembered one, shared among messages: what is written into is a copy
+        there: Body = container.get(name) or {}
+        inner: Body = {part: value[:] if isinstance(value, list) else value for part, value in there.items()}
+        container[name] = transaction.items[key] = inner
         return inner
 
     def many(container: Body, _: Draft, __: Transaction, ___: int) -> Body:

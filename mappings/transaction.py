@@ -91,10 +91,10 @@ class Draft:
         self.order: Draft | None = None
         self.children: list[Draft] = []
 
-    def identify(self, key: str, query: str) -> None:
-        """Settle what this resource is: `key` names it for good, `query` finds it at the receiver."""
+    def identify(self, uuid: str, query: str) -> None:
+        """Settle what this resource is: `uuid` names it in the Bundle, `query` finds it at the receiver."""
         self.query = query
-        self.ref["reference"] = "urn:uuid:" + name_uuid(f"{self.kind} {key}")
+        self.ref["reference"] = "urn:uuid:" + uuid
 
 
 @dataclass(slots=True)

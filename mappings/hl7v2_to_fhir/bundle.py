@@ -13,6 +13,8 @@ from mappings.transaction import Body, Draft, Ready
 
 _FIRST: Final = {"Patient": 0, "Encounter": 1}
 _PARTICIPANT: Final = TERMINOLOGY + "provenance-participant-type"
+_AUTHOR: Final = {"coding": [coding(_PARTICIPANT, "author", "Author")]}
+_ASSEMBLER: Final[Body] = {"type": {"coding": [coding(_PARTICIPANT, "assembler", "Assembler")]}, "who": {"display": "Meridian"}}
 
 
 def finish(tx: V2Transaction) -> None:
@@ -53,7 +55,7 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Con
         draft.body["occurredDateTime"] = occurred
     sent = "^".join(word for word in msh[9].split("^")[:3])
     draft.body["activity"] = {"coding": [coding(TERMINOLOGY + "v2-0003", tx.event)], "text": f"message - {sent}"}
-    author: Body = {"type": {"coding": [coding(_PARTICIPANT, "author", "Author")]}}
+    author: Body = {"type": _AUTHOR}
     application = device(msh[3], tx) if msh[3].strip('^"') else None
     facility = organization(msh[4], tx) if msh[4].strip('^"') else None
     if application:
@@ -61,8 +63,7 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Con
     if facility:
         author["onBehalfOf" if application else "who"] = facility
     agents = [author] if "who" in author else []
-    assembler = {"type": {"coding": [coding(_PARTICIPANT, "assembler", "Assembler")]}, "who": {"display": "Meridian"}}
-    draft.body["agent"] = [*agents, assembler]
+    draft.body["agent"] = [*agents, _ASSEMBLER]
     system = f"urn:meridian:message:{uri_part(tx.sender)}"
     draft.body["entity"] = [
         {
@@ -96,8 +97,14 @@ def _draft_entry(draft: Draft) -> dict[str, Any]:
         request = {"method": "PUT", "url": f"{kind}?{draft.query}"}
     else:
         request = {"method": "POST", "url": kind, "ifNoneExist": draft.query}
-    return {"fullUrl": url, "resource": draft.body, "request": request}
+    return {"fullUrl": url, "resource": _without_empty(draft.body), "request": request}
 
 
 def _ready_entry(ready: Ready) -> dict[str, Any]:
-    return {"fullUrl": ready.url, "resource": ready.body, "request": {"method": "POST", "url": ready.kind, "ifNoneExist": ready.query}}
+    request = {"method": "POST", "url": ready.kind, "ifNoneExist": ready.query}
+    return {"fullUrl": ready.url, "resource": _without_empty(ready.body), "request": request}
+
+
+def _without_empty(body: Body) -> Body:
+    """A reference that found nobody to point to leaves an empty element, which FHIR does not allow (FHIR R4, json#null)."""
+    return {name: value for name, value in body.items() if value} if {} in body.values() else body

@@ -70,7 +70,7 @@ def settle(draft: Draft, known: Known, tx: V2Transaction) -> None:
     if draft.kind in ("Provenance", "MessageHeader"):
         key = f"{tx.sender} {tx.control_id} {draft.source} {len(known.keys)}"
         known.keys[key] = 1
-        draft.identify(key, "")
+        draft.identify(name_uuid(f"{draft.kind} {key}"), "")
         return
     identifiers = draft.body.get("identifier") or []
     if draft.kind == "Patient":
@@ -81,13 +81,17 @@ def settle(draft: Draft, known: Known, tx: V2Transaction) -> None:
             identifier = None
     else:
         identifier = None
+    uuid = ""
     if identifier is None:
         parts = _PARTS.get(draft.kind, _message_part)(draft, known, tx)
-        key = parts if draft.kind in _ONE_PER_KEY else known.again(f"{draft.kind} {parts}")
-        identifier = {"system": KEY_SYSTEM, "value": name_uuid(key)}
+        key = f"{draft.kind} {parts}"
+        if draft.kind not in _ONE_PER_KEY:
+            key = known.again(key)
+        uuid = name_uuid(key)
+        identifier = {"system": KEY_SYSTEM, "value": uuid}
         draft.body["identifier"] = [*identifiers, identifier]
     query = query_of(identifier)
-    draft.identify(query, query)
+    draft.identify(uuid or name_uuid(f"{draft.kind} {query}"), query)
     if draft.kind == "Patient":
         known.patients.append(draft)
 

@@ -289,7 +289,7 @@ def _defaults(tables: Tables, vocabulary: Vocabulary, faults: list[Fault]) -> di
             faults.append(row.fault(f"row {row['id']}: {error}"))
             continue
         value = {"extension": [ABSENT]} if row["map"] == "@absent" else constant(row["map"], vocabulary)
-        found.setdefault(row["resource"], []).append((steps[0].name, paths.compile_put(steps), value))
+        found.setdefault(row["resource"], []).append((steps[0].name.lstrip("_"), paths.compile_put(steps), value))
     return found
 
 

@@ -18,6 +18,7 @@ from mappings.hl7v2_to_fhir.context import V2Transaction, first
 from mappings.hl7v2_to_fhir.lineage import FieldTrace
 from mappings.hl7v2_to_fhir.structure import Segments, Walk
 from mappings.hl7v2_to_fhir.terminology import uri_part
+from mappings.transaction import name_uuid
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -84,10 +85,10 @@ class V2Mapper:
         bundle.finish(tx)
         for draft in tx.drafts:
             for element, put, value in self._compiled.defaults.get(draft.kind, ()):
-                if element not in draft.body and element.lstrip("_") not in draft.body and "_" + element not in draft.body:
+                if element not in draft.body and "_" + element not in draft.body:
                     put(draft, value, tx, 0)
         source = bundle.provenance(tx, msh, body, self._organization, self._device)
-        source.identify(f"{tx.sender} {tx.control_id} message", "")
+        source.identify(name_uuid(f"Provenance {tx.sender} {tx.control_id}"), "")
         if "recorded" not in source.body:
             source.body["_recorded"] = {"extension": [loading.ABSENT]}
         tx.drafts.append(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ _LOCAL: Final = re.compile(r"L|LN?OCAL|99.*", re.IGNORECASE)
 TERMINOLOGY: Final = "http://terminology.hl7.org/CodeSystem/"
 
 
+@lru_cache(maxsize=1024)
 def uri_part(text: str) -> str:
     """`text` made fit to be part of a URI."""
     return text if _PLAIN.fullmatch(text) else quote(text, safe="._~-")
