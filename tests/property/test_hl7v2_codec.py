@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from engine.errors import ParseError
 from engine.formats.hl7v2 import Message, Separators, batch, decode, read_header
 from engine.formats.hl7v2 import acknowledgment as acks
+from engine.message import Judgement, Verdict
 
 TRAPS = "倈俕倊乗"  # their second GB18030 bytes are | ^ ~ \
 CHARSETS = {
@@ -18,6 +19,7 @@ CHARSETS = {
     "GBK": "gbk",
     "BIG-5": "big5hkscs",
     "KS X 1001": "euc_kr",
+    "ISO IR14": "shift_jis",
     "8859/1": "iso8859_1",
     "8859/5": "iso8859_5",
     "~ISO IR87": "iso2022_jp_ext",
@@ -153,6 +155,24 @@ def test_arbitrary_bytes_are_read_or_refused(raw: bytes, fallback: str | None) -
     except ParseError:
         pass
     batch.is_batch(raw)
+
+
+HEADERS = st.binary().map(lambda tail: b"MSH|^~\\&|A|B|C|D|2026||ADT^A01|1" + tail) | messages().map(lambda case: case[0])
+
+
+@given(HEADERS, st.sampled_from(Verdict), st.booleans(), st.text())
+def test_every_header_can_be_acknowledged(raw: bytes, verdict: Verdict, enhanced: bool, reason: str) -> None:
+    """Whatever bytes and delimiters it has, the answer is read back with its code and the original control id."""
+    try:
+        header = read_header(raw)
+    except ParseError:
+        return
+    answer = acks.acknowledge(header, Judgement(verdict, reason, "207", "PID-3"), enhanced=enhanced, control_id="N1", now=0)
+    said = acks.read(answer)
+    assert said.code in ("CA", "CE", "CR") if enhanced else said.code in ("AA", "AE", "AR")
+    assert said.positive is (verdict is Verdict.ACCEPTED)
+    assert said.control_id == header.control_id
+    assert answer.count(b"\r") == (2 if said.positive else 3)
 
 
 PARTS = [b"MSH|^~\\&|x\r", b"BHS|^~\\&\r", b"BTS|2\r\n", b"FHS|\n", b"FTS|1", b"PID|1\r", b"\r", b"\0|\r"]
