@@ -15,8 +15,6 @@ from engine.cli.output import print_json, print_table
 from engine.contracts import Mapper
 from engine.errors import ConfigError, MessageError
 
-INDENT = orjson.OPT_INDENT_2
-
 
 def command(
     files: list[str] = typer.Argument(None, help="Files to convert; - or none reads standard input."),
@@ -68,7 +66,7 @@ def _print(sources: list[str], mapper: Mapper, explain: bool, as_json: bool) -> 
             if explain:
                 _print_lineage(source, _read(source), mapper, as_json)
             else:
-                typer.echo(orjson.dumps(orjson.Fragment(mapper.map(_read(source)).body), option=INDENT).decode())
+                typer.echo(mapper.map(_read(source)).body.decode())
         except (MessageError, ConfigError) as error:
             failures.append(_failure(source, error))
     return failures
