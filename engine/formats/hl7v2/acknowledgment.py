@@ -48,10 +48,14 @@ def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, 
     _, _, trigger = header.message_type.partition("^")
     kind = f"ACK{c}{trigger}{c}ACK" if trigger else "ACK"
     field = header.field
+    stamp, version = _stamp(now), field(12) or "2.5"
+    if separators is not STANDARD:  # a delimiter may be any punctuation, even that of a date
+        stamp, control_id = _sayable(stamp, separators, "ascii"), _sayable(control_id, separators, "ascii")
+        version = field(12)
     charset = field(18)
     ack = (
-        f"MSH{separators.declared}{f}{field(5)}{f}{field(6)}{f}{field(3)}{f}{field(4)}{f}{_stamp(now)}{f}{f}"
-        f"{kind}{f}{control_id}{f}{field(11) or 'P'}{f}{field(12) or '2.5'}{f * 6 + charset if charset else ''}\r"
+        f"MSH{separators.declared}{f}{field(5)}{f}{field(6)}{f}{field(3)}{f}{field(4)}{f}{stamp}{f}{f}"
+        f"{kind}{f}{control_id}{f}{field(11) or 'P'}{f}{version}{f * 6 + charset if charset else ''}\r"
         f"MSA{f}{'C' if enhanced else 'A'}{_CODES[verdict]}{f}{header.control_id}"
     )
     if verdict is Verdict.ACCEPTED:

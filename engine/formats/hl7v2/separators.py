@@ -120,12 +120,14 @@ class Separators:
 
 @lru_cache(maxsize=64)
 def _special(separators: Separators) -> tuple[re.Pattern[str], dict[str, str]]:
-    """What cannot stand in a leaf, and the code of each such character; a control character has none and is written in hex."""
+    """What cannot stand in a leaf, and the code of each such character; a control character has none and is written in hex, as
+    is a line end where the full stop of ``.br`` is a delimiter."""
     names = ("field", "component", "repetition", "subcomponent", "truncation", "escape")
     codes = {getattr(separators, name): code for name, code in zip(names, "FSRTPE", strict=True)}
     codes.pop("", None)
-    codes["\n"] = ".br"
-    return re.compile(f"[{re.escape(''.join(codes))}{_CONTROL}]"), codes
+    if "." not in codes:
+        codes["\n"] = ".br"
+    return re.compile(f"[{re.escape(''.join(codes))}\n{_CONTROL}]"), codes
 
 
 def _hex(digits: str, charset: str) -> str | None:
