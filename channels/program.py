@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from engine.channel import Order
 from engine.contracts import Codec, Document, Mapper
 from engine.errors import MessageError, ParseError, ValidationError
 from engine.expressions import Predicate, all_hold
-from engine.message import ACCEPTED, HL7V2, BodyRef, Envelope, Judgement, Rendition, Status, Verdict
+from engine.message import ACCEPTED, BodyRef, Envelope, Judgement, Rendition, Status, Verdict
 from engine.store.contract import Plan, Routed
 
 _FILTERED: Final = Plan(Status.FILTERED, reason="the channel's filter")
@@ -120,10 +120,4 @@ class ChannelProgram:
     def _map(self, mapping: str, envelope: Envelope) -> Rendition:
         if isinstance(envelope.body, BodyRef):
             raise ParseError("the content is too large to be mapped")
-        mapper: Any = self._mappers[mapping]
-        charset = envelope.facts.get("charset")
-        if charset and envelope.content_type == HL7V2:
-            rendition: Rendition = mapper.map(envelope.body, charset=charset)
-            return rendition
-        plain: Rendition = mapper.map(envelope.body)
-        return plain
+        return self._mappers[mapping].map(envelope.body, envelope.facts.get("charset"))

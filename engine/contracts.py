@@ -145,8 +145,9 @@ class Codec(Protocol):
 class Mapper(Protocol):
     """A mapping compiled for one site. Pure and picklable-by-name: it runs in worker processes."""
 
-    def map(self, body: bytes) -> Rendition:
-        """Deterministic: the same bytes give the same rendition. Raises MessageError."""
+    def map(self, body: bytes, charset: str | None = None) -> Rendition:
+        """Deterministic: the same bytes give the same rendition. `charset` is what the source found to be the right character set
+        where it is not the declared one. Raises MessageError."""
 
     def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
         """The same rendition, with where each element came from."""

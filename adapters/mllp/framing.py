@@ -64,14 +64,14 @@ class MllpFramer:
                 return frames
             content = bytes(self._buffer[:end])
             self._check_content(content)
-            frames.append(Frame(content, self._stray))
+            frames.append(Frame(content, self._stray.rstrip(_KEEP_ALIVE)))
             del self._buffer[: end + 2]
             self._inside, self._searched, self._stray = False, 0, b""
 
     def _find_start(self) -> bool:
         start = self._buffer.find(START)
         stray = self._buffer if start < 0 else self._buffer[:start]
-        self._stray += bytes(stray).strip(_KEEP_ALIVE)
+        self._stray = (self._stray + bytes(stray)).lstrip(_KEEP_ALIVE)
         del self._buffer[: len(self._buffer) if start < 0 else start + 1]
         if len(self._stray) > _MOST_STRAY or (END in self._stray):
             raise FramingError("bytes without a start block (0B)", reply_hint="100")
@@ -91,7 +91,7 @@ class MllpFramer:
         """The stream has ended: gives stray bytes after the last frame. Raises FramingError where a frame was cut in two."""
         if self._inside:
             raise FramingError("the connection ended inside a frame")
-        return self._stray
+        return self._stray.rstrip(_KEEP_ALIVE)
 
     @property
     def rest(self) -> bytes:

@@ -35,9 +35,9 @@ class V2Mapper:
     def __reduce__(self) -> tuple[Any, ...]:
         return _compile_again, (self._site_mappings,)
 
-    def map(self, body: bytes) -> Rendition:
+    def map(self, body: bytes, charset: str | None = None) -> Rendition:
         """The Bundle for one message. Raises ParseError, UnsupportedError (MSH-9), ValidationError (no PID)."""
-        transaction = self.begin(body)
+        transaction = self.begin(body, charset=charset)
         made = self.finish(*transaction, body)
         return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(transaction[0]))
 
@@ -49,9 +49,9 @@ class V2Mapper:
         made = self.finish(tx, walk, segments, body)
         return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx)), trace.lineage(tx, segments)
 
-    def begin(self, body: bytes, tx: V2Transaction | None = None) -> tuple[V2Transaction, Walk, Segments]:
+    def begin(self, body: bytes, tx: V2Transaction | None = None, charset: str | None = None) -> tuple[V2Transaction, Walk, Segments]:
         """Walk the message; the drafts are there but nothing has its identity yet."""
-        message = hl7v2.decode(body)
+        message = hl7v2.decode(body, charset=charset)
         segments = [segment.fields for segment in message.segments if segment.name.strip()]
         segments = prepared(segments, message.separators)
         msh = segments[0]
