@@ -1,5 +1,7 @@
 """Addressing, reading and changing an HL7 v2 message."""
 
+from sys import getrefcount
+
 import pytest
 
 from engine.errors import ParseError
@@ -133,6 +135,14 @@ def test_raw_fields_may_not_break_the_segment() -> None:
     for raw in ("a|b", "a\rb", "a\nb"):
         with pytest.raises(ValueError, match="PID-5"):
             pid.set_field(5, raw)
+
+
+def test_a_message_is_free_when_it_is_let_go() -> None:
+    """Its segments do not hold it, so that a busy node leaves no circles to the garbage collector."""
+    message = decode(ORU)
+    before = getrefcount(message)
+    kept = [(segment, segment.fields) for segment in message.segments]
+    assert (getrefcount(message), len(kept)) == (before, 5)
 
 
 def test_a_repr_shows_no_payload() -> None:

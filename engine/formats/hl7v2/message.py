@@ -25,15 +25,34 @@ NULL: Final = '""'
 """HL7's null: delete what you have (clause 2.5.3)."""
 
 
+class _Writing:
+    """What the segments of a message share. They do not know the message itself: that circle would be left to the garbage collector."""
+
+    __slots__ = ("ascii_only", "charset", "separators")
+
+    def __init__(self, separators: Separators, charset: str, ascii_only: bool) -> None:
+        self.separators, self.charset, self.ascii_only = separators, charset, ascii_only
+
+    def declare(self, charset: str) -> None:
+        """Take another MSH-18 for the same bytes. Raises ValueError where they are not in that character set."""
+        try:
+            codec = codec_name(charset.replace(self.separators.repetition or "~", "~"))
+        except ParseError as error:
+            raise ValueError(str(error)) from None
+        if codec != self.charset and not self.ascii_only:
+            raise ValueError(f"MSH-18: the message is in {self.charset}, not in this character set")
+        self.charset = codec
+
+
 class Segment:
     """One segment as text; its fields are split when one is asked for."""
 
-    __slots__ = ("_fields", "_message", "changed", "name")
+    __slots__ = ("_fields", "_writing", "changed", "name")
 
-    def __init__(self, name: str, text: str, message: Message) -> None:
+    def __init__(self, name: str, text: str, writing: _Writing) -> None:
         self.name = name
         self.changed = False
-        self._message = message
+        self._writing = writing
         self._fields: str | list[str] = text  # text until it is first split
 
     @property
@@ -47,14 +66,14 @@ class Segment:
         fields = self._fields
         if isinstance(fields, str):
             return fields
-        return self._message.separators.field.join([fields[0], *fields[2:]] if self.is_header else fields)
+        return self._writing.separators.field.join([fields[0], *fields[2:]] if self.is_header else fields)
 
     @property
     def fields(self) -> list[str]:
         """All fields as raw text; index 0 is the name, so that index n is field n. To be read only."""
         fields = self._fields
         if isinstance(fields, str):
-            separator = self._message.separators.field
+            separator = self._writing.separators.field
             fields = fields.split(separator)
             if self.name in _HEADERS:
                 fields.insert(1, separator)
@@ -71,7 +90,7 @@ class Segment:
         text = self.field(number)
         if not text:
             return []
-        return [text] if self.is_header and number < 3 else self._message.separators.repetitions(text)
+        return [text] if self.is_header and number < 3 else self._writing.separators.repetitions(text)
 
     def set_field(self, number: int, raw: str) -> None:
         """Replace a field by raw text: delimiters below the field count as such.
@@ -79,17 +98,17 @@ class Segment:
         Raises ValueError for the delimiters themselves (MSH-1, MSH-2), a field separator or line end in `raw`, a character
         that the message's character set does not have, and an MSH-18 that the bytes are not in.
         """
-        message = self._message
+        writing = self._writing
         if number < (3 if self.is_header else 1):
             raise ValueError(f"{self.name}-{number} cannot be set")
-        if message.separators.field in raw or "\r" in raw or "\n" in raw:
+        if writing.separators.field in raw or "\r" in raw or "\n" in raw:
             raise ValueError(f"{self.name}-{number}: a field cannot hold a field separator or a line end; escape the text first")
         if self.name == "MSH" and number == 18:
-            message.declare(raw)
+            writing.declare(raw)
         try:
-            raw.encode(message.charset)
+            raw.encode(writing.charset)
         except UnicodeEncodeError:
-            raise ValueError(f"{self.name}-{number}: the text has characters that are not in {message.charset}") from None
+            raise ValueError(f"{self.name}-{number}: the text has characters that are not in {writing.charset}") from None
         fields = self.fields
         fields.extend([""] * (number + 1 - len(fields)))
         fields[number] = raw
@@ -102,15 +121,19 @@ class Segment:
 class Message:
     """engine.contracts.Document for HL7 v2. `charset` is Python's name of the codec that its bytes are in."""
 
-    __slots__ = ("_body", "_lines", "_made", "_names", "_places", "_text", "charset", "separators")
+    __slots__ = ("_body", "_lines", "_made", "_names", "_places", "_text", "_writing", "separators")
 
     def __init__(self, body: bytes, text: str, charset: str, separators: Separators) -> None:
-        self._body, self._text = body, text
-        self.charset, self.separators = charset, separators
+        self._body, self._text, self.separators = body, text, separators
+        self._writing = _Writing(separators, charset, body.isascii() and "\x1b" not in text)
         self._lines: list[str] = []
         self._made: dict[int, Segment] = {}
         self._names: list[str] = []
         self._places: dict[str, list[int]] = {}
+
+    @property
+    def charset(self) -> str:
+        return self._writing.charset
 
     def _split(self) -> list[str]:
         """Cut the text into lines; gives the name of each in upper case, whatever the sender wrote. A blank line's name is ""."""
@@ -137,7 +160,7 @@ class Message:
     def _segment(self, index: int) -> Segment:
         segment = self._made.get(index)
         if segment is None:
-            segment = self._made[index] = Segment(self._names[index], self._lines[index], self)
+            segment = self._made[index] = Segment(self._names[index], self._lines[index], self._writing)
         return segment
 
     @property
@@ -204,16 +227,6 @@ class Message:
         if where.component:
             leaf = _replaced(repetition, separators.component, where.component, leaf)
         return _replaced(field, separators.repetition, where.repetition, leaf)
-
-    def declare(self, charset: str) -> None:
-        """Take another MSH-18 for the same bytes. Raises ValueError where they are not in that character set."""
-        try:
-            codec = codec_name(charset.replace(self.separators.repetition or "~", "~"))
-        except ParseError as error:
-            raise ValueError(str(error)) from None
-        if codec != self.charset and not (self._body.isascii() and b"\x1b" not in self._body):
-            raise ValueError(f"MSH-18: the message is in {self.charset}, not in this character set")
-        self.charset = codec
 
     def encode(self) -> bytes:
         """The message as bytes in its own character set: every segment that was not changed, and every terminator, as it came."""
