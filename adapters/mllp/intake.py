@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.errors import ParseError
 from engine.formats.hl7v2 import Header, acknowledge, read_header
 from engine.formats.hl7v2.acknowledgment import wanted
-from engine.formats.hl7v2.charsets import codec_name, named
+from engine.formats.hl7v2.charsets import decode_text, named
 from engine.message import HL7V2, Ack, Envelope, Judgement, Verdict
 from engine.options import Settings
 
@@ -74,7 +74,7 @@ class Reader:
     def read(self, content: bytes, peer: str, remote: str) -> Received:
         """Never raises: what cannot be read is a Received with a judgement."""
         try:
-            header = read_header(content)
+            header = read_header(content, self._charset)
         except ParseError as error:
             judgement = Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location)
             return self.unreadable(content, judgement, peer, remote)
@@ -100,27 +100,13 @@ class Reader:
     def _charset_of(self, content: bytes, header: Header) -> tuple[str, Judgement | None]:
         """The character set to decode with where it is not simply the declared one, and what is wrong with it."""
         declared = header.charset
-        if self._charset is None and content.isascii() and not declared:
+        if self._charset is None and not declared and content.isascii():
             return "", None
         try:
-            codec = self._charset or (codec_name(declared) if declared else "utf-8")
-            content.decode(codec)
-        except (ParseError, UnicodeDecodeError) as error:
-            return self._fall_back(content, error)
-        return (codec if self._charset else ""), None
-
-    def _fall_back(self, content: bytes, error: ParseError | UnicodeDecodeError) -> tuple[str, Judgement | None]:
-        if self._fallback is not None:
-            try:
-                content.decode(self._fallback)
-            except UnicodeDecodeError:
-                pass
-            else:
-                return self._fallback, None
-        if isinstance(error, ParseError):
-            return "", Judgement(Verdict.INVALID, error.text, error.hl7_code, "MSH-18")
-        text = f"the bytes at offset {error.start} are not in the character set of the message ({error.encoding})"
-        return "", Judgement(Verdict.INVALID, text, "102", "MSH-18")
+            _, codec = decode_text(content, declared, self._charset, self._fallback)
+        except ParseError as error:
+            return "", Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location)
+        return codec, None
 
     def _impostor(self, header: Header, peer: str) -> Judgement | None:
         """Whether the claimed sender is one that the proven party may send as."""
