@@ -11,8 +11,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from engine.certificates import x509_crls
 from engine.identity import party_of
-from engine.tls import x509_crls
 
 SOON_DAYS: Final = 30
 
