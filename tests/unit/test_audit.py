@@ -64,3 +64,22 @@ class AuditTests(TestCase):
         yield log.close()
         self.assertEqual(verify(self.folder), [])
         self.assertEqual(json.loads((self.folder / "head.json").read_text())["seq"], 6)
+
+    @inlineCallbacks
+    def test_a_torn_last_line_does_not_spoil_what_follows(self):  # type: ignore[no-untyped-def]
+        """A kill in the middle of a write: the torn record is cut off, the chain goes on and verifies."""
+        with self.file.open("a") as file:
+            file.write('{"seq": 6, "at": 17')
+        log = AuditLog(self.folder, reactor=reactor, clock=lambda: 1_764_000_000_000_000)
+        log.record("node.started")
+        yield log.close()
+        self.assertEqual(verify(self.folder), [])
+        self.assertEqual([record.seq for record in records(self.folder)], [1, 2, 3, 4, 5, 6])
+
+    def test_a_head_that_is_behind_after_a_crash_is_fine(self) -> None:
+        """The records are written before the head: a crash in between is no fault. An unreadable head is one."""
+        first = next(iter(records(self.folder)))
+        (self.folder / "head.json").write_text(json.dumps({"seq": 1, "hash": first.hash}))
+        self.assertEqual(verify(self.folder), [])
+        (self.folder / "head.json").write_text("")
+        self.assertEqual(verify(self.folder), ["head.json cannot be read"])
