@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 
 from adapters.mllp.client import MllpClient
-from engine.errors import ConfigError, TransientDelivery
+from engine.errors import ConfigError, MeridianError, TransientDelivery
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -27,6 +27,7 @@ class MllpDestination:
         self.max_in_flight = options.connections * options.in_flight
         self._clients: list[MllpClient] = []
         self._connecting = 0
+        self._draining = False
         self._queue: deque[tuple[Parcel, Deferred[Receipt]]] = deque()
         self._closing: Deferred[None] | None = None
         self._unexpected = context.metrics.counter(
@@ -59,8 +60,9 @@ class MllpDestination:
     def _connect(self) -> None:
         self._connecting += 1
         host, port = self._options.connect
+        host = host or "127.0.0.1"
         reactor: Any = self._context.reactor
-        endpoint: Any = HostnameEndpoint(reactor, host or "127.0.0.1", port, timeout=self._options.connect_timeout)
+        endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=self._options.connect_timeout)
         try:
             if self._options.tls is not None:
                 endpoint = wrapClientTLS(self._context.tls.client(self._options.tls, host), endpoint)
@@ -68,22 +70,28 @@ class MllpDestination:
             self._connecting -= 1
             self._fail_queue(f"TLS cannot begin: {error}")
             return
-        client = MllpClient(self._options, reactor, self._freed, self._closed)
+        client = MllpClient(
+            self._options, reactor, self._context.log, freed=self._freed, closed=self._closed, unexpected=self._unexpected.inc
+        )
         connected: Deferred[Any] = connectProtocol(endpoint, client)
+        connected.addCallback(lambda _: client.ready.addTimeout(self._options.connect_timeout, reactor))
         connected.addCallbacks(self._connected, self._not_connected)
 
     def _connected(self, client: MllpClient) -> None:
         self._connecting -= 1
         self._clients.append(client)
+        self._freed(client)
         if self._closing is not None:
             client.close()
-        else:
-            self._freed(client)
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting -= 1
         host, port = self._options.connect
-        self._fail_queue(f"cannot connect to {host}:{port}: {failure.getErrorMessage()}")
+        error = failure.value
+        why = error.text if isinstance(error, MeridianError) else failure.getErrorMessage()
+        self._context.log.warning("cannot connect", extra={"destination": self._context.name, "reason": why})
+        if not self._clients:
+            self._fail_queue(f"cannot connect to {host}:{port}: {why}")
         self._look_closed()
 
     def _fail_queue(self, why: str) -> None:
@@ -92,17 +100,19 @@ class MllpDestination:
             done.errback(TransientDelivery(why, whole_destination=True))
 
     def _freed(self, client: MllpClient) -> None:
+        if self._draining:
+            return  # a message that was settled as it was written leads back here
+        self._draining = True
         while self._queue and client.room > 0:
             parcel, done = self._queue.popleft()
             client.send(parcel).chainDeferred(done)
+        self._draining = False
 
-    def _closed(self, client: MllpClient, why: str) -> None:
+    def _closed(self, client: MllpClient) -> None:
         if client in self._clients:
             self._clients.remove(client)
-        if client.unexpected:
-            self._unexpected.inc(client.unexpected)
-        if self._queue and not self._connecting and not self._clients:
-            self._fail_queue(f"the connection was lost: {why}")
+        if self._queue and not self._connecting and not self._clients and self._closing is None:
+            self._connect()  # it was idle, or lost while messages waited for room on it
         self._look_closed()
 
     def _look_closed(self) -> None:

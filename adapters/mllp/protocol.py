@@ -1,18 +1,24 @@
-"""The server side of one MLLP connection: frames in, acknowledgments out in the same order."""
+"""The server side of one MLLP connection: frames in, acknowledgments out in the same order.
+
+A connection ends in one of three ways: the peer leaves; time runs out (then it is cut off); or it is *ending*: what was handed to the
+intake is answered, and it is closed. While it is ending, further bytes are read and thrown away, since closing a socket with unread
+bytes in it can take the last answer with it.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol
+from zope.interface import implementer
 
 from adapters.mllp.framing import COMMIT, NOT_COMMITTED, Frame, MllpFramer
-from adapters.mllp.intake import no_answer
 from engine.errors import FramingError
 from engine.formats.hl7v2 import batch
-from engine.message import HL7V2, Ack, Envelope, Judgement, Verdict
+from engine.message import Ack, Judgement, Verdict
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -21,18 +27,26 @@ if TYPE_CHECKING:
     from adapters.mllp.intake import Received
     from adapters.mllp.source import MllpSource
 
+LINGER: Final = 2.0
+"""Seconds that a sender whose framing is broken has to read why, before its connection is closed."""
+FLUSH: Final = 5.0
+"""Seconds for the last bytes to leave, before a connection is cut off."""
+
+_STRAY: Final = Judgement(Verdict.INVALID, "bytes outside of any frame", "100")
+
 
 class _Turn:
-    """One frame's place in the order of answers. `parts` are its messages: one, or those of a batch."""
+    """One frame's place in the order of answers. `parts` are its messages: one, or those of a batch; `size` in bytes."""
 
-    __slots__ = ("acks", "batch", "missing", "parts")
+    __slots__ = ("acks", "batch", "missing", "parts", "size")
 
-    def __init__(self, parts: Sequence[Received], of: batch.Batch | None) -> None:
-        self.parts, self.batch = parts, of
+    def __init__(self, parts: Sequence[Received], of: batch.Batch | None, size: int) -> None:
+        self.parts, self.batch, self.size = parts, of, size
         self.acks: list[Ack | None] = [None] * len(parts)
         self.missing = len(parts)
 
 
+@implementer(IHandshakeListener)
 class MllpConnection(Protocol):
     """Reads frames, hands them to the intake, answers strictly in order; stops reading while too much is under way."""
 
@@ -41,13 +55,16 @@ class MllpConnection(Protocol):
     def __init__(self, source: MllpSource) -> None:
         self._source = source
         self._options = source.options
+        self._most: int = source.options.in_flight
+        self._most_bytes: int = source.options.in_flight_size
         self._framer = MllpFramer(source.options.max_size)
         self._turns: deque[_Turn] = deque()
-        self._under_way = 0
-        self._paused = self._ending = self._gone = False
+        self._under_way = self._bytes = 0
+        self._paused = self._ending = self._lingers = self._closing = self._gone = False
         self._timer: DelayedCall | None = None
         self._deadline = 0.0
-        self.peer = self.remote = ""
+        self._peer: str | None = None if source.options.tls is not None else ""
+        self.remote = ""
 
     # --- connection ------------------------------------------------------------------------------
 
@@ -56,34 +73,55 @@ class MllpConnection(Protocol):
         self.remote = f"{address.host}:{address.port}"
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
-        self._touch(self._options.idle)
-        if not self._source.admit(self):
+        if self._source.admit(self):
+            self._touch(self._options.idle if self._peer is not None else self._options.receive_within)
+        else:
             self._gone = True
             self.transport.abortConnection()
 
+    def handshakeCompleted(self) -> None:
+        self._touch(self._options.idle)
+
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._gone = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._source.gone(self, reason)
+        self._source.gone(self)
+        if self._gone or self._ending:
+            return
+        self._gone = True
         try:
             stray = self._framer.finish()
         except FramingError as error:
-            self._source.cut_off(self, error)
+            self._source.fault("cut_off", self, reason=error.text)
             return
         if stray:
-            self._quarantine(stray, Judgement(Verdict.INVALID, "bytes outside of any frame", "100"))
+            self._quarantine(stray)
+
+    @property
+    def peer(self) -> str:
+        """The proven party, "" for none; known once the handshake is over, so asked for with the first frame."""
+        if self._peer is None:
+            self._peer = self._source.peer_of(self.transport)
+        return self._peer
 
     def stop(self) -> None:
         """Take nothing new; close once everything under way is answered."""
         self._ending = True
-        if not self._gone:
-            self.transport.pauseProducing()
-            self._close_when_done()
+        self._read_on()
+        self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if self._ending and not self._turns and not self._gone:
-            self.transport.loseConnection()
+        if not self._ending or self._turns or self._gone or self._closing:
+            return
+        if self._lingers:
+            self._touch(LINGER)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._closing = True
+        self.transport.loseConnection()
+        self._touch(FLUSH)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -91,10 +129,11 @@ class MllpConnection(Protocol):
         """Something happened: move the deadline. The timer itself is only looked at when it fires, so this is cheap."""
         reactor = self._source.reactor
         self._deadline = reactor.seconds() + seconds
-        if self._timer is None or not self._timer.active():
+        timer = self._timer
+        if timer is None or not timer.active():
             self._timer = reactor.callLater(seconds, self._look_at_time)
-        elif self._timer.getTime() > self._deadline:
-            self._timer.reset(seconds)
+        elif timer.getTime() > self._deadline:
+            timer.reset(seconds)
 
     def _look_at_time(self) -> None:
         left = self._deadline - self._source.reactor.seconds()
@@ -102,68 +141,74 @@ class MllpConnection(Protocol):
             self._timer = self._source.reactor.callLater(left, self._look_at_time)
         elif self._turns:
             self._touch(self._options.idle)  # it is we who are slow
+        elif self._ending and not self._closing:
+            self._close()
         else:
-            self._source.too_slow(self, self._framer.inside)
+            if not self._ending:
+                self._source.fault("slow" if self._framer.inside else "idle", self)
             self.transport.abortConnection()
 
     # --- bytes in --------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        was_inside = self._framer.inside
+        if self._ending:
+            return
+        framer = self._framer
+        was_inside = framer.inside
         try:
-            frames = self._framer.feed(data)
+            frames = framer.feed(data)
         except FramingError as error:
             self._broken(error)
             return
         for frame in frames:
             self._take(frame)
-        if not self._framer.inside:
+        if framer.error is not None:
+            self._broken(framer.error)
+        elif not framer.inside:
             self._touch(self._options.idle)
         elif frames or not was_inside:
             self._touch(self._options.receive_within)
 
     def _broken(self, error: FramingError) -> None:
         """No frame can be found any more: keep the bytes, answer, close."""
-        self._source.broken(self, error)
+        self._source.fault("framing", self, reason=error.text)
         judgement = Judgement(Verdict.INVALID, error.text, error.reply_hint)
-        content, self._framer = self._framer.rest, MllpFramer(self._options.max_size)
-        self._ending = True
-        self._submit(self._source.reader.unreadable(content, judgement, self.peer_name(), self.remote))
+        content, self._framer = self._framer.rest, MllpFramer()
+        self._ending = self._lingers = True
+        self._submit((self._source.reader.broken(content, judgement, self.peer, self.remote),), len(content))
 
-    def _quarantine(self, content: bytes, judgement: Judgement) -> None:
+    def _quarantine(self, content: bytes) -> None:
         """Keep bytes that nobody waits an answer for."""
-        envelope = Envelope(content, HL7V2, peer=self.peer, remote=self.remote, received_at=self._source.clock())
-        self._source.intake(envelope, lambda _: b"", judgement)
-
-    def peer_name(self) -> str:
-        """The proven party; known once the handshake is over, so asked for with the first frame."""
-        if not self.peer and self._options.tls is not None:
-            self.peer = self._source.peer_of(self.transport)
-        return self.peer
+        self._source.fault("stray", self, size=len(content))
+        stray = self._source.reader.unreadable(content, _STRAY, self._peer or "", self.remote)
+        self._source.intake(stray.envelope, lambda _: b"", _STRAY)
 
     def _take(self, frame: Frame) -> None:
-        if frame.before:
-            self._source.stray(self)
-            self._quarantine(frame.before, Judgement(Verdict.INVALID, "bytes outside of any frame", "100"))
-        if batch.is_batch(frame.content):
-            parts = batch.split(frame.content)
-            for fault in parts.faults:
-                self._source.batch_fault(self, fault)
-            reader, party = self._source.reader, self.peer_name()
-            self._submit(*(reader.read(one, party, self.remote) for one in parts.messages), of=parts)
+        content, before = frame
+        if before:
+            self._quarantine(before)
+        reader, peer = self._source.reader, self.peer
+        if batch.is_batch(content):
+            of = batch.split(content)
+            for fault in of.faults:
+                self._source.fault("batch", self, reason=fault)
+            self._submit([reader.read(one, peer, self.remote) for one in of.messages], len(content), of)
         else:
-            self._submit(self._source.reader.read(frame.content, self.peer_name(), self.remote))
+            self._submit((reader.read(content, peer, self.remote),), len(content))
 
-    def _submit(self, *parts: Received, of: batch.Batch | None = None) -> None:
-        turn = _Turn(parts, of)
+    def _submit(self, parts: Sequence[Received], size: int, of: batch.Batch | None = None) -> None:
+        turn = _Turn(parts, of, size)
         self._turns.append(turn)
         self._under_way += len(parts)
-        if self._under_way >= self._options.in_flight and not self._paused:
+        self._bytes += size
+        if not self._paused and not self._ending and self._crowded:
             self._paused = True
             self.transport.pauseProducing()
         if not parts:
             self._answer()
         for index, part in enumerate(parts):
+            if part.invalid is not None:
+                self._source.unusable(self, part)
             self._source.intake(part.envelope, part.reply, part.invalid).addCallback(self._acked, turn, index)
 
     # --- answers out -----------------------------------------------------------------------------
@@ -171,36 +216,45 @@ class MllpConnection(Protocol):
     def _acked(self, ack: Ack, turn: _Turn, index: int) -> None:
         turn.acks[index] = ack
         turn.missing -= 1
-        if not turn.missing:
+        if not turn.missing and self._turns[0] is turn:
             self._answer()
 
     def _answer(self) -> None:
         """Write every answer that is due: as far as all earlier ones are complete."""
-        turns = self._turns
+        turns, due = self._turns, []
         while turns and not turns[0].missing:
             turn = turns.popleft()
             self._under_way -= len(turn.parts)
-            if self._gone:
-                self._source.unheard(self)
+            self._bytes -= turn.size
+            if self._gone or self._closing:
+                self._source.fault("unheard", self)
             else:
-                self._write(turn)
-        if self._paused and self._under_way < self._options.in_flight and not self._gone and not self._ending:
+                due += self._worded(turn)
+        if due and not self._gone:
+            self._source.write(self.transport, b"".join(map(MllpFramer.wrap, due)))
+        if self._paused and not self._crowded:
+            self._read_on()
+        if self._ending:
+            self._close_when_done()
+
+    @property
+    def _crowded(self) -> bool:
+        return self._under_way >= self._most or self._bytes >= self._most_bytes
+
+    def _read_on(self) -> None:
+        if self._paused and not self._gone and not self._closing:
             self._paused = False
             self.transport.resumeProducing()
-        self._close_when_done()
 
-    def _write(self, turn: _Turn) -> None:
+    def _worded(self, turn: _Turn) -> list[bytes]:
+        """The contents of the frames that answer a frame."""
         acks = [ack for ack in turn.acks if ack is not None]
-        wrap = self._framer.wrap
-        if self._options.release == 2:
-            kept = all(ack.judgement.verdict is not Verdict.UNAVAILABLE for ack in acks)
-            self.transport.write(wrap(COMMIT if kept else NOT_COMMITTED))
-        if any(no_answer(ack, self._options) for ack in acks):
-            return
+        unavailable = any(ack.judgement.verdict is Verdict.UNAVAILABLE for ack in acks)
+        due = [] if self._options.release == 1 else [NOT_COMMITTED if unavailable else COMMIT]
+        if unavailable and self._options.when_unavailable == "silent":
+            self._ending = True
+            return due
+        answers = [answer for part, ack in zip(turn.parts, acks, strict=True) for answer in part.answers(ack)]
         if turn.batch is not None and (turn.batch.batch_headers or turn.batch.file_header):
-            answers = [answer for part, ack in zip(turn.parts, acks, strict=True) for answer in part.answers(ack)]
-            self.transport.write(wrap(self._source.batch_answer(turn.batch, answers)))
-            return
-        for part, ack in zip(turn.parts, acks, strict=True):
-            for answer in part.answers(ack):
-                self.transport.write(wrap(answer))
+            return [*due, self._source.batch_answer(turn.batch, answers)]
+        return due + answers

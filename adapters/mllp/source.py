@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
 
 from adapters.mllp.intake import Reader
 from adapters.mllp.protocol import MllpConnection
-from engine.errors import ConfigError, FramingError
+from engine.errors import ConfigError
 from engine.formats.hl7v2 import batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from twisted.python.failure import Failure
-
+    from adapters.mllp.intake import Received
     from engine.contracts import Context, Intake
     from engine.options import Settings
+
+FAULTS: Final = {
+    "batch": "a batch does not add up",
+    "cut_off": "connection ended inside a frame; nothing of it was acknowledged",
+    "crowded": "too many connections",
+    "framing": "framing broken",
+    "idle": "connection idle",
+    "impostor": "a sender that may not send as it claims",
+    "slow": "a message or a TLS handshake took too long",
+    "stray": "bytes outside of any frame, kept",
+    "unheard": "the sender left before its answer; the message is kept",
+    "unreadable": "a message that cannot be read, kept",
+}
+"""What the label `fault` of ``meridian_mllp_faults_total`` may be, and what the log says."""
 
 
 class MllpSource(Factory):
@@ -38,10 +50,8 @@ class MllpSource(Factory):
         self._connections: set[MllpConnection] = set()
         self._per_address: Counts[str] = Counts()
         self._port: Any = None
-        label = {"channel": context.name}
-        metrics = context.metrics
-        self._open = metrics.gauge("meridian_mllp_connections", "open connections", **label)
-        self._faults = metrics.counter("meridian_mllp_faults_total", "broken frames, stray bytes, slow or unheard senders", **label)
+        self._stopped: Deferred[None] | None = None
+        self._open = context.metrics.gauge("meridian_mllp_connections", "open connections", channel=context.name)
 
     # --- engine.contracts.Source -----------------------------------------------------------------
 
@@ -65,21 +75,23 @@ class MllpSource(Factory):
         return int(self._port.getHost().port)
 
     def stop(self) -> Deferred[None]:
-        if self._port is None:
-            return succeed(None)
-        stopped: Deferred[None] = self._port.stopListening()
-        for connection in list(self._connections):
-            connection.stop()
-        return stopped.addCallback(lambda _: self._all_closed(50))
-
-    def _all_closed(self, patience: int) -> Any:
-        """Wait for the last answers to leave; a peer that does not read is cut off after a while."""
-        if not self._connections:
-            return None
-        if not patience:
+        if self._stopped is None:
+            self._stopped = Deferred()
+            closed = succeed(None) if self._port is None else self._port.stopListening()
             for connection in list(self._connections):
-                connection.transport.abortConnection()
-        return deferLater(self.reactor, 0.1, self._all_closed, patience - 1)
+                connection.stop()
+            closed.addCallback(self._not_listening)
+        stopped: Deferred[None] = Deferred()
+        self._stopped.chainDeferred(stopped)
+        return stopped
+
+    def _not_listening(self, _: object) -> None:
+        self._port = None
+        self._look_stopped()
+
+    def _look_stopped(self) -> None:
+        if self._stopped is not None and self._port is None and not self._connections and not self._stopped.called:
+            self._stopped.callback(None)
 
     def buildProtocol(self, addr: Any) -> MllpConnection:
         return MllpConnection(self)
@@ -91,7 +103,7 @@ class MllpSource(Factory):
         address = connection.remote.rpartition(":")[0]
         full = len(self._connections) >= self.options.connections
         if full or self._per_address[address] >= self.options.connections_per_address:
-            self._fault("too many connections", connection)
+            self.fault("crowded", connection)
             self._context.audit("mllp.refused", channel=self._context.name, remote=connection.remote, reason="too many connections")
             return False
         self._connections.add(connection)
@@ -99,7 +111,7 @@ class MllpSource(Factory):
         self._open.set(len(self._connections))
         return True
 
-    def gone(self, connection: MllpConnection, reason: Failure | None) -> None:
+    def gone(self, connection: MllpConnection) -> None:
         if connection in self._connections:
             self._connections.discard(connection)
             address = connection.remote.rpartition(":")[0]
@@ -107,32 +119,34 @@ class MllpSource(Factory):
             if not self._per_address[address]:
                 del self._per_address[address]
             self._open.set(len(self._connections))
+            self._look_stopped()
 
     def peer_of(self, transport: Any) -> str:
         return self._context.tls.peer(transport)
 
-    def _fault(self, what: str, connection: MllpConnection, **facts: Any) -> None:
-        self._faults.inc()
-        self._context.log.warning(what, extra={"channel": self._context.name, "remote": connection.remote, **facts})
+    def fault(self, fault: str, connection: MllpConnection, **facts: Any) -> None:
+        """Count and log one of FAULTS; rare, so the counter is looked up each time."""
+        channel = self._context.name
+        counter = self._context.metrics.counter("meridian_mllp_faults_total", "what goes wrong on the wire", channel=channel, fault=fault)
+        counter.inc()
+        self._context.log.warning(FAULTS[fault], extra={"channel": channel, "remote": connection.remote, **facts})
 
-    def broken(self, connection: MllpConnection, error: FramingError) -> None:
-        self._fault("framing broken", connection, reason=error.text)
-
-    def cut_off(self, connection: MllpConnection, error: FramingError) -> None:
-        self._fault("connection ended inside a frame; nothing of it was acknowledged", connection)
-
-    def stray(self, connection: MllpConnection) -> None:
-        self._fault("bytes outside of any frame", connection)
-
-    def too_slow(self, connection: MllpConnection, inside: bool) -> None:
-        self._fault("a message took too long" if inside else "connection idle", connection)
-
-    def unheard(self, connection: MllpConnection) -> None:
-        self._fault("the sender left before its answer; the message is kept", connection)
-
-    def batch_fault(self, connection: MllpConnection, fault: str) -> None:
-        self._fault("batch does not add up", connection, reason=fault)
+    def unusable(self, connection: MllpConnection, received: Received) -> None:
+        """A message that is refused or quarantined before any channel looks at it."""
+        envelope, judgement = received.envelope, received.invalid
+        facts = {"control_id": envelope.control_id, "location": judgement.location if judgement else ""}
+        if not received.impostor:
+            self.fault("unreadable", connection, **facts)
+            return
+        self.fault("impostor", connection, **facts)
+        self._context.audit(
+            "mllp.sender_refused", channel=self._context.name, remote=connection.remote, party=envelope.peer, sender=envelope.sender
+        )
 
     def batch_answer(self, of: batch.Batch, answers: Sequence[bytes]) -> bytes:
         stamp = datetime.fromtimestamp(self.clock() // 1_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
         return batch.wrap_answers(of, answers, control_id=self._context.new_id(), stamp=stamp)
+
+    @staticmethod
+    def write(transport: Any, data: bytes) -> None:
+        transport.write(data)

@@ -1,5 +1,7 @@
 """The MLLP client, rule by rule, without a network."""
 
+import logging
+
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -27,7 +29,15 @@ class ClientTests(SynchronousTestCase):
     def client(self, **options: object) -> MllpClient:
         self.clock, self.wire = Clock(), Transport()
         settings = adapter.destination_options.defaults(connect="h:1", **options)
-        client = MllpClient(settings, self.clock, lambda c: None, lambda c, why: None)
+        self.unexpected: list[None] = []
+        client = MllpClient(
+            settings,
+            self.clock,
+            logging.getLogger("test.mllp"),
+            freed=lambda c: None,
+            closed=lambda c: None,
+            unexpected=lambda: self.unexpected.append(None),
+        )
         client.makeConnection(self.wire)
         return client
 
@@ -64,7 +74,7 @@ class ClientTests(SynchronousTestCase):
         done = client.send(parcel("1"))
         self.answer(client, ack("AA", "999"))
         self.assertNoResult(done)
-        self.assertEqual(client.unexpected, 1)
+        self.assertEqual(len(self.unexpected), 1)
 
     def test_error_and_reject_mean_what_the_channel_says(self) -> None:
         """By default dead letters, with the answer kept; `retry` makes them transient."""

@@ -5,6 +5,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from adapters.mllp.framing import COMMIT, NOT_COMMITTED
+from adapters.mllp.protocol import FLUSH, LINGER
 from engine.message import Judgement, Verdict
 from engine.pipeline import UNAVAILABLE
 from tests.support.mllp import Listening, message, msa
@@ -149,18 +150,44 @@ class FactsTests(SynchronousTestCase):
 
 class ConnectionTests(SynchronousTestCase):
     def test_too_long_a_message(self) -> None:
-        """Answered AR, closed; memory is bounded."""
+        """Answered AR with condition 207, kept as far as it came; what else comes is thrown away, and the connection closed."""
         line = Listening(max_size="1KB")
-        line.connection.dataReceived(b"\x0bMSH|" + b"x" * 2000)
-        self.assertEqual(line.codes(), ["AR"])
+        line.connection.dataReceived(b"\x0bhello" + b"x" * 2000)
+        line.connection.dataReceived(b"y" * 2000)
+        line.connection.dataReceived(b"\x1c\r")
+        (answer,) = line.heard()
+        self.assertEqual(msa(answer), "AR")
+        self.assertIn(b"|207^", answer)
+        self.assertEqual([len(envelope.body) for envelope in line.intake.kept], [2005])
+        self.assertFalse(line.wire.disconnecting)  # the sender has time to read why
+        line.clock.advance(LINGER)
         self.assertTrue(line.wire.disconnecting)
+        line.clock.advance(FLUSH)
+        self.assertTrue(line.wire.aborted)
+
+    def test_too_long_a_message_with_a_header(self) -> None:
+        """AE with its control id, so that the sender knows which; it never counts as the same message as another one."""
+        line = Listening(max_size="1KB")
+        line.connection.dataReceived(b"\x0b" + message("7", body="OBX|" + "x" * 2000))
+        self.assertEqual(line.codes(), ["AE|7"])
+        self.assertEqual((line.intake.kept[0].control_id, line.intake.kept[0].idempotency_key), ("7", ""))
 
     def test_a_missing_end_block(self) -> None:
-        """A start block inside a frame: both are kept in quarantine, answered AR, closed."""
+        """A start block inside a frame: both are kept in quarantine, the first is answered AE, closed."""
         line = Listening()
         line.connection.dataReceived(b"\x0b" + message("1") + b"\x0b" + message("2") + b"\x1c\r")
-        self.assertEqual(line.codes(), ["AR"])
+        self.assertEqual(line.codes(), ["AE|1"])
         self.assertIn(message("1"), line.intake.kept[0].body)
+        self.assertIn(message("2"), line.intake.kept[0].body)
+        line.clock.advance(LINGER)
+        self.assertTrue(line.wire.disconnecting)
+
+    def test_whole_frames_before_a_fault_are_taken(self) -> None:
+        """Though they came in the same bytes."""
+        line = Listening()
+        line.connection.dataReceived(b"\x0b" + message("1") + b"\x1c\rjunk\x1c\r\x0b" + message("2") + b"\x1c\r")
+        self.assertEqual(line.codes(), ["AA|1", "AR"])
+        self.assertEqual([envelope.control_id for envelope in line.intake.kept], ["1", ""])
 
     def test_stray_bytes_are_kept(self) -> None:
         """Bytes before a frame are quarantined, the frame itself is taken."""
