@@ -95,9 +95,9 @@ class ChannelProgram:
     def plan(self, envelope: Envelope) -> Plan:
         message = _Message(envelope, self._codec)
         try:
-            if not all_hold(self._filters, message):
+            if self._filters and not all_hold(self._filters, message):
                 return _FILTERED
-            routes = [route for route in self._routes if all_hold(route.when, message)]
+            routes = [route for route in self._routes if not route.when or all_hold(route.when, message)]
             if not routes:
                 return _NOWHERE
             renditions: dict[str, Rendition] = {}

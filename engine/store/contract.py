@@ -13,16 +13,17 @@ Invariants, checked by tests/contracts/store_contract.py for every implementatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status
+from engine.values import value
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Routed:
     """One destination's share of a plan. `body` None: the raw body as it was received goes out."""
 
@@ -33,7 +34,7 @@ class Routed:
     order_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plan:
     """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload)."""
 
@@ -43,7 +44,7 @@ class Plan:
     error_code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Arrival:
     """A message to commit. Without a `plan` an ACCEPTED message waits in the inbox; REFUSED settles as FILTERED,
     INVALID as ERROR, each with the judgement's reason. `answer` is stored for duplicates. `duplicate_window` in
@@ -57,7 +58,7 @@ class Arrival:
     duplicate_window: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Accepted:
     """`message_id` of the row; for a duplicate that of the first one, with its `answer` and `judgement`, and
     `same_content` False where the key was used for other content (nothing was kept in either case: the caller
@@ -71,7 +72,7 @@ class Accepted:
     judgement: Judgement | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Settlement:
     """The end of one parcel: SENT with a receipt, or ERROR (dead letter: the queue row is kept, dead, with its reason).
 
@@ -88,7 +89,7 @@ class Settlement:
     error_code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Setback:
     """A failed attempt that will be repeated: `next_attempt_at` in microseconds UTC."""
 
@@ -99,7 +100,7 @@ class Setback:
     error_code: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Query:
     """A search. Empty fields do not restrict; times in microseconds UTC, `since` <= received_at < `until`; newest first."""
 
@@ -116,7 +117,7 @@ class Query:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Found:
     """One line of a search."""
 
@@ -132,7 +133,7 @@ class Found:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Step:
     """One event in a message's life, for `messages trace`: RECEIVED, QUEUED, PENDING, SENT, ERROR …, with where and why."""
 
@@ -145,7 +146,7 @@ class Step:
     answer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Kept:
     """All that is kept of a message: `envelope` as received, the `answer` it got, its `steps`."""
 
@@ -156,7 +157,7 @@ class Kept:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class LedgerLine:
     """One channel (destination "") or one of its destinations. Closes when nothing is unaccounted for.
 
@@ -179,7 +180,7 @@ class LedgerLine:
         return not self.unaccounted and self.received == self.delivered + self.filtered + self.dead_lettered + self.in_flight
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class QueueLine:
     """One destination's queue as `meridian queue ls` shows it. `oldest_at` is 0 for an empty queue."""
 
@@ -194,7 +195,7 @@ class QueueLine:
     last_error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Waiting:
     """A message of the inbox, to be planned again after a restart."""
 

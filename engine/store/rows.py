@@ -14,7 +14,7 @@ from engine.message import BodyRef, Envelope, Judgement, Verdict
 from engine.store.contract import Arrival
 
 SEQ_BITS: Final = 40
-_CHUNKS: Final = (64, 16, 4, 1)
+_MOST_ROWS: Final = 128
 MESSAGE_COLUMNS: Final = (
     "id, channel, received_at, content_type, message_type, control_id, sender, peer, remote, patients, facts, "
     "verdict, reason, hl7_code, location, answer, key, content_digest, digest, size"
@@ -22,14 +22,10 @@ MESSAGE_COLUMNS: Final = (
 
 
 def insert(connection: Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert `rows` by few statements of many rows each. Every step of a statement gives up the interpreter lock and waits to get
-    it back, so a statement per row costs more in waiting than in inserting. `into` is ``table (columns)``."""
-    start = 0
-    for chunk in _CHUNKS:
-        while len(rows) - start >= chunk:
-            part = rows[start : start + chunk]
-            connection.execute(_insert(into, len(part[0]), chunk), [value for row in part for value in row])
-            start += chunk
+    """Insert `rows` by as few statements as can be. Every step of a statement gives up the interpreter lock and waits to get it back
+    from a busy reactor, which costs more than the inserting. `into` is ``table (columns)``."""
+    for part in chunks(rows, _MOST_ROWS):
+        connection.execute(_insert(into, len(part[0]), len(part)), [value for row in part for value in row])
 
 
 @cache

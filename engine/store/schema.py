@@ -20,7 +20,7 @@ _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 def connect(folder: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """One connection; transactions are begun by hand. WAL and FULL: a commit is on the disk when it returns."""
-    connection = sqlite3.connect(folder / FILE, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512)
+    connection = sqlite3.connect(folder / FILE, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024)
     if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for pragma in (

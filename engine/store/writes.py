@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
 from sqlite3 import Connection, Row
 from typing import Any, Final
 
@@ -213,13 +214,10 @@ class Writes:
         for channel, destination, settlements in calls:
             number = self.destination_id(channel, destination)
             sent = {number << SEQ_BITS | end.seq: end for end in settlements if end.status is Status.SENT}
-            for part in chunks(list(sent)):
-                gone = self._db.execute(
-                    f"DELETE FROM queue WHERE id IN ({marks(part)}) RETURNING id, body IS NULL AND digest IS NULL",
-                    part,
-                ).fetchall()
-                rows = [(sent[i].message_id, i, now, sent[i].attempts, raw, sent[i].reference or None) for i, raw in gone]
-                insert(self._db, "delivery (message, queue, settled_at, attempts, raw, reference)", sorted(rows))
+            for part in chunks(sorted(sent), 128):
+                values = [value for i in part for value in (i, sent[i].attempts, sent[i].reference or None)]
+                self._db.execute(_delivered(len(part)), [*values, now])
+                self._db.execute(f"DELETE FROM queue WHERE id IN ({marks(part)})", part)
             for end in settlements:
                 if end.status is Status.ERROR:
                     self._bury(number << SEQ_BITS | end.seq, end, now)
@@ -368,6 +366,17 @@ class Writes:
         """Those of `digests` that no row refers to."""
         sql = "SELECT 1 FROM message WHERE digest = ? UNION ALL SELECT 1 FROM queue WHERE digest = ?"
         return [digest for digest in digests if self._db.execute(sql, (digest, digest)).fetchone() is None]
+
+
+@cache
+def _delivered(count: int) -> str:
+    """Moves queue rows to their deliveries, in one step: id, attempts and reference of each, then the time."""
+    ends = ",".join(["(?,?,?)"] * count)
+    return (
+        f"WITH ends (id, attempts, reference) AS (VALUES {ends}) INSERT INTO delivery (message, queue, settled_at, attempts, raw, reference)"
+        " SELECT q.message, q.id, ?, e.attempts, q.body IS NULL AND q.digest IS NULL, e.reference"
+        " FROM ends e CROSS JOIN queue q ON q.id = e.id"
+    )
 
 
 class _Known:
