@@ -2,12 +2,14 @@
 
 Invariants, checked by tests/contracts/store_contract.py for every implementation:
 
-1. A Deferred fires only after what it stands for is on disk (fsync), and in the order of the calls.
+1. A Deferred fires only after what it stands for is on disk (fsync). Writes take effect and fire in the order of the calls, as far
+   as they concern the same things; settle and set_back that meet a full disk or a lock are kept, tried again and fire then.
 2. A message has a row from its accept until retention removes it; its body is never altered.
 3. Every accepted message is, at any moment, exactly one of: in the inbox (not planned yet), in at least one
    queue, or settled (every destination SENT or dead-lettered; or FILTERED; or ERROR).
 4. `accept` with a plan, and `plan`, are atomic: the inbox entry goes and all the queue rows come, or neither.
-5. After StoreFull nothing of the failed call is kept, and later calls succeed once there is room.
+5. After StoreFull (no room) or StoreBusy (another process holds the database) nothing of the failed call is kept, and later calls
+   succeed once that is over.
 """
 
 from __future__ import annotations
@@ -204,7 +206,8 @@ class Waiting:
 
 
 class Spool(Protocol):
-    """A body that is being received in pieces, for messages too big for memory."""
+    """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
+    `accept` that refers to it has fired, or the node ends."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -215,7 +218,9 @@ class Spool(Protocol):
 
 
 class Store(Protocol):
-    """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds."""
+    """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds, after `close` at once.
+
+    Reads see what was committed before them; they do not wait for writes that are under way."""
 
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
         """The idempotency key of a parcel: the same that `claim` gives, at every attempt and after every restart. Pure and fast."""
@@ -226,7 +231,9 @@ class Store(Protocol):
     def close(self) -> Deferred[None]:
         """Commit what was asked for, then close."""
 
-    def accept(self, arrival: Arrival) -> Deferred[Accepted]: ...
+    def accept(self, arrival: Arrival) -> Deferred[Accepted]:
+        """Keep a message. Fails with StoreFull or StoreBusy when it cannot be kept now, and with StoreError for a BodyRef whose body is
+        not in the store: spool it again."""
 
     def plan(self, channel: str, plans: Sequence[tuple[int, Plan]]) -> Deferred[list[tuple[int, ...]]]:
         """Settle or queue messages of the inbox; gives each one's queue numbers, in the order of `routed`. A message no longer in the
@@ -268,6 +275,10 @@ class Store(Protocol):
     def purge(self, before: int, limit: int) -> Deferred[int]:
         """Remove at most `limit` settled messages received before that time, with their bodies; never what is in flight or
         in error. The ledger keeps their counts. Gives how many went."""
+
+    def sweep(self, limit: int) -> Deferred[int]:
+        """Look at the next `limit` body files, round and round, and remove those that no row refers to and that are not spooled for an
+        accept to come. Gives how many went."""
 
     def spool(self) -> Spool: ...
 

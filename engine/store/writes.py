@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from sqlite3 import Connection, Row
 from typing import Any, Final
 
 import orjson
 
+from engine.errors import StoreError
 from engine.message import BodyRef, Judgement, Status, Verdict
 from engine.store.bodies import Bodies
 from engine.store.contract import Accepted, Arrival, Plan, Routed, Setback, Settlement
@@ -23,6 +25,7 @@ _SETTLED_VERDICTS: Final = {Verdict.REFUSED: Status.FILTERED, Verdict.INVALID: S
 
 PlanCall = tuple[str, Sequence[tuple[int, Plan]]]
 SettleCall = tuple[str, str, Sequence[Settlement]]
+SetBackCall = tuple[str, str, Sequence[Setback]]
 
 
 class Writes:
@@ -97,16 +100,19 @@ class Writes:
 
     # --- accept ----------------------------------------------------------------------------------
 
-    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """Keep messages; find repetitions among them and among what is kept."""
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted | StoreError]:
+        """Keep messages; find repetitions among them and among what is kept. One whose body file is not there fails alone."""
         known = self._known(arrivals)
-        results: list[Accepted] = []
+        results: list[Accepted | StoreError] = []
         batch = _Batch()
         for arrival in arrivals:
             key = _key(arrival)
             repeated = known.get(key) if key else None
             if repeated is not None and repeated.received_at > arrival.envelope.received_at - arrival.duplicate_window:
                 results.append(repeated.answer(arrival))
+                continue
+            if isinstance(arrival.envelope.body, BodyRef) and not self._bodies.has(arrival.envelope.body):
+                results.append(StoreError(f"the body {arrival.envelope.body.digest[:12]} of a message is not in the store"))
                 continue
             number = self._last_message = self._last_message + 1
             seqs = self._keep(number, arrival, batch)
@@ -207,6 +213,12 @@ class Writes:
         batch.write(self._db)
         return results
 
+    def end(self, calls: Sequence[Any]) -> list[None]:
+        """`settle` and `set_back` in the order of the calls: an attempt that failed earlier must not follow the parcel's end."""
+        for failed, run in groupby(calls, key=lambda call: bool(call[2]) and isinstance(call[2][0], Setback)):
+            (self.set_back if failed else self.settle)(list(run))
+        return [None] * len(calls)
+
     def settle(self, calls: Sequence[SettleCall]) -> list[None]:
         """End parcels: SENT leaves the queue, ERROR stays in it, dead."""
         now = self._clock()
@@ -239,7 +251,7 @@ class Writes:
             (end.attempts, end.reason, end.error_code, now, queue),
         )
 
-    def set_back(self, calls: Sequence[tuple[str, str, Sequence[Setback]]]) -> list[None]:
+    def set_back(self, calls: Sequence[SetBackCall]) -> list[None]:
         """Note failed attempts that will be repeated."""
         now = self._clock()
         for channel, destination, setbacks in calls:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.errors import StoreError
-from engine.message import Judgement, Status, Verdict
+from engine.message import BodyRef, Judgement, Status, Verdict
 from engine.store.contract import Plan, Query, Setback, Settlement
 from engine.store.sqlite import SqliteStore
 from tests.support.store import Faults, QueueReactor, failing_fsync, message, open_faulty, power_cut, queued, quick_retries
@@ -64,6 +64,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.kept: dict[int, Kept] = {}
         self.purged = {"delivered": 0, "filtered": 0}
         self.count = 0
+        self.spooled: list[tuple[BodyRef, bytes]] = []
         self.open(Path(self.base.name) / "0")
 
     def teardown(self) -> None:
@@ -74,6 +75,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self, folder: Path) -> None:
         self.folder = folder
+        self.spooled.clear()
         store = SqliteStore(folder, reactor=self.reactor, clock=lambda: 5_000_000, inline_limit=INLINE, min_free=0)
         self.store = open_faulty(store, self.reactor.wait, self.faults)
 
@@ -103,13 +105,34 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(plan=PLANS, size=st.sampled_from([1, 5, 150]))
     def accept(self, plan: Plan | None, size: int) -> None:
         self.count += 1
-        body = (b"%d" % self.count) * size
+        body = (b"%d" % (self.count % 3)) * size  # the same content comes again and again: one file, several rows
         accepted = self.call(self.store.accept(message(str(self.count), body, plan)))
         if not isinstance(accepted, StoreError):
             assert accepted.message_id not in self.kept
             kept = self.kept[accepted.message_id] = Kept(body, inbox=plan is None)
             if plan is not None:
                 self.queue(kept, plan, accepted.seqs)
+
+    @rule(size=st.sampled_from([1, 150]))
+    def spool(self, size: int) -> None:
+        spool = self.store.spool()
+        spool.write(body := b"%d" % (self.count % 3) * size)
+        self.spooled.append((spool.finish(), body))
+
+    @precondition(lambda self: self.spooled)
+    @rule(plan=PLANS)
+    def accept_spooled(self, plan: Plan | None) -> None:
+        """Whatever was purged and swept since: what is spooled can be accepted."""
+        ref, body = self.spooled.pop()
+        accepted = self.call(self.store.accept(message("s", ref, plan)))  # type: ignore[arg-type]
+        if not isinstance(accepted, StoreError):
+            kept = self.kept[accepted.message_id] = Kept(body, inbox=plan is None)
+            if plan is not None:
+                self.queue(kept, plan, accepted.seqs)
+
+    @rule(limit=st.integers(1, 4))
+    def sweep(self, limit: int) -> None:
+        self.call(self.store.sweep(limit))
 
     @rule(verdict=st.sampled_from([Verdict.REFUSED, Verdict.INVALID]))
     def accept_refused(self, verdict: Verdict) -> None:

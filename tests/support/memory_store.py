@@ -255,6 +255,9 @@ class MemoryStore:
     def purge(self, before: int, limit: int) -> Deferred[int]:
         return succeed(0)
 
+    def sweep(self, limit: int) -> Deferred[int]:
+        return succeed(0)
+
     def spool(self) -> Spool:
         raise NotImplementedError
 
