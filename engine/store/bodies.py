@@ -14,6 +14,7 @@ which walks through the files in small steps; a purge removes what it has orphan
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -23,9 +24,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from engine.errors import StoreCorrupt, StoreFull
+from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef
+
+_FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class Bodies:
@@ -78,11 +82,13 @@ class Bodies:
             return False
 
     def read(self, ref: BodyRef) -> bytes:
-        """The whole body, checked. Raises StoreCorrupt when it is not what it was."""
+        """The whole body, checked. Raises StoreCorrupt when it is not what it was or cannot be read, StoreError when it cannot be read
+        now."""
         try:
             body = self.path(ref.digest).read_bytes()
         except OSError as error:
-            raise StoreCorrupt(f"the body {ref.digest[:12]} cannot be read: {error.strerror}") from None
+            kind = StoreError if error.errno in _FOR_NOW else StoreCorrupt
+            raise kind(f"the body {ref.digest[:12]} cannot be read: {error.strerror}") from None
         if hashlib.sha256(body).hexdigest() != ref.digest:
             raise StoreCorrupt(f"the body {ref.digest[:12]} is not what was stored")
         return body

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+CLAIM_BYTES: Final = 16 << 20
+"""A claim ends with the parcel that brings its bodies in memory to this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +252,8 @@ class Store(Protocol):
     ) -> Deferred[list[tuple[Parcel, int]]]:
         """Ready parcels with `after` < seq <= `until`, lowest first, each with its next_attempt_at (0 = at once); not held, not dead.
         `order_key` restricts to one key. `Parcel.attempt` is attempts so far + 1. At most `limit`, and stops early once 16 MB
-        of bodies are gathered."""
+        of bodies are gathered. A body that is a file comes as BodyRef and weighs nothing: who sends it reads it, one at a time, so that
+        a damaged one harms its own parcel only."""
 
     def waiting(self, channel: str, after: int, limit: int) -> Deferred[list[Waiting]]:
         """Messages of the inbox with id > `after`, oldest first."""
@@ -282,7 +286,9 @@ class Store(Protocol):
 
     def spool(self) -> Spool: ...
 
-    def read_body(self, ref: BodyRef) -> Deferred[bytes]: ...
+    def read_body(self, ref: BodyRef) -> Deferred[bytes]:
+        """The whole body. Fails with StoreCorrupt where it is damaged or gone: that message's fault only, and not to be tried again;
+        with another StoreError where it may be tried again."""
 
     def changed_elsewhere(self) -> Deferred[bool]:
         """Whether another process (the command line) has written since the last call."""

@@ -8,10 +8,9 @@ from sqlite3 import Connection, Row
 from typing import Any, Final
 
 from engine.message import BodyRef, Parcel, Status
-from engine.store.contract import Found, Kept, LedgerLine, Query, QueueLine, Step, Waiting
+from engine.store.contract import CLAIM_BYTES, Found, Kept, LedgerLine, Query, QueueLine, Step, Waiting
 from engine.store.rows import SEQ_BITS, envelope_of, judgement_of
 
-CLAIM_BYTES: Final = 16 << 20
 _SLACK: Final = 5000
 """Messages are numbered in about the order of their time; this many may stand out of it."""
 

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -221,15 +220,7 @@ class SqliteStore:
     def claim(
         self, channel: str, destination: str, after: int, limit: int, order_key: str | None = None, until: int | None = None
     ) -> Deferred[list[tuple[Parcel, int]]]:
-        return self._read(self._claim, channel, destination, after, limit, order_key, until)
-
-    def _claim(self, *arguments: Any) -> list[tuple[Parcel, int]]:
-        return [(self._with_body(parcel), at) for parcel, at in self._reads.claim(*arguments)]
-
-    def _with_body(self, parcel: Parcel) -> Parcel:
-        if isinstance(parcel.body, BodyRef) and parcel.body.size <= 16 << 20:
-            return replace(parcel, body=self._bodies.read(parcel.body))
-        return parcel
+        return self._read(self._reads.claim, channel, destination, after, limit, order_key, until)
 
     def waiting(self, channel: str, after: int, limit: int) -> Deferred[list[Waiting]]:
         return self._read(self._reads.waiting, channel, after, limit)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from engine.errors import StoreError
+from engine.errors import StoreCorrupt, StoreError
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status, Verdict
 from engine.store.contract import (
+    CLAIM_BYTES,
     Accepted,
     Arrival,
     Found,
@@ -66,6 +68,7 @@ class MemoryStore:
         self.bodies: dict[str, bytes] = {}
         self.now = 1
         self.fail_with: StoreError | None = None
+        self.unreadable: StoreError | None = None
         self.touched = False
 
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
@@ -84,6 +87,8 @@ class MemoryStore:
         if self.fail_with:
             return fail(self.fail_with)
         envelope = arrival.envelope
+        if isinstance(envelope.body, BodyRef) and envelope.body.digest not in self.bodies:
+            return fail(StoreError("the body is not in the store"))
         if arrival.duplicate_window and envelope.idempotency_key:
             for known in reversed(self.messages.values()):
                 if self._same(known, arrival):
@@ -153,7 +158,9 @@ class MemoryStore:
             for seq, row in sorted(self.queue.get((channel, destination), {}).items())
             if after < seq <= (until or seq) and row.state == "ready" and order_key in (None, row.routed.order_key)
         ]
-        return succeed(rows[:limit])
+        weights = accumulate(len(parcel.body) if isinstance(parcel.body, bytes) else 0 for parcel, _ in rows)
+        enough = next((count for count, weight in enumerate(weights, 1) if weight >= CLAIM_BYTES), limit)
+        return succeed(rows[: min(limit, enough)])
 
     def _parcel(self, row: Row) -> Parcel:
         envelope, routed = self.messages[row.message_id].arrival.envelope, row.routed
@@ -262,6 +269,10 @@ class MemoryStore:
         raise NotImplementedError
 
     def read_body(self, ref: BodyRef) -> Deferred[bytes]:
+        if self.unreadable:
+            return fail(self.unreadable)
+        if ref.digest not in self.bodies:
+            return fail(StoreCorrupt("the body is gone"))
         return succeed(self.bodies[ref.digest])
 
     def keep_body(self, body: bytes) -> BodyRef:

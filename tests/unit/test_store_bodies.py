@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import StoreError, StoreFull
+from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef, Status
 from engine.store.contract import Plan, Query, Settlement
 from engine.store.sqlite import SqliteStore
@@ -137,3 +137,17 @@ def test_no_room_for_a_spool_is_said_in_our_words(site: Site) -> None:
     (site.folder / "bodies" / "spool").rmdir()
     with pytest.raises(StoreFull):
         store.spool()
+
+
+def test_a_damaged_body_does_not_block_its_queue(site: Site) -> None:
+    """A claim gives references: what cannot be read is found out by who sends it, parcel by parcel."""
+    store = site.open()
+    for body in (b"a" * 500, b"b" * 500, b"small"):
+        site.wait(store.accept(message(body=body, plan=queued("a"))))
+    first = site.wait(store.show(1)).envelope.body
+    store._bodies.path(first.digest).unlink()
+    claimed = [parcel.body for parcel, _ in site.wait(store.claim("c", "a", 0, 10))]
+    with pytest.raises(StoreCorrupt):
+        site.wait(store.read_body(claimed[0]))
+    assert site.wait(store.read_body(claimed[1])) == b"b" * 500
+    assert claimed[2] == b"small"
