@@ -6,7 +6,8 @@ Invariants, checked by tests/contracts/store_contract.py for every implementatio
    as they concern the same things; settle and set_back that meet a full disk or a lock are kept, tried again and fire then.
 2. A message has a row from its accept until retention removes it; its body is never altered.
 3. Every accepted message is, at any moment, exactly one of: in the inbox (not planned yet), in at least one
-   queue, or settled (every destination SENT or dead-lettered; or FILTERED; or ERROR).
+   queue, or settled (every destination SENT or dead-lettered; or FILTERED; or ERROR). What an operator resends may be in the
+   inbox for one destination while it waits in the queue of another.
 4. `accept` with a plan, and `plan`, are atomic: the inbox entry goes and all the queue rows come, or neither.
 5. After StoreFull (no room) or StoreBusy (another process holds the database) nothing of the failed call is kept, and later calls
    succeed once that is over.
@@ -40,7 +41,8 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload)."""
+    """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload). QUEUED without
+    a destination settles as FILTERED."""
 
     status: Status
     routed: tuple[Routed, ...] = ()
@@ -106,7 +108,8 @@ class Setback:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. Empty fields do not restrict; times in microseconds UTC, `since` <= received_at < `until`; newest first."""
+    """A search. Empty fields do not restrict; times in microseconds UTC, `since` <= received_at < `until`. Highest number first, whatever
+    the clock did; `before_id` gives the next page. `status` finds exactly those that are shown with it."""
 
     control_id: str = ""
     patient_id: str = ""
@@ -166,8 +169,9 @@ class LedgerLine:
     """One channel (destination "") or one of its destinations. Closes when nothing is unaccounted for.
 
     For a channel `received` counts committed messages, each once; it is delivered when every destination has it, dead-lettered
-    when it ended in error anywhere, in flight while anything is still to be done. `resent` counts operator-made repeats, which are not
-    in `received`. `unaccounted` names control ids (or ``#id`` where there is none) that are in none of the columns.
+    when it ended in error anywhere, in flight while anything is still to be done. For a destination `received` counts what was queued
+    for it. `resent` counts what an operator had it sent once more: not in `received`, but in one of the columns of the destination's
+    line. `unaccounted` names control ids (or ``#id`` where there is none) that are in none of the columns.
     """
 
     channel: str
@@ -178,10 +182,12 @@ class LedgerLine:
     dead_lettered: int
     in_flight: int
     unaccounted: tuple[str, ...] = ()
+    resent: int = 0
 
     @property
     def closes(self) -> bool:
-        return not self.unaccounted and self.received == self.delivered + self.filtered + self.dead_lettered + self.in_flight
+        ended = self.delivered + self.filtered + self.dead_lettered + self.in_flight
+        return not self.unaccounted and self.received + (self.resent if self.destination else 0) == ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +268,8 @@ class Store(Protocol):
         """Stop or restart a destination's deliveries; survives a restart."""
 
     def resend(self, message_ids: Sequence[int], destination: str = "") -> Deferred[int]:
-        """Queue again what was sent or dead-lettered, from the kept body where the queue row is gone; gives how many rows.
-        A mapped message whose rendition is gone goes back to the inbox of its channel instead."""
+        """Queue again what was sent or dead-lettered, under the order key it had; what still waits for a destination is left there.
+        What was sent mapped goes back to the inbox of its channel, for the destinations that had it. Gives how many parcels will go out."""
 
     def reprocess(self, message_ids: Sequence[int]) -> Deferred[int]:
         """Put messages back into the inbox, to be decoded, routed and mapped again from the raw bytes."""

@@ -192,6 +192,67 @@ class StoreContract:
         self.assertEqual(parcel.body, b"body")
 
     @inlineCallbacks
+    def test_a_resend_keeps_the_order_key(self):  # type: ignore[no-untyped-def]
+        """What was sent, and a dead letter: both keep their place among the messages of their key."""
+        for control_id in "12":
+            yield self.store.accept(arrival(control_id, plan=queued("d", key="ward")))
+        yield self.settle(1, 1)
+        yield self.settle(2, 2, Status.ERROR)
+        self.assertEqual((yield self.store.resend([1, 2])), 2)
+        claimed = yield self.store.claim("c", "d", 0, 10, "ward")
+        self.assertEqual([p.control_id for p, _ in claimed], ["1", "2"])
+
+    @inlineCallbacks
+    def test_a_resend_counts_what_it_queues(self):  # type: ignore[no-untyped-def]
+        """Nothing for what still waits; the ledger counts a repeat as resent, a dead letter's second try not."""
+        yield self.store.accept(arrival("1", plan=queued("d", "e")))
+        yield self.settle(1, 1)
+        self.assertEqual((yield self.store.resend([1], "e")), 0)
+        self.assertEqual((yield self.store.resend([1])), 1)
+        self.assertEqual((yield self.store.resend([1])), 0)
+        yield self.settle(1, 1, Status.ERROR, "e")
+        self.assertEqual((yield self.store.resend([1])), 1)
+        lines = yield self.store.ledger()
+        self.assertEqual([(line.received, line.resent) for line in lines if not line.destination], [(1, 1)])
+        self.assertTrue(all(line.closes for line in lines), lines)
+
+    @inlineCallbacks
+    def test_held_messages_are_pending(self):  # type: ignore[no-untyped-def]
+        """They are shown and found as such, until the release."""
+        yield self.store.accept(arrival("1", plan=queued("d")))
+        yield self.store.accept(arrival("2", plan=queued("d", "e")))
+        yield self.store.accept(arrival("3", plan=queued("e")))
+        yield self.store.hold("c", "d", True)
+        for status, numbers in ((Status.PENDING, [2, 1]), (Status.QUEUED, [3])):
+            found = yield self.store.search(Query(status=status))
+            self.assertEqual([line.message_id for line in found], numbers)
+            self.assertEqual([line.status for line in found], [status] * len(numbers))
+        yield self.store.hold("c", "d", False)
+        self.assertEqual(len((yield self.store.search(Query(status=Status.QUEUED)))), 3)
+
+    @inlineCallbacks
+    def test_a_plan_without_destinations_is_the_end(self):  # type: ignore[no-untyped-def]
+        """Such a message is settled as FILTERED with a reason, with its accept as after the inbox, and the ledger closes."""
+        yield self.store.accept(arrival("1", plan=queued()))
+        yield self.store.accept(arrival("2"))
+        yield self.store.plan("c", [(2, queued())])
+        found = yield self.store.search(Query(status=Status.FILTERED))
+        self.assertEqual(
+            [(line.message_id, line.reason) for line in found], [(2, "no destination takes it"), (1, "no destination takes it")]
+        )
+        (line,) = yield self.store.ledger()
+        self.assertEqual((line.filtered, line.closes), (2, True))
+
+    @inlineCallbacks
+    def test_a_search_by_time_is_exact_when_the_clock_steps_back(self):  # type: ignore[no-untyped-def]
+        """`since` <= received_at < `until`; highest number first all the same."""
+        for number, at in enumerate((50, 60, 70, 10, 20, 60), 1):
+            yield self.store.accept(arrival(str(number), received_at=at))
+        for since, until, numbers in ((60, 0, [6, 3, 2]), (0, 60, [5, 4, 1]), (20, 61, [6, 5, 2, 1]), (80, 90, [])):
+            found = yield self.store.search(Query(since=since, until=until))
+            self.assertEqual([line.message_id for line in found], numbers)
+
+    @inlineCallbacks
     def test_setbacks_survive(self):  # type: ignore[no-untyped-def]
         """Attempts and the next time are in the row, and the message is PENDING."""
         a = yield self.store.accept(arrival(plan=queued("d")))
