@@ -35,6 +35,9 @@ WATCH_SECONDS: Final = 0.5
 """How soon a command line's change (resend, hold, reprocess) is noticed."""
 PURGE_SECONDS: Final = 60.0
 PURGE_STEP: Final = 500
+SWEEP_SECONDS: Final = 5.0
+SWEEP_STEP: Final = 500
+"""Body files looked at in one step; a step holds the writer for a few milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ class Node:
         self._loop(WATCH_SECONDS, self._watch)
         if self._settings.retention is not None:
             self._loop(PURGE_SECONDS, self._purge)
+        self._loop(SWEEP_SECONDS, self._sweep)
         self._not_ready = ""
         self._log.info("ready", extra={"node": self._settings.name, "channels": len(self._running)})
 
@@ -219,6 +223,12 @@ class Node:
         before = self._clock() - int((self._settings.retention or 0) * 1e6)
         while (gone := (yield self._store.purge(before, PURGE_STEP))) == PURGE_STEP:
             self._log.info("purged", extra={"messages": gone})
+
+    @inlineCallbacks
+    def _sweep(self) -> Generator[Deferred[Any], Any, None]:
+        """Remove body files that a crash, a full disk or a delivery has left without a row."""
+        if gone := (yield self._store.sweep(SWEEP_STEP)):
+            self._log.info("swept", extra={"files": gone})
 
     @inlineCallbacks
     def _refresh(self) -> Generator[Deferred[Any], Any, None]:

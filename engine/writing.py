@@ -24,5 +24,5 @@ def write_now(transport: Any, data: bytes) -> None:
 
 def _is_idle(transport: Any) -> bool:
     """Whether it is open and all that was given to it is written."""
-    waits = transport.dataBuffer or transport._tempDataBuffer  # noqa: SLF001  # Twisted has no public name for it
+    waits = transport.dataBuffer or transport._tempDataBuffer  # Twisted has no public name for it
     return bool(transport.connected) and not (waits or transport.disconnecting or transport.TLS)
