@@ -64,7 +64,7 @@ class _Run:
         try:
             audit = AuditLog(parts.settings.data / "audit", reactor=reactor, clock=now)
             tls = TlsProvider(parts.certs, reactor=reactor, log=self._log, metrics=metrics, audit=audit.record)
-            store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, **parts.store_options)
+            store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, process=True, **parts.store_options)
             self._audit, self._tls = audit, tls
             self._node = Node(
                 parts.settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from engine.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 FILE: Final = "meridian.db"
 BUSY_SECONDS: Final = 5.0
 """How long another process may hold the database before callers hear StoreBusy: a sender must have its answer before it gives up."""
+
+LOCK_SECONDS: Final = 1.0
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -80,20 +83,30 @@ def _statements(script: str) -> list[str]:
 
 
 class NodeLock:
-    """Held by the one node that runs on a store; the command line works beside it without."""
+    """Held by the one node that runs on a store; the command line works beside it without. `file` is its descriptor, for the process
+    that writes: one that was killed is not over before that process is, which takes it one transaction."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.file = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until = time.monotonic() + LOCK_SECONDS
+        while not self._locked():
+            if time.monotonic() > until:
+                self.release()
+                raise StoreError(f"another node runs on {folder}")
+            time.sleep(0.01)
+
+    def _locked(self) -> bool:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            if not isinstance(error, BlockingIOError):
-                raise
-            raise StoreError(f"another node runs on {folder}") from None
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except BaseException:
+            self.release()
+            raise
+        return True
 
     def release(self) -> None:
-        os.close(self._file)
+        os.close(self.file)
 
 
 def translate(error: BaseException) -> StoreError:

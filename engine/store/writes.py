@@ -25,6 +25,9 @@ _NOWHERE: Final = Plan(Status.FILTERED, reason="no destination takes it")
 _QUEUE: Final = "queue (id, message, order_key, body, digest, size, content_type, message_type, changed_at)"
 _SETTLED_VERDICTS: Final = {Verdict.REFUSED: Status.FILTERED, Verdict.INVALID: Status.ERROR}
 
+VACUUM_PAGES: Final = 2000
+"""Pages given back at most with each step of a purge."""
+
 PlanCall = tuple[str, Sequence[tuple[int, Plan]]]
 SettleCall = tuple[str, str, Sequence[Settlement]]
 SetBackCall = tuple[str, str, Sequence[Setback]]
@@ -289,6 +292,15 @@ class Writes:
 
     # --- an operator's words ---------------------------------------------------------------------
 
+    def single(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """Methods by name with their arguments, each by itself."""
+        return [getattr(self, name)(*arguments) for name, arguments in calls]
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has written since this was asked last."""
+        changed, self.foreign_change = self.foreign_change, False
+        return changed
+
     def hold(self, channel: str, destination: str, hold: bool) -> None:
         self._db.execute("UPDATE destination SET hold = ? WHERE id = ?", (hold, self.destination_id(channel, destination)))
 
@@ -380,7 +392,7 @@ class Writes:
     # --- retention -------------------------------------------------------------------------------
 
     def purge(self, before: int, limit: int) -> tuple[int, list[str]]:
-        """Remove settled messages; gives how many, and the digests that may have lost their last row."""
+        """Remove settled messages and give their space back; gives how many, and the digests that may have lost their last row."""
         found = self._db.execute(
             "SELECT m.id, m.channel, m.patients, m.digest, o.status FROM message m LEFT JOIN outcome o ON o.message = m.id"
             " WHERE m.received_at < ? AND (o.status IS NULL OR o.status = 'FILTERED')"
@@ -390,6 +402,7 @@ class Writes:
         ).fetchall()
         for part in chunks(found, 200):
             self._remove(part)
+        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         return len(found), [row["digest"] for row in found if row["digest"]]
 
     def _remove(self, rows: Sequence[Row]) -> None:

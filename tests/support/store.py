@@ -22,6 +22,7 @@ from engine.message import ACCEPTED, Envelope, Judgement, Status
 from engine.store import group_commit, schema
 from engine.store.contract import Arrival, Plan, Routed
 from engine.store.sqlite import SqliteStore
+from engine.store.transactions import Place
 
 STUCK_SECONDS = 60
 """Not a bound on speed: a test that waits for what never comes must end."""
@@ -122,7 +123,7 @@ class Site:
     def one_group(self, store: SqliteStore) -> Iterator[None]:
         """What is called inside is committed together, for the writer thread waits meanwhile."""
         inside, go = threading.Event(), threading.Event()
-        waiting = store._single(lambda: inside.set() or go.wait(STUCK_SECONDS), place=group_commit.Place.ALONE)
+        waiting = store._thread.submit(lambda calls: [inside.set() or go.wait(STUCK_SECONDS)], None, place=Place.ALONE)
         inside.wait(STUCK_SECONDS)
         yield
         go.set()
@@ -132,7 +133,7 @@ class Site:
 @contextmanager
 def quick_retries() -> Iterator[None]:
     """What is put back after a full disk is tried again at once."""
-    with mock.patch.object(group_commit, "FULL_PAUSE", 0.001):
+    with mock.patch.object(group_commit, "PAUSE", 0.001):
         yield
 
 
