@@ -48,10 +48,9 @@ def key_digest(channel: str, key: str) -> bytes:
     return blake2b(f"{channel}\0{key}".encode(), digest_size=16).digest()
 
 
-def message_row(number: int, channel: int, arrival: Arrival, digest: str | None, size: int) -> tuple[Any, ...]:
+def message_row(number: int, channel: int, arrival: Arrival, key: bytes, digest: str | None, size: int) -> tuple[Any, ...]:
     """In the order of MESSAGE_COLUMNS."""
     envelope, judgement = arrival.envelope, arrival.judgement
-    keyed = arrival.duplicate_window and envelope.idempotency_key
     return (
         number,
         channel,
@@ -69,7 +68,7 @@ def message_row(number: int, channel: int, arrival: Arrival, digest: str | None,
         judgement.hl7_code or None,
         judgement.location or None,
         arrival.answer,
-        key_digest(arrival.channel, envelope.idempotency_key) if keyed else None,
+        key or None,
         envelope.content_digest or None,
         digest,
         size,

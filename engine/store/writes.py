@@ -109,11 +109,11 @@ class Writes:
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted | StoreError]:
         """Keep messages; find repetitions among them and among what is kept. One whose body file is not there fails alone."""
-        known = self._known(arrivals)
+        keys = [_key(arrival) for arrival in arrivals]
+        known = self._known([key for key in keys if key])
         results: list[Accepted | StoreError] = []
         batch = _Batch()
-        for arrival in arrivals:
-            key = _key(arrival)
+        for arrival, key in zip(arrivals, keys, strict=True):
             repeated = known.get(key) if key else None
             if repeated is not None and repeated.received_at > arrival.envelope.received_at - arrival.duplicate_window:
                 results.append(repeated.answer(arrival))
@@ -122,7 +122,7 @@ class Writes:
                 results.append(StoreError(f"the body {arrival.envelope.body.digest[:12]} of a message is not in the store"))
                 continue
             number = self._last_message = self._last_message + 1
-            seqs = self._keep(number, arrival, batch)
+            seqs = self._keep(number, arrival, key, batch)
             if key:
                 known[key] = _Known(
                     number, arrival.envelope.received_at, arrival.envelope.content_digest, arrival.answer, arrival.judgement
@@ -131,9 +131,8 @@ class Writes:
         batch.write(self._db)
         return results
 
-    def _known(self, arrivals: Sequence[Arrival]) -> dict[bytes, _Known]:
-        """The newest kept message for each key of `arrivals`."""
-        keys = [key for key in map(_key, arrivals) if key]
+    def _known(self, keys: Sequence[bytes]) -> dict[bytes, _Known]:
+        """The newest kept message for each key."""
         known: dict[bytes, _Known] = {}
         for part in chunks(keys):
             sql = (
@@ -145,15 +144,15 @@ class Writes:
                 known[row["key"]] = _Known(row["id"], row["received_at"], row["content_digest"] or b"", row["answer"], judgement_of(row))
         return known
 
-    def _keep(self, number: int, arrival: Arrival, batch: _Batch) -> tuple[int, ...]:
+    def _keep(self, number: int, arrival: Arrival, key: bytes, batch: _Batch) -> tuple[int, ...]:
         envelope, channel = arrival.envelope, self.channel_id(arrival.channel)
         body = envelope.body
         if isinstance(body, bytes) and len(body) > self._inline_limit:
             body = self._bodies.keep(body)
         if isinstance(body, BodyRef):
-            batch.messages.append(message_row(number, channel, arrival, body.digest, body.size))
+            batch.messages.append(message_row(number, channel, arrival, key, body.digest, body.size))
         else:
-            batch.messages.append(message_row(number, channel, arrival, None, len(body)))
+            batch.messages.append(message_row(number, channel, arrival, key, None, len(body)))
             batch.bodies.append((number, body))
         batch.patients.extend((patient, number) for patient in dict.fromkeys(envelope.patient_ids))
         self._received[channel] += 1
