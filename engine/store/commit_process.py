@@ -10,25 +10,18 @@ may be tried again is, with a new child, which says that others have written, so
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.protocol import ProcessProtocol
 
-from engine.blocks import Blocks, block
+from engine.child import Child
 from engine.errors import StoreError
-from engine.store.committer import CALLS, LOCK, OUTCOMES
+from engine.store.committer import LOCK
 from engine.store.group_commit import GROUP, LINGER, PAUSE, Waiting, fire
 from engine.store.transactions import Place
-from engine.writing import write_now
-
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
 
 _GROUPS: Final = 2
 _DIED: Final = "the process that writes the store has ended; it is started again"
@@ -36,13 +29,11 @@ _DIED: Final = "the process that writes the store has ended; it is started again
 DestinationIds = Mapping[tuple[str, str], int]
 
 
-class CommitProcess(ProcessProtocol):
+class CommitProcess(Child):
     """As engine.store.group_commit.GroupCommit, for calls of the writing half's own methods, by their names.
 
     `learned` is told the ids of destinations that were not known before. `lock` is the file descriptor of the node's lock.
     """
-
-    transport: Any
 
     def __init__(self, folder: Path, inline_limit: int, lock: int, reactor: Any, learned: Callable[[DestinationIds], object]) -> None:
         self._folder, self._inline_limit, self._lock = folder, inline_limit, lock
@@ -51,18 +42,16 @@ class CommitProcess(ProcessProtocol):
         self._urgent = 0
         self._groups: deque[list[Waiting]] = deque()
         self._turn: Any = None
-        self._pipe: Any = None
         self._starts = 0
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
         """Start the child. What is submitted before it is there waits."""
-        command = [sys.executable, "-m", "engine.store.committer", str(self._folder), str(self._inline_limit), str(self._starts)]
+        self.spawn(
+            self._reactor, "engine.store.committer", str(self._folder), str(self._inline_limit), str(self._starts), files={LOCK: self._lock}
+        )
         self._starts += 1
-        self._blocks = Blocks()
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONINSPECT"}
-        fds: Any = {0: 0, 1: 1, 2: 2, CALLS: "w", OUTCOMES: "r", LOCK: self._lock}
-        self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs=fds)
+        self._alive = True
 
     def submit(self, work: str, argument: Any, *, urgent: bool = True, place: Place = Place.WITH_ITS_KIND) -> Deferred[Any]:
         """Fires with the call's result once it is on the disk; fails with StoreError kinds, at once after `stop`."""
@@ -95,25 +84,20 @@ class CommitProcess(ProcessProtocol):
         self._turn = self._reactor.callLater(seconds, self._send)
 
     def _send(self) -> None:
-        if self._pipe is None or not self._calls or len(self._groups) >= _GROUPS:
-            return  # the next outcome, or the child's start, leads back here
+        if not self._alive or not self._calls or len(self._groups) >= _GROUPS:
+            return  # the next outcome, or the next child, leads back here
         group, self._calls = self._calls[:GROUP], self._calls[GROUP:]
         self._urgent = sum(call.urgent for call in self._calls)
         self._groups.append(group)
-        write_now(self._pipe, block([(call.work, call.argument, call.urgent, call.place) for call in group]))
+        self.send([(call.work, call.argument, call.urgent, call.place) for call in group])
 
     # --- outcomes in -----------------------------------------------------------------------------
 
-    def connectionMade(self) -> None:
-        self._pipe = self.transport.pipes[CALLS]
-        self._send()
-        self._end_when_done()
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        for outcomes, ids in self._blocks.feed(data):
-            if ids:
-                self._learned(ids)
-            self._done(self._groups.popleft(), outcomes)
+    def heard(self, value: Any) -> None:
+        outcomes, ids = value
+        if ids:
+            self._learned(ids)
+        self._done(self._groups.popleft(), outcomes)
 
     def _done(self, group: Sequence[Waiting], outcomes: Sequence[Any]) -> None:
         if self._urgent or self._stopped is not None:
@@ -133,24 +117,33 @@ class CommitProcess(ProcessProtocol):
     # --- the child's end -------------------------------------------------------------------------
 
     def _end_when_done(self) -> None:
-        if self._stopped is not None and not self._calls and not self._groups and self._pipe is not None:
-            self.transport.closeChildFD(CALLS)
+        if self._stopped is not None and self._alive and not self._calls and not self._groups:
+            self.end()
 
-    def processEnded(self, reason: Failure) -> None:
+    def gone(self) -> None:
+        self._alive = False
         lost = [call for group in self._groups for call in group]
         self._groups.clear()
-        self._pipe = None
         if self._stopped is not None:
-            self._calls, lost = [], lost + self._calls
-        fire([(call, StoreError(_DIED)) for call in lost if call.urgent or self._stopped is not None])
-        if self._stopped is not None:
-            self._stopped.callback(None)
-        else:
-            self._calls[:0] = [call for call in lost if not call.urgent]
-            self._reactor.callLater(PAUSE, self._start_again)
+            self._close(lost)
+            return
+        self._calls[:0] = [call for call in lost if not call.urgent]
+        self._reactor.callLater(PAUSE, self._start_again)
+        fire([(call, StoreError(_DIED)) for call in lost if call.urgent])
 
     def _start_again(self) -> None:
-        if self._stopped is None:
+        if self._stopped is not None:
+            self._close([])
+            return
+        try:
             self.start()
-        elif not self._stopped.called:
-            self.processEnded(None)  # type: ignore[arg-type]
+        except OSError:  # the system has no room for a process now
+            self._reactor.callLater(PAUSE, self._start_again)
+        else:
+            self._send()
+
+    def _close(self, lost: Sequence[Waiting]) -> None:
+        calls, self._calls = [*lost, *self._calls], []
+        fire([(call, StoreError(_DIED)) for call in calls])
+        if self._stopped is not None and not self._stopped.called:
+            self._stopped.callback(None)

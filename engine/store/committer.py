@@ -5,43 +5,33 @@ Groups of calls come through one pipe, outcomes go through the other, and it end
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from engine.blocks import block, outlive_signals, read_block
+from engine.blocks import Parent
 from engine.store.bodies import Bodies
 from engine.store.schema import connect
 from engine.store.transactions import Call, Transactor
 from engine.store.writes import Writes
 
-CALLS: Final = 3
-OUTCOMES: Final = 4
 LOCK: Final = 5
-"""File descriptors. The node's lock is only held: no other node may begin before this process has ended too."""
-
-
-def serve(writes: Writes) -> None:
-    """Group after group until the pipe is closed. Each is answered by its outcomes and the destination ids that are new in it."""
-    transactor, known = Transactor(writes), 0
-    with os.fdopen(CALLS, "rb") as calls, os.fdopen(OUTCOMES, "wb") as outcomes, suppress(EOFError, BrokenPipeError):
-        while True:
-            results = transactor.run([Call(*call) for call in read_block(calls)])
-            ids = dict(writes.committed_ids) if len(writes.committed_ids) > known else {}
-            known = len(writes.committed_ids)
-            outcomes.write(block((results, ids)))
-            outcomes.flush()
+"""The descriptor of the node's lock. It is only held: no other node may begin before this process has ended too."""
 
 
 def main(folder: Path, inline_limit: int, starts: int) -> None:
-    """`starts`: how often such a process was started before; what the one before had written is then news to the node."""
-    outlive_signals()
+    """Each group is answered by its outcomes and the destination ids that are new in it. `starts`: how often such a process was started
+    before; what the one before had written is then news to the node."""
+    parent = Parent()
     writes = Writes(connect(folder), Bodies(folder / "bodies"), lambda: time.time_ns() // 1000, inline_limit)
     writes.foreign_change = starts > 0
-    serve(writes)
+    transactor, known = Transactor(writes), 0
+    for group in parent:
+        outcomes = transactor.run([Call(*call) for call in group])
+        ids = dict(writes.committed_ids) if len(writes.committed_ids) > known else {}
+        known = len(writes.committed_ids)
+        parent.send((outcomes, ids))
 
 
 if __name__ == "__main__":
