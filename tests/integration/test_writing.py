@@ -34,6 +34,14 @@ class Reader(Protocol):
         self.ended.callback(bytes(self.received))
 
 
+class Writer(Protocol):
+    def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.ended.callback(None)
+
+
 class WriteNowTests(TestCase):
     timeout = 60
 
@@ -42,10 +50,12 @@ class WriteNowTests(TestCase):
         self.reader = Reader()
         self.port = reactor.listenTCP(0, Factory.forProtocol(lambda: self.reader), interface="127.0.0.1")
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
-        self.writer: Any = yield connectProtocol(endpoint, Protocol())
+        self.writer: Any = yield connectProtocol(endpoint, Writer())
 
-    def tearDown(self) -> Any:
-        return self.port.stopListening()
+    @inlineCallbacks
+    def tearDown(self) -> Generator[Deferred[Any], Any, None]:
+        yield self.writer.ended
+        yield self.port.stopListening()
 
     @inlineCallbacks
     def test_order_is_kept_also_when_the_peer_does_not_read(self) -> Generator[Deferred[Any], Any, None]:
@@ -75,7 +85,8 @@ class WriteNowTests(TestCase):
         self.reader.transport.resumeProducing()  # type: ignore[union-attr]
         self.assertEqual((yield self.reader.ended), b"")
 
-    def test_other_transports_are_written_to_as_usual(self) -> None:
-        transport = StringTransport()
-        write_now(transport, b"data")
-        self.assertEqual(transport.value(), b"data")
+
+def test_other_transports_are_written_to_as_usual() -> None:
+    transport = StringTransport()
+    write_now(transport, b"data")
+    assert transport.value() == b"data"
