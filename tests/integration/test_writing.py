@@ -80,7 +80,8 @@ class WriteNowTests(TestCase):
 
     @inlineCallbacks
     def test_after_the_end_nothing_is_written_and_nothing_raised(self) -> Generator[Deferred[Any], Any, None]:
-        self.writer.transport.loseConnection()
+        self.writer.transport.abortConnection()
+        yield self.writer.ended
         write_now(self.writer.transport, b"late")
         self.reader.transport.resumeProducing()  # type: ignore[union-attr]
         self.assertEqual((yield self.reader.ended), b"")
