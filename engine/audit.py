@@ -50,7 +50,8 @@ class AuditLog:
 
     def __init__(self, folder: Path, *, reactor: Any, clock: Callable[[], int]) -> None:
         self._folder, self._reactor, self._clock = folder, reactor, clock
-        self._folder.mkdir(parents=True, exist_ok=True)
+        for made in (self._folder.parent, self._folder):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._buffer: list[str] = []
         self._call: Any = None
         self._pool = ThreadPool(1, 1, "meridian-audit")

@@ -326,7 +326,7 @@ class Planner:
             made = iter(plans)
             return [next(made) if isinstance(envelope, Envelope) else envelope for envelope in envelopes]
 
-        planned: Deferred[list[Any]] = self._workers.submit("plan", self._channel, readable)
+        planned: Deferred[list[Any]] = self._workers.submit("plan", self._channel, readable) if readable else succeed([])
         return planned if len(readable) == len(envelopes) else planned.addCallback(merged)
 
     def _bug(self, failure: Failure, work: _Work) -> list[Any]:

@@ -15,7 +15,10 @@ from engine.store.contract import LedgerLine
 
 
 def command(site: Path = SITE, as_json: bool = AS_JSON) -> None:
-    """Print the custody ledger: received = delivered + filtered + dead-lettered + in flight. Exit code 1 where it does not close."""
+    """Print the custody ledger: received = delivered + filtered + dead-lettered + in flight. Exit code 1 where it does not close.
+
+    A destination's line has what an operator had it sent once more beside what was received.
+    """
     lines = with_store(site, lambda store: store.ledger())
     if as_json:
         print_json([{**asdict(line), "closes": line.closes} for line in lines])

@@ -209,16 +209,29 @@ class Reads:
         lines = []
         for row in self._db.execute("SELECT * FROM destination WHERE channel = ? ORDER BY name", (channel["id"],)).fetchall():
             first, last = row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS
-            dead, waiting = self._db.execute(
-                "SELECT coalesce(sum(dead), 0), coalesce(sum(NOT dead), 0) FROM queue WHERE id >= ? AND id < ?", (first, last)
-            ).fetchone()
+            ready, pending, dead = self._counts(row["id"])
+            waiting = ready + pending
             sent = self._db.execute(_SENT, {"channel": channel["id"], "first": first, "last": last}).fetchone()[0] + row["purged"]
             gap = row["enqueued"] + row["resent"] - sent - dead - waiting
             lost = (f"{gap} queued parcels have no end",) if gap else ()
             lines.append(LedgerLine(channel["name"], row["name"], row["enqueued"], sent, 0, dead, waiting, lost, row["resent"]))
         return lines
 
+    def _counts(self, destination: int) -> tuple[int, int, int]:
+        """How many parcels of a queue wait for their first attempt, for a later one, and are dead."""
+        span = (destination << SEQ_BITS, (destination + 1) << SEQ_BITS)
+        everything = self._db.execute("SELECT count(*) FROM queue WHERE id >= ? AND id < ?", span).fetchone()[0]
+        dead, pending = self._db.execute(_TROUBLED, span).fetchone()
+        return everything - dead - pending, pending, dead
+
     def queues(self) -> list[QueueLine]:
+        self._db.execute("BEGIN")  # counted by several statements
+        try:
+            return self._queue_lines()
+        finally:
+            self._db.execute("COMMIT")
+
+    def _queue_lines(self) -> list[QueueLine]:
         rows = self._db.execute(
             "SELECT d.id, c.name AS channel, d.name, d.hold FROM destination d JOIN channel c ON c.id = d.channel ORDER BY c.name, d.name"
         ).fetchall()
@@ -226,17 +239,12 @@ class Reads:
 
     def _queue_line(self, row: Row) -> QueueLine:
         span = (row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS)
-        counts = self._db.execute(
-            "SELECT coalesce(sum(NOT dead AND attempts = 0), 0), coalesce(sum(NOT dead AND attempts > 0), 0), coalesce(sum(dead), 0)"
-            " FROM queue WHERE id >= ? AND id < ?",
-            span,
-        ).fetchone()
         oldest = self._db.execute(
             "SELECT m.received_at, q.reason FROM queue q JOIN message m ON m.id = q.message"
             " WHERE q.id >= ? AND q.id < ? AND NOT q.dead ORDER BY q.id LIMIT 1",
             span,
         ).fetchone()
-        ready, pending, dead = counts
+        ready, pending, dead = self._counts(row["id"])
         hold, held = bool(row["hold"]), 0
         if hold:
             ready, pending, held = 0, 0, ready + pending
@@ -262,6 +270,10 @@ _CLASSIFY: Final = f"""
 _LOST: Final = f"""
     SELECT m.id, m.control_id FROM message m LEFT JOIN outcome o ON o.message = m.id
     WHERE m.channel = :channel AND {_STATE} = 'lost' LIMIT 100
+"""
+_TROUBLED: Final = """
+    SELECT coalesce(sum(dead), 0), coalesce(sum(NOT dead), 0) FROM queue INDEXED BY queue_troubled
+    WHERE (dead OR attempts > 0) AND id >= ? AND id < ?
 """
 _SENT: Final = """
     SELECT count(*) FROM delivery WHERE queue >= :first AND queue < :last

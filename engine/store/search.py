@@ -94,6 +94,7 @@ class _Walk:
         self._query, self._period = query, period
         self._where: list[str] = []
         self._values: list[Any] = []
+        self._of_message = False  # whether there are conditions on columns of message
         by_time = period is not None and period.scattered and not (table or query.control_id or query.patient_id or query.channel)
         if table is not None:
             self._tables, self._number = [table[0]], table[0].split()[1] + ".message"
@@ -103,14 +104,13 @@ class _Walk:
             self._add("p.patient = ?", query.patient_id)
         else:
             self._tables, self._number = ["message m" + (" INDEXED BY message_received_at" if by_time else "")], "m.id"
-        if query.status is not None:
-            self._where.append(STATUS[query.status].format(n=self._number))
         self._add_columns(other=bool(table or query.control_id or query.patient_id or by_time))
         self._add_numbers("" if by_time else "+")
 
     def _add(self, condition: str, *values: Any) -> None:
         self._where.append(condition)
         self._values += values
+        self._of_message = self._of_message or condition.lstrip("+").startswith("m.")
 
     def _add_columns(self, *, other: bool) -> None:
         """`other`: an index other than the channel's leads. A plus sign keeps SQLite from choosing a column's index."""
@@ -139,9 +139,11 @@ class _Walk:
             self._add(f"{self._number} < ?", self._query.before_id)
 
     def numbers(self, db: Connection) -> list[int]:
-        where = " AND ".join(self._where) or "1"
-        tables = self._tables
-        if " m." in f" {where}".replace("+", " ").replace("(", " ") and not tables[0].startswith("message m"):
-            tables = [*tables, f"message m ON m.id = {self._number}"]
-        sql = f"SELECT DISTINCT {self._number} FROM {' CROSS JOIN '.join(tables)} WHERE {where} ORDER BY {self._number} DESC LIMIT ?"
-        return [row[0] for row in db.execute(sql, [*self._values, self._query.limit])]
+        tables, where, number = self._tables, self._where, self._number
+        if self._of_message and number != "m.id":
+            tables, number = [*tables, f"message m ON m.id = {number}"], "m.id"
+        if self._query.status is not None:  # the dearest condition is the last, and waits for the message's own where there are some
+            where = [*where, STATUS[self._query.status].format(n=number)]
+        sql = f"SELECT DISTINCT {self._number} FROM {' CROSS JOIN '.join(tables)} WHERE {' AND '.join(where) or '1'}"
+        rows = db.execute(f"{sql} ORDER BY {self._number} DESC LIMIT ?", [*self._values, self._query.limit])
+        return [row[0] for row in rows]

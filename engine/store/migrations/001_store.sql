@@ -93,6 +93,7 @@ CREATE TABLE queue (
     body BLOB                            -- a rendition; NULL with no digest: the message's own body. Last, so that counts read no body
 );
 CREATE INDEX queue_message ON queue (message, dead, attempts);  -- and the id: all that a status depends on, of a queue with bodies too
+CREATE INDEX queue_troubled ON queue (id, dead) WHERE dead OR attempts > 0;  -- few: what is not in it need only be counted
 CREATE INDEX queue_digest ON queue (digest) WHERE digest IS NOT NULL;
 
 -- Taken by its destination.
