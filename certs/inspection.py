@@ -15,6 +15,7 @@ from engine.certificates import x509_crls
 from engine.identity import party_of
 
 SOON_DAYS: Final = 30
+HOW: Final = "make them with: meridian certs init --ca authority; meridian certs issue PARTY --ca authority --out FOLDER"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def check(folder: Path) -> list[Finding]:
         elif file.suffix == ".pem":
             findings += _pem(file)
     if not findings:
-        findings.append(Finding(str(folder), "", "", None, "there are no certificates here", True))
+        findings.append(Finding("", "", "", None, f"there are no certificates here; {HOW}", True))
     return findings
 
 

@@ -24,12 +24,13 @@ _NO_SOURCE: Final = Spec("source", "", [])
 
 @dataclass
 class Site:
-    """A loaded site. `warnings` do not keep it from running."""
+    """A loaded site. `warnings` do not keep it from running; `disabled` are the channels that do not run."""
 
     folder: Path
     node: Settings
     channels: tuple[Channel, ...]
     warnings: list[Fault] = field(default_factory=list)
+    disabled: tuple[str, ...] = ()
 
     @property
     def data(self) -> Path:
@@ -54,7 +55,8 @@ def load(folder: Path) -> Site:
         faults.append(Fault("channels", 0, "there is no channel file (channels/*.yaml)"))
     if faults:
         raise ConfigError(faults)
-    return Site(folder, node, tuple(channel for channel in channels if loader.enabled[channel.name]), loader.warnings)
+    enabled = tuple(channel for channel in channels if loader.enabled[channel.name])
+    return Site(folder, node, enabled, loader.warnings, tuple(name for name, runs in loader.enabled.items() if not runs))
 
 
 def data_folder(folder: Path) -> Path:

@@ -122,6 +122,15 @@ class Adapter(Protocol):
     def destination(self, options: Settings, context: Context) -> Destination: ...
 
 
+@runtime_checkable
+class Rehearsing(Protocol):
+    """An adapter whose source can be tried on bytes without a socket, so that channel tests see what a sender would."""
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """The envelope that the source would hand to its intake, and its own judgement where it finds the content at fault.
+        `peer` is the party that the connection would have proven, "" for none. Pure; never raises."""
+
+
 class Document(Protocol):
     """A decoded message, as far as filters, routes and search need it."""
 

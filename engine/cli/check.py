@@ -26,7 +26,7 @@ def command(site: Path = typer.Argument(Path("."), help="The site's folder."), a
             typer.echo(str(fault))
         for warning in warnings:
             typer.echo(f"warning: {warning}")
-        typer.echo(f"{len(faults)} faults" if faults else f"fine: {', '.join(channels)}")
+        typer.echo(("1 fault" if len(faults) == 1 else f"{len(faults)} faults") if faults else f"fine: {', '.join(channels)}")
     raise typer.Exit(1 if faults else 0)
 
 
@@ -45,6 +45,6 @@ def _certificates(site: Site) -> tuple[list[Fault], list[Fault]]:
     if not uses and not site.certs.is_dir():
         return [], []
     findings = [finding for finding in check_certs(site.certs) if finding.problem]
-    known = [Fault(f"{site.node.certs}/{f.file}", 0, f.problem) for f in findings]
+    known = [Fault(f"{site.node.certs}/{f.file}".rstrip("/"), 0, f.problem) for f in findings]
     fatal = [fault for fault, finding in zip(known, findings, strict=True) if finding.fatal and uses]
     return fatal, [fault for fault in known if fault not in fatal]
