@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-
-def blocks(page: str) -> list[str]:
-    """The sh blocks of a page, in order."""
-    return re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-
-
-def run(script: str, folder: Path) -> str:
-    """Run it with every command checked; give what it printed."""
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        raise AssertionError(output) from None
-    assert process.returncode == 0, output
-    return output
+from tests.support.pages import ROOT, blocks, run
 
 
 def test_the_tour(tmp_path: Path) -> None:
@@ -62,7 +36,8 @@ def test_the_pages(page: str, tmp_path: Path) -> None:
     run("\n".join(blocks(page)), tmp_path)
 
 
-def test_links_lead_somewhere() -> None:
-    """Relative links of the README exist."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    """Relative links of the README and the examples exist."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
