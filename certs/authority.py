@@ -17,10 +17,16 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.extensions import ExtensionType
 
-from certs.files import write
+from certs.files import is_encrypted, write
 from certs.profiles import AUTHORITY_LIFETIME, LIST_LIFETIME, PROFILES, Profile, alternative_names, key_usage, subject
 from engine.errors import ConfigError
 from engine.identity import party_uri
@@ -102,14 +108,16 @@ class Authority:
         out: Path | None = None,
         valid_from: datetime | None = None,
         valid_for: timedelta | None = None,
+        passphrase: str = "",
     ) -> Issued:
         """A new key and certificate for `party`, written to `out` as STEM.pem and STEM.key together with ca.pem and crl.pem; STEM
-        is ``node`` for a node, else the party's name. Raises ConfigError for a name or profile that cannot be."""
+        is ``node`` for a node, else the party's name. With `passphrase` the key is encrypted. Raises ConfigError for a name or profile
+        that cannot be."""
         kind = _profile(profile)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key.public_key(), party, kind, dns, ips, valid_from, valid_for)
         folder, stem = out or self.folder, "node" if profile == "node" else party
-        write(folder / f"{stem}.key", _pem_key(key), secret=True)
+        write(folder / f"{stem}.key", _pem_key(key, passphrase), secret=True)
         write(folder / f"{stem}.pem", certificate.public_bytes(Encoding.PEM))
         self.copy_trust(folder)
         return self._note(certificate, party, kind, str(folder.resolve()), stem, dns, ips)
@@ -128,15 +136,23 @@ class Authority:
         self.copy_trust(out)
         return self._note(certificate, party, kind, "", party, (), ())
 
-    def renew(self, party: str) -> list[Issued]:
-        """New keys and certificates in the place of those that `party` has and that are not revoked. The old ones stay valid."""
+    def renew(self, party: str, *, passphrase: str = "") -> list[Issued]:
+        """New keys and certificates in the place of those that `party` has and that are not revoked. The old ones stay valid. Raises
+        ConfigError where the old key is encrypted and there is no passphrase for the new one: the node expects one."""
         current = {(one.folder, one.stem): one for one in self.issued() if one.party == party_uri(party) and not one.revoked and one.folder}
         if not current:
             raise ConfigError(
                 f"no certificate of {party} to renew; known: {', '.join(sorted({one.party for one in self.issued()})) or 'none'}"
             )
         name = party_uri(party).rpartition(":")[2]
-        return [self.issue(name, one.profile, dns=one.dns, ips=one.ips, out=Path(one.folder)) for one in current.values()]
+        for one in current.values() if not passphrase else ():
+            if is_encrypted(Path(one.folder) / f"{one.stem}.key"):
+                raise ConfigError(
+                    f"{one.folder}/{one.stem}.key is encrypted: say with --passphrase what the new one is to be encrypted with"
+                )
+        return [
+            self.issue(name, one.profile, dns=one.dns, ips=one.ips, out=Path(one.folder), passphrase=passphrase) for one in current.values()
+        ]
 
     def _sign(
         self,
@@ -268,5 +284,6 @@ def _profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _pem_key(key: ec.EllipticCurvePrivateKey, passphrase: str = "") -> bytes:
+    lock = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)

@@ -22,3 +22,8 @@ def write(path: Path, content: bytes, *, secret: bool = False) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def is_encrypted(key: Path) -> bool:
+    """Whether a private key file needs a passphrase (RFC 5958 clause 3, or OpenSSL's older form); no where there is no such file."""
+    return key.is_file() and b"ENCRYPTED" in key.read_bytes()

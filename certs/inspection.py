@@ -11,6 +11,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from certs.files import is_encrypted
 from engine.certificates import x509_crls
 from engine.identity import party_of
 
@@ -70,10 +71,12 @@ def _key(file: Path) -> Finding:
     open_to = stat.S_IMODE(file.stat().st_mode) & 0o077
     if open_to:
         return Finding(file.name, "private key", "", None, "others can read it: chmod 600")
-    beside = file.with_suffix(".pem")
+    content, beside = file.read_bytes(), file.with_suffix(".pem")
+    if is_encrypted(file):  # whether it fits shows when the site is checked, which knows its passphrase
+        return Finding(file.name, "private key, encrypted", "", None)
     if beside.exists():
         try:
-            public = load_pem_private_key(file.read_bytes(), None).public_key()
+            public = load_pem_private_key(content, None).public_key()
             fits = x509.load_pem_x509_certificates(beside.read_bytes())[0].public_key() == public
         except (ValueError, TypeError):
             return Finding(file.name, "private key", "", None, "cannot be read", True)

@@ -38,6 +38,7 @@ from engine.certificates import REVOCATION_LIST, expiries, read_lists
 from engine.errors import CertificateExpired, ConfigError, PeerIdentityError
 from engine.identity import HostIdentity, is_allowed, party_of, party_uri
 from engine.options import TEXT, Faulty, Kind, ListOf, Option, Settings, Spec, choice
+from engine.secrets import SECRET, Secret
 
 if TYPE_CHECKING:
     from engine.observe import Metrics
@@ -60,10 +61,18 @@ PARTY: Final = Kind("party", "a party name such as county-hospital", _party, {"t
 _FILES: Final = [
     Option("certificate", TEXT, "our certificate chain, relative to the certs folder", default="node.pem"),
     Option("key", TEXT, "its private key", default="node.key"),
+    Option("key_passphrase", SECRET, "what the private key is encrypted with; default: it is not"),
     Option("ca", TEXT, "the authorities that peers must come from", default="ca.pem"),
     Option("crl", choice("tolerant", "strict"), "strict: a missing or expired revocation list refuses everyone", default="tolerant"),
     Option("min_version", choice("1.2", "1.3"), "lowest TLS version", default="1.2"),
 ]
+
+
+def _nobody_is_asked(options: Settings) -> str:
+    contradiction = options.allow and options.client_auth == "none"
+    return "allow names parties, but client_auth: none asks nobody for a certificate" if contradiction else ""
+
+
 SERVER_TLS: Final = Spec(
     "tls",
     "How a listener proves itself, and who may connect.",
@@ -72,6 +81,7 @@ SERVER_TLS: Final = Spec(
         Option("allow", ListOf(PARTY), "parties that may connect; default: every party of our authorities", default=[]),
         *_FILES,
     ],
+    check=_nobody_is_asked,
 )
 CLIENT_TLS: Final = Spec(
     "tls",
@@ -124,6 +134,11 @@ class HandshakeExpired(HandshakeRefused, CertificateExpired):
     """The same for a certificate that has expired."""
 
     code = CertificateExpired.code
+
+
+def check_files(folder: Path, options: Settings) -> None:
+    """Raises ConfigError where the files that these options name cannot be used."""
+    _Files.of(options, options.get("client_auth") or "required").build(folder)
 
 
 class TlsProvider:
@@ -256,7 +271,7 @@ class TlsProvider:
 
     def context_for(self, options: Settings, client_auth: str) -> SSL.Context:
         """The context for these options, from the newest files."""
-        used = _Files(options.certificate, options.key, options.ca, options.crl, options.min_version, client_auth)
+        used = _Files.of(options, client_auth)
         context = self._contexts.get(used)
         if context is None:
             context = self._contexts[used] = used.build(self.folder)
@@ -274,6 +289,12 @@ class _Files:
     crl: str
     min_version: str
     client_auth: str
+    passphrase: Secret | None
+
+    @classmethod
+    def of(cls, options: Settings, client_auth: str) -> _Files:
+        names = options.certificate, options.key, options.ca
+        return cls(*names, options.crl, options.min_version, client_auth, options.key_passphrase)
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -301,7 +322,7 @@ class _Files:
         context.use_certificate(chain[0])
         for more in chain[1:]:
             context.add_extra_chain_cert(more)
-        context.use_privatekey(load_pem_private_key((folder / self.key).read_bytes(), None))  # type: ignore[arg-type]
+        context.use_privatekey(self._private_key(folder))
         context.check_privatekey()
         store = context.get_cert_store()
         assert store is not None
@@ -312,6 +333,19 @@ class _Files:
             store.add_crl(revocations)
         if lists or self.crl == "strict":
             store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+
+    def _private_key(self, folder: Path) -> Any:
+        content = (folder / self.key).read_bytes()
+        passphrase = None if self.passphrase is None else self.passphrase.reveal().encode()
+        try:
+            return load_pem_private_key(content, passphrase)
+        except TypeError:
+            wrong = "is encrypted: say where its key_passphrase is" if passphrase is None else "is not encrypted, and has a key_passphrase"
+        except ValueError:
+            if passphrase is None:
+                raise
+            wrong = "does not open with its key_passphrase"
+        raise ConfigError(f"{folder / self.key} {wrong}")
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)

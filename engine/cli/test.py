@@ -21,7 +21,7 @@ def command(
     as_json: bool = AS_JSON,
 ) -> None:
     """Run the tests of a site's channels. Exit code 1 when one fails or there is none."""
-    outcomes = list(harness.run(load(site), update=update))
+    outcomes = list(harness.run(load(site, secrets=False), update=update))
     failed = [outcome for outcome in outcomes if outcome.differences]
     if as_json:
         print_json({"passed": len(outcomes) - len(failed), "failed": len(failed), "tests": [asdict(outcome) for outcome in outcomes]})

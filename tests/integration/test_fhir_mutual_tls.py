@@ -152,7 +152,7 @@ class MutualTlsTests(TestCase):
     def test_plain_http_to_a_tls_listener_is_transient(self):
         """A wrong scheme in the channel file is a fault of the configuration, not of the messages."""
         yield self.listen()
-        client = yield self.client(self.trust.provider("county"), url=f"http://localhost:{self.source.port}/fhir")
+        client = yield self.client(self.trust.provider("county"), url=f"http://localhost:{self.source.port}/fhir", tls=None)
         error = yield self.failureOf(client.deliver(parcel(bundle())))
         self.assertNotEqual(type(error).__name__, "PermanentDelivery")
         yield client.close()
