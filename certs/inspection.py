@@ -35,10 +35,10 @@ def check(folder: Path) -> list[Finding]:
     """One finding for each certificate, key and revocation list of a folder."""
     findings = []
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.suffix == ".key":
-            findings.append(_key(file))
-        elif file.suffix == ".pem":
-            findings += _pem(file)
+        try:
+            findings += [_key(file)] if file.suffix == ".key" else _pem(file) if file.suffix == ".pem" else []
+        except OSError as error:
+            findings.append(Finding(file.name, "", "", None, f"cannot be read: {error.strerror}", True))
     if not findings:
         findings.append(Finding("", "", "", None, f"there are no certificates here; {HOW}", True))
     return findings

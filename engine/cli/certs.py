@@ -44,10 +44,12 @@ def issue(
     passphrase: str = PASSPHRASE,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Issue a certificate with its key, or for a request made elsewhere."""
+    """Issue a certificate with its key, or for a request made elsewhere: of that only the key is taken, names are given here."""
     authority = Authority.open(folder)
     if csr is not None:
-        _print([authority.issue_for(csr.read_bytes(), party, profile, out or folder)], as_json)
+        if passphrase:
+            raise ConfigError("--passphrase is for a key that is made here; with --csr it was made elsewhere")
+        _print([authority.issue_for(_read(csr), party, profile, out or folder, dns=dns, ips=ip)], as_json)
     else:
         _print([authority.issue(party, profile, dns=dns, ips=ip, out=out, passphrase=_secret(passphrase))], as_json)
 
@@ -65,6 +67,8 @@ def renew(
     if the_list:
         authority.renew_list()
         typer.echo("revocation list signed anew")
+    elif not party:
+        raise ConfigError("name the party whose certificates to renew, or say --list for the revocation list")
     else:
         _print(authority.renew(party, passphrase=_secret(passphrase)), as_json)
 
@@ -96,6 +100,13 @@ def check_folder(folder: Path = typer.Argument(Path("certs"), help="Folder to lo
         rows = [(f.file, f.subject, f.party, "" if f.days_left is None else f"{f.days_left:.0f}", f.problem or "fine") for f in findings]
         print_table(str(folder), ("file", "subject", "party", "days left#", "state"), rows)
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _secret(text: str) -> str:
