@@ -60,6 +60,12 @@ NODE: Final = Spec(
             default={},
         ),
         Option(
+            "audit",
+            choice("tolerant", "strict"),
+            'strict: while the audit log cannot be written, messages are answered with the protocol\'s "try later" and reads are refused',
+            default="tolerant",
+        ),
+        Option(
             "http",
             Spec("http", "Metrics and health.", [Option("listen", ADDRESS, "where", default="127.0.0.1:9464")], scalar="listen"),
             "where /metrics, /livez and /readyz are; leave it out for none",

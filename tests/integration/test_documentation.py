@@ -17,7 +17,7 @@ def test_the_tour(tmp_path: Path) -> None:
         "meridian run my-hospital &", "meridian run my-hospital >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
     )
     output = run(commands, tmp_path)
-    for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "Patient-PID row"):
+    for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "Patient-PID row", "messages.shown"):
         assert shown in output, output
 
 
