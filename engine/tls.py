@@ -34,7 +34,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from engine.certificates import REVOCATION_LIST, expiries, read_lists
+from engine.certificates import LIST, REVOCATION_LIST, Expiry, expiries, read_lists
 from engine.errors import CertificateExpired, ConfigError, PeerIdentityError
 from engine.identity import HostIdentity, is_allowed, party_of, party_uri
 from engine.options import TEXT, Faulty, Kind, ListOf, Option, Settings, Spec, choice
@@ -89,6 +89,7 @@ CLIENT_TLS: Final = Spec(
     [Option("peer", PARTY, "party that the server's certificate must name; default: any, its host name decides"), *_FILES],
 )
 
+_DAYS_LEFT: Final = "meridian_certificate_days_left"
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _EXPIRED, _REVOKED = 10, 23  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED
@@ -151,7 +152,7 @@ class TlsProvider:
         self._contexts: dict[_Files, SSL.Context] = {}
         self._revoked: frozenset[tuple[x509.Name, int]] = frozenset()
         self._live: weakref.WeakSet[_Handshake] = weakref.WeakSet()
-        self._expiries: dict[str, datetime] = {}
+        self._expiries: list[Expiry] = []
         self._said: set[str] = set()
         self._stamp: tuple[Any, ...] = ()
         self._stale = False
@@ -225,7 +226,7 @@ class TlsProvider:
                 self._say_once(logging.ERROR, f"certificates not reloaded: {error}")
         self._contexts = fresh
         self._read_revoked()
-        self._expiries = expiries(self.folder)
+        self._expiries = expiries(self.folder, {name for used in self._contexts for name in (used.certificate, used.ca)})
         if not self._stale:
             self.log.info("certificates loaded", extra={"folder": str(self.folder)})
 
@@ -250,14 +251,15 @@ class TlsProvider:
 
     def _watch_expiry(self) -> None:
         now = datetime.now(UTC)
-        for name, until in self._expiries.items():
-            days = (until - now).total_seconds() / 86400
+        self._metrics.clear(_DAYS_LEFT)  # a file may be gone, or be another authority's now
+        for one in sorted(self._expiries, key=lambda one: one.until, reverse=True):  # of two with the same labels the sooner counts
+            days = (one.until - now).total_seconds() / 86400
             doc = "days until a certificate or revocation list expires"
-            self._metrics.gauge("meridian_certificate_days_left", doc, certificate=name).set(days)
-            due = [limit for limit in (WARN_DAYS_LIST if name == REVOCATION_LIST else WARN_DAYS) if days <= limit]
+            self._metrics.gauge(_DAYS_LEFT, doc, certificate=one.file, kind=one.kind, subject=one.name).set(days)
+            due = [limit for limit in (WARN_DAYS_LIST if one.kind == LIST else WARN_DAYS) if days <= limit]
             if due:
                 state = "has expired" if days <= 0 else f"expires in less than {min(due)} days" if min(due) > 1 else "expires within a day"
-                self._say_once(logging.WARNING, f"{name} {state}", until=until.isoformat())
+                self._say_once(logging.WARNING, f"{one.file}: {one.kind} {one.name} {state}", until=one.until.isoformat())
 
     def _say_once(self, level: int, text: str, **facts: str) -> None:
         """Log the same thing only once until the files change: a handshake or a look may come every moment."""

@@ -113,6 +113,7 @@ class MutualTlsTests(TestCase):
         yield self.listen(allow=["county"])
         yield self.refuse(self.trust.provider("stranger"))
         self.assertIn("tls.refused", [event for event, _ in self.trust.audited])
+        self.assertEqual({facts["channel"] for event, facts in self.trust.audited if event.startswith("tls.")}, {"platform"})
 
     @inlineCallbacks
     def test_a_certificate_of_another_authority_is_refused(self):
