@@ -225,9 +225,14 @@ class Spec:
         """The options as a Markdown table."""
         rows = ["| option | value | default | meaning |", "|---|---|---|---|"]
         for option in self.options:
-            default = "**required**" if option.required else "" if option.default is None else f"`{option.default}`"
-            rows.append(f"| `{option.name}` | {_describe(option.kind)} | {default} | {option.doc} |")
+            default = "**required**" if option.required else "" if option.default is None else f"`{_as_yaml(option.default)}`"
+            cells = (f"`{option.name}`", _describe(option.kind), default, option.doc)
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         return "\n".join(rows)
+
+
+def _as_yaml(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _read(kind: Kind | Spec | ListOf | MapOf, raw: Any, place: Place, faults: list[Fault]) -> Any:

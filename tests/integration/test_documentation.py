@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from adapters.fhir.options import DESTINATION
+from engine.audit import Entry, append
+from engine.errors import Fault
+from engine.options import Place
+from engine.secrets import secrets_of
 from tests.support.pages import ROOT, blocks, run
 
 
@@ -30,10 +36,24 @@ def test_the_first_screen_names_the_two_commands() -> None:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["engine/docs/operating.md"])
-def test_the_pages(page: str, tmp_path: Path) -> None:
-    """Every sh block of the page, in one folder, in order."""
-    run("\n".join(blocks(page)), tmp_path)
+def test_the_operating_page(tmp_path: Path) -> None:
+    """Every sh block of the page, in one folder, in order; the site of the README's tour has run there."""
+    audit = tmp_path / "my-hospital/data/audit"
+    audit.mkdir(parents=True)
+    (tmp_path / "my-hospital/meridian.yaml").write_text("name: my-hospital\nparty: my-hospital\n")
+    append(audit, [Entry(1_764_000_000_000_000, "node.started", {"node": "my-hospital"})], 1_764_000_000_000_000)
+    output = run("\n".join(blocks("engine/docs/operating.md")), tmp_path)
+    assert output.count("whole: 1 records") == 2
+    assert b"ENCRYPTED" in (tmp_path / "city-certs/node.key").read_bytes()
+
+
+def test_the_operating_pages_options() -> None:
+    """Its yaml block is a destination as the options have it."""
+    (block,) = blocks("engine/docs/operating.md", "yaml")
+    faults: list[Fault] = []
+    settings = DESTINATION.parse(YAML().load(block)["fhir"], Place("operating.md"), faults)
+    assert faults == []
+    assert [str(secret) for secret in secrets_of(settings)] == ["env:MERIDIAN_KEY_PASSPHRASE", "file:secrets/platform-token"]
 
 
 @pytest.mark.parametrize("page", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from channels import load
+from channels.manual import manual
 from engine.errors import ConfigError
 from engine.expressions import ExpressionError, compile_predicate
 from engine.message import HL7V2, Envelope, Status, Verdict
@@ -60,6 +62,8 @@ def oru(sex: str = "F", kind: str = "ORU^R01") -> Envelope:
         ("name: lab\n", "name: lab\nmap: hl7-to-fhir\n", ["there is no mapping 'hl7-to-fhir' (did you mean 'hl7v2-to-fhir'?)"]),
         ("name: lab\n", "name: lab\nname: lab\n", ["channels/lab.yaml:2: not YAML", "duplicate key"]),
         ("source:\n", "source: [\n", ["not YAML"]),
+        ("name: lab\n", "name: Lab Results\n", ["channels/lab.yaml:1: name: 'Lab Results' cannot be a name; allowed: small letters"]),
+        ("name: women", "name: wo/men", ["channels/lab.yaml:10: destinations[2].name: 'wo/men' cannot be a name"]),
     ],
 )
 def test_a_fault_says_where_and_what(tmp_path: Path, wrong: str, right: str, expected: list[str]) -> None:
@@ -139,3 +143,10 @@ def test_expressions_allow_nothing_else(source: str) -> None:
     """Calls, attributes and names beyond the listed ones do not compile."""
     with pytest.raises(ExpressionError):
         compile_predicate(source)
+
+
+def test_the_manual_is_markdown() -> None:
+    """Every row of a table has the four cells of its heading, whatever a value's words; defaults are as YAML writes them."""
+    rows = [line for line in manual().splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert "`False`" not in manual()
