@@ -193,7 +193,7 @@ class _Loader:
         adapters = self._adapters("destination")
         name, options, rest = split_adapter(node, DESTINATION, dict(adapters), place, self._faults)
         settings = DESTINATION.parse(rest, place, self._faults)
-        if not name or settings.order is None or settings.retry is None:
+        if not name:
             return None
         adapter = adapters[name]
         assert adapter.destination_options is not None
@@ -201,6 +201,8 @@ class _Loader:
         mapping = "" if settings.map == "none" else settings.map or channel.map or ""
         if mapping:
             self._mapper(mapping, place if settings.map else Place(place.file, channel.lines.get("map", 0), "map"))
+        if settings.order is None or settings.retry is None:  # a fault has been noted
+            return None
         retry = Retry(settings.retry.first, settings.retry.most, settings.retry.give_up_after)
         order = Order(settings.order)
         return Outlet(settings.name, adapter.name, parsed, order, retry), Route(settings.name, settings.when, mapping, order)

@@ -37,8 +37,13 @@ class Place:
 
     def child(self, node: object, key: object) -> Place:
         """The place of `node[key]`, with its line where the loader kept it."""
-        path = f"{self.path}.{key}" if self.path else str(key)
-        return Place(self.file, _line_of(node, key) or self.line, path, self.folder)
+        return Place(self.file, _line_of(node, key) or self.line, self._below(node, key), self.folder)
+
+    def _below(self, node: object, key: object) -> str:
+        """Items are counted from 1, as a person does."""
+        if isinstance(key, int) and not isinstance(node, Mapping):
+            return f"{self.path}[{key + 1}]"
+        return f"{self.path}.{key}" if self.path else str(key)
 
 
 def _line_of(node: object, key: object) -> int:

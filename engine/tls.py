@@ -312,7 +312,9 @@ class _Files:
         try:
             self._load(context, folder)
         except (OSError, ValueError, TypeError, SSL.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) else "the files do not fit together or cannot be read"
+            reason = "the files do not fit together or cannot be read"
+            if isinstance(error, OSError):
+                reason = f"{Path(str(error.filename)).name}: {error.strerror}"
             raise ConfigError(f"the certificates in {folder} cannot be used ({', '.join(self.names)}): {reason}") from None
         if self.client_auth != "none":
             mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if self.client_auth == "required" else 0)

@@ -55,7 +55,7 @@ def oru(sex: str = "F", kind: str = "ORU^R01") -> Envelope:
         ("listen: 2575", "lisen: 2575", ["mllp source has no option 'lisen' (did you mean 'listen'?)", "needs 'listen'"]),
         ("listen: 2575", "listen: 99999", ["channels/lab.yaml:3: source.mllp.listen: 99999 is not a port"]),
         ("order: strict", "order: strickt", ["channels/lab.yaml:9: destinations[1].order: 'strickt'", "(did you mean 'strict'?)"]),
-        ("message.type ==", "message.typ ==", ["channels/lab.yaml:4: accept.0: message has no fact 'typ'", "(did you mean 'type'?)"]),
+        ("message.type ==", "message.typ ==", ["channels/lab.yaml:4: accept[1]: message has no fact 'typ'", "(did you mean 'type'?)"]),
         ("message['PID-8'] != 'X'", "message['PID_8'] != 'X'", ["'PID_8' is not an HL7 v2 path"]),
         ("name: women", "name: all", ["two destinations are called 'all'"]),
         ("name: lab\n", "name: lab\nanswer: from alll\n", ["'from alll' is not possible (did you mean 'from all'?)"]),
@@ -79,6 +79,14 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     said = faults(tmp_path, CHANNEL.replace("order: strict", "order: x").replace("listen: 2575", "listen: x"), "name: n\nworker: 3\n")
     assert len(said) == 4
     assert {line.split(":")[0] for line in said} == {"meridian.yaml", "channels/lab.yaml"}
+
+
+def test_a_fault_of_a_destination_hides_no_other(tmp_path: Path) -> None:
+    """Its own options, its adapter's, and its mapping."""
+    wrong = CHANNEL.replace('{connect: "h:1"}\n    order: strict', "{connect: nowhere}\n    order: x\n    retry: 3\n    map: nothing")
+    said = "\n".join(faults(tmp_path, wrong))
+    for part in ("connect: 'nowhere'", "order: 'x'", "retry must be a mapping", "no mapping 'nothing'"):
+        assert part in said, said
 
 
 def test_two_channels_on_one_port(tmp_path: Path) -> None:
