@@ -44,10 +44,18 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         return
     handle = os.open(folder / LOCK, os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        own(handle, folder)
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+def own(handle: int, folder: Path) -> None:
+    """Give a file to the owner of the folder: what root's command line has made, the node must be able to append to."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from engine.audit.chain import DAMAGED, HEAD, START, Record, digest, files, head_faults, locked, parse, records
+from engine.audit.chain import DAMAGED, HEAD, START, Record, digest, files, head_faults, locked, own, parse, records
 
 _TAIL: Final = 64 << 10
 
@@ -90,6 +90,8 @@ def _write(folder: Path, entries: Sequence[Entry], now: int, last: tuple[int, st
     with (folder / f"{_day(folder, now)}.jsonl").open("ab") as file:
         before = file.seek(0, os.SEEK_END)
         try:
+            if not before:
+                _keep(file, folder)
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -112,6 +114,16 @@ def _lines(entries: Sequence[Entry], last: tuple[int, str]) -> tuple[list[str], 
     return lines, (seq, prev)
 
 
+def _keep(file: BinaryIO, folder: Path) -> None:
+    """A new file: its name must be on the disk before a head that counts on it."""
+    own(file.fileno(), folder)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _take_back(file: BinaryIO, size: int) -> None:
     """Half a batch must not stay: it is written again as a whole."""
     try:
@@ -129,6 +141,7 @@ def _day(folder: Path, now: int) -> str:
 def _write_head(folder: Path, last: tuple[int, str]) -> None:
     beside = folder / ".head.json"
     with beside.open("w", encoding="utf-8") as file:
+        own(file.fileno(), folder)
         file.write(json.dumps({"seq": last[0], "hash": last[1]}))
         file.flush()
         os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from engine.errors import ConfigError
@@ -58,7 +58,7 @@ def run(work: Callable[[], Deferred[Any]]) -> Any:
         outcome.append(result)
         reactor.stop()
 
-    reactor.callWhenRunning(lambda: work().addBoth(end))
+    reactor.callWhenRunning(lambda: maybeDeferred(work).addBoth(end))
     reactor.run()
     result = outcome[0] if outcome else None
     if isinstance(result, Failure):

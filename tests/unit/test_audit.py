@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from unittest import mock
+from unittest import mock, skipIf
 
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
@@ -180,6 +180,16 @@ class AuditTests(TestCase):
         yield log.close()
         self.assertEqual(verify(self.folder), [])
         self.assertEqual(len(search(self.folder, event="messages.")), 5)
+
+    @skipIf(os.geteuid() != 0, "only root can give files away")
+    def test_what_root_has_made_stays_the_nodes(self) -> None:
+        """An operator looks at a message as root, just after midnight: the new day's file must not lock the node out."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        os.chown(folder, 1234, 1235)
+        append(folder, [Entry(NOW, "messages.shown")], NOW)
+        self.assertEqual({(file.stat().st_uid, file.stat().st_gid) for file in folder.iterdir()}, {(1234, 1235)})
+        self.assertEqual(len(list(folder.iterdir())), 3)
 
     # --- what cannot be written ---
 
