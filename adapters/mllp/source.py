@@ -62,7 +62,9 @@ class MllpSource(Factory):
             if self.options.tls is None:
                 self._port = self.reactor.listenTCP(port, self, interface=host, backlog=511)
             else:
-                self._port = self.reactor.listenSSL(port, self, self._context.tls.server(self.options.tls), interface=host, backlog=511)
+                self._port = self.reactor.listenSSL(
+                    port, self, self._context.tls.server(self.options.tls, self._context.name), interface=host, backlog=511
+                )
         except CannotListenError as error:
             return fail(ConfigError(f"channel {self._context.name}: cannot listen on {host or '*'}:{port}: {error.socketError}"))
         except ConfigError as error:
