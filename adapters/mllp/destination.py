@@ -65,7 +65,7 @@ class MllpDestination:
         endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=self._options.connect_timeout)
         try:
             if self._options.tls is not None:
-                endpoint = wrapClientTLS(self._context.tls.client(self._options.tls, host), endpoint)
+                endpoint = wrapClientTLS(self._context.tls.client(self._options.tls, host, self._context.name), endpoint)
         except ConfigError as error:
             self._connecting -= 1
             self._fail_queue(f"TLS cannot begin: {error}")
