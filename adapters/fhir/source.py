@@ -72,9 +72,8 @@ class FhirSource:
             if self._options.tls is None:
                 self._port = reactor.listenTCP(port, self._server, interface=host)
             else:
-                self._port = reactor.listenSSL(
-                    port, self._server, self._context.tls.server(self._options.tls, self._context.name), interface=host
-                )
+                side = self._context.tls.server(self._options.tls, self._context.name)
+                self._port = reactor.listenSSL(port, self._server, side, interface=host)
         except CannotListenError as error:
             raise ConfigError(f"{self._context.name}: cannot listen on {host or '*'}:{port}: {error.socketError}") from error
         self._pool.start()

@@ -158,6 +158,7 @@ class MllpClient(Protocol):
             return
         self._waiting[control_id] = _Sent(parcel, done, self._reactor.seconds() + self._options.timeout, asks)
         self.transport.write(framed)
+        self._closing = self._closing or not self._options.keep_open
         if not asks and self._options.when_not_asked == "settle" and self._options.release == 1:
             self._settle(control_id, Receipt("no acknowledgment asked for"))
 

@@ -111,8 +111,8 @@ class MllpDestination:
     def _closed(self, client: MllpClient) -> None:
         if client in self._clients:
             self._clients.remove(client)
-        if self._queue and not self._connecting and not self._clients and self._closing is None:
-            self._connect()  # it was idle, or lost while messages waited for room on it
+        if self._queue and len(self._clients) + self._connecting < self._options.connections and self._closing is None:
+            self._connect()  # messages waited for room on it
         self._look_closed()
 
     def _look_closed(self) -> None:

@@ -17,6 +17,7 @@ from engine.options import Settings
 
 _NO_FACTS: Final[Mapping[str, str]] = {}
 _ESCAPE: Final = b"\x1b"
+_UNPROVEN: Final = Judgement(Verdict.REFUSED, "only parties that prove themselves with a certificate may send here", "207")
 
 
 class Received:
@@ -29,7 +30,7 @@ class Received:
 
     @property
     def impostor(self) -> bool:
-        """Whether it claims a sender that its party or address may not send as."""
+        """Whether it comes from somebody who may not send here, or not as the sender that it claims."""
         return self.invalid is not None and self.invalid.verdict is Verdict.REFUSED
 
     def reply(self, judgement: Judgement) -> bytes:
@@ -88,10 +89,12 @@ class Reader:
         self._charset: str | None = None if options.charset == DECLARED else options.charset
         self._fallback: str | None = options.fallback
         self._senders: Mapping[str, Sequence[str]] | None = options.senders
+        self._proof = options.tls is not None and bool(options.tls.allow)
         self.acks = Acknowledger(clock, new_id)
 
     def unreadable(self, content: bytes, judgement: Judgement, peer: str, remote: str) -> Received:
         """Bytes that are no message: kept without header facts, and answered AR."""
+        judgement = self._unproven(peer) or judgement
         return Received(None, Envelope(content, HL7V2, peer=peer, remote=remote, received_at=self._clock()), judgement, self.acks)
 
     def broken(self, content: bytes, judgement: Judgement, peer: str, remote: str) -> Received:
@@ -102,7 +105,7 @@ class Reader:
         except ParseError:
             return self.unreadable(content, judgement, peer, remote)
         facts = (header.message_type, header.control_id, header.sender, peer, remote, self._clock(), header.patient_ids)
-        return Received(header, Envelope(content, HL7V2, *facts), judgement, self.acks)
+        return Received(header, Envelope(content, HL7V2, *facts), self._unproven(peer) or judgement, self.acks)
 
     def read(self, content: bytes, peer: str, remote: str) -> Received:
         """Never raises: what cannot be read is a Received with a judgement."""
@@ -120,9 +123,12 @@ class Reader:
             if charset:
                 facts = {"charset": charset}
                 header = header if charset == self._charset else read_header(content, charset)
+        if self._proof:
+            invalid = self._unproven(peer) or invalid
         if self._senders is not None:
             invalid = invalid or self._impostor(header.sender, peer, remote)
         control_id = header.control_id
+        refused = invalid is not None and invalid.verdict is Verdict.REFUSED  # the right sender's message is another one
         envelope = Envelope(
             content,
             HL7V2,
@@ -133,7 +139,7 @@ class Reader:
             remote,
             self._clock(),
             header.patient_ids,
-            f"{header.sender}|{control_id}" if control_id else "",
+            _key(peer, header.sender, control_id) if control_id and not refused else "",
             blake2b(content[header.content_offset :], digest_size=16).digest(),
             facts,
         )
@@ -154,6 +160,10 @@ class Reader:
         _, fitting = decode_text(content, declared, self._charset, self._fallback)
         return fitting if self._charset or fitting != codec else ""
 
+    def _unproven(self, peer: str) -> Judgement | None:
+        """Whether parties are named and this peer, whose certificate is optional, has shown none: then it is not on the list."""
+        return _UNPROVEN if self._proof and not peer else None
+
     def _impostor(self, sender: str, peer: str, remote: str) -> Judgement | None:
         """Whether the claimed sender is one that the proven party (or the address) may send as."""
         senders = self._senders or {}
@@ -162,6 +172,11 @@ class Reader:
         if sender in allowed:
             return None
         return Judgement(Verdict.REFUSED, "this sender may not send as this application and facility", "207", "MSH-3")
+
+
+def _key(peer: str, sender: str, control_id: str) -> str:
+    """Nobody can use up the control ids of a party that has proven itself."""
+    return f"{peer}|{sender}|{control_id}" if peer else f"{sender}|{control_id}"
 
 
 def _invalid(error: ParseError) -> Judgement:

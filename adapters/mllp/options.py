@@ -76,6 +76,12 @@ DESTINATION: Final = Spec(
         Option("tls", CLIENT_TLS, "connect over TLS"),
         Option("connections", integer(1, 64), "connections at once", default=1),
         Option("in_flight", integer(1, 256), "messages under way on one connection; many receivers allow only 1", default=1),
+        Option(
+            "keep_open",
+            FLAG,
+            "send the next message over the same connection; false: a new one for each, for receivers that cannot take a second message",
+            default=True,
+        ),
         Option("timeout", DURATION, "how long to wait for an acknowledgment", default="30s"),
         Option("connect_timeout", DURATION, "how long to wait for a connection, and for its TLS handshake", default="10s"),
         Option("idle", DURATION, "close a connection that was not used this long", default="10m"),

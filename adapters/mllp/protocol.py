@@ -81,6 +81,7 @@ class MllpConnection(Protocol):
             self.transport.abortConnection()
 
     def handshakeCompleted(self) -> None:
+        self._peer = self._source.peer_of(self.transport)
         self._touch(self._options.idle)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -146,7 +147,7 @@ class MllpConnection(Protocol):
             self._close()
         else:
             if not self._ending:
-                self._source.fault("slow" if self._framer.inside else "idle", self)
+                self._source.fault("slow" if self._framer.inside or self._peer is None else "idle", self)
             self.transport.abortConnection()
 
     # --- bytes in --------------------------------------------------------------------------------
@@ -182,7 +183,9 @@ class MllpConnection(Protocol):
         """Keep bytes that nobody waits an answer for."""
         self._source.fault("stray", self, size=len(content))
         stray = self._source.reader.unreadable(content, _STRAY, self._peer or "", self.remote)
-        self._source.intake(stray.envelope, lambda _: b"", _STRAY)
+        if stray.impostor:
+            self._source.unusable(self, stray)
+        self._source.intake(stray.envelope, lambda _: b"", stray.invalid)
 
     def _take(self, frame: Frame) -> None:
         content, before = frame

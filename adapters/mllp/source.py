@@ -28,7 +28,7 @@ FAULTS: Final = {
     "crowded": "too many connections",
     "framing": "framing broken",
     "idle": "connection idle",
-    "impostor": "a sender that may not send as it claims",
+    "impostor": "a sender that may not send here, or not as it claims",
     "slow": "a message or a TLS handshake took too long",
     "stray": "bytes outside of any frame, kept",
     "unheard": "the sender left before its answer; the message is kept",
@@ -62,9 +62,8 @@ class MllpSource(Factory):
             if self.options.tls is None:
                 self._port = self.reactor.listenTCP(port, self, interface=host, backlog=511)
             else:
-                self._port = self.reactor.listenSSL(
-                    port, self, self._context.tls.server(self.options.tls, self._context.name), interface=host, backlog=511
-                )
+                side = self._context.tls.server(self.options.tls, self._context.name)
+                self._port = self.reactor.listenSSL(port, self, side, interface=host, backlog=511)
         except CannotListenError as error:
             return fail(ConfigError(f"channel {self._context.name}: cannot listen on {host or '*'}:{port}: {error.socketError}"))
         except ConfigError as error:
@@ -142,7 +141,12 @@ class MllpSource(Factory):
             return
         self.fault("impostor", connection, **facts)
         self._context.audit(
-            "mllp.sender_refused", channel=self._context.name, remote=connection.remote, party=envelope.peer, sender=envelope.sender
+            "mllp.sender_refused",
+            channel=self._context.name,
+            remote=connection.remote,
+            party=envelope.peer,
+            sender=envelope.sender,
+            reason=judgement.reason if judgement else "",
         )
 
     def batch_answer(self, of: batch.Batch, answers: Sequence[bytes]) -> bytes:

@@ -70,3 +70,9 @@ class MllpDestinationManyTests(MllpDestinationTests):
     """With two connections, and sixteen in flight on each."""
 
     options: ClassVar[dict[str, Any]] = {"connections": 2, "in_flight": 16}
+
+
+class MllpDestinationOneEachTests(MllpDestinationTests):
+    """With a new connection for each message."""
+
+    options: ClassVar[dict[str, Any]] = {"connections": 3, "keep_open": False}

@@ -15,9 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.certs import Trust
 from tests.support.fhir import SYSTEM, RepositoryIntake, bundle, context, entry, identified, repository_destination, source
-from tests.support.peers import require
-
-ROOT = Path(__file__).parents[2]
+from tests.support.peers import node_script, require
 
 FHIRPY = """
 import json, sys
@@ -119,15 +117,9 @@ class FhirpyTests(ServerCase):
 class FhirKitClientTests(ServerCase):
     @inlineCallbacks
     def test_fhir_kit_client_does_every_interaction(self):
-        node = shutil.which("node")
-        require(node is not None, "node is not installed")
-        modules = [Path(os.environ["MERIDIAN_NODE_MODULES"])] if "MERIDIAN_NODE_MODULES" in os.environ else [ROOT / "node_modules"]
-        there = [folder for folder in modules if (folder / "fhir-kit-client").is_dir()]
-        require(bool(there), "npm fhir-kit-client is not installed")
-        (self.folder / "node_modules").symlink_to(there[0].resolve())
         script = self.folder / "peer.mjs"
         script.write_text(FHIR_KIT)
-        self.assertIn("done", (yield self.run_peer(node, str(script), self.url)))
+        self.assertIn("done", (yield self.run_peer(*node_script(script, "fhir-kit-client", self.folder), self.url)))
 
 
 class CurlTests(ServerCase):

@@ -144,8 +144,9 @@ class FactsTests(SynchronousTestCase):
 
     def test_senders_bound_to_parties(self) -> None:
         """A sender that claims to be somebody else is refused."""
-        _, invalid = self.envelope(message(), senders={"*": ["OTHER|HOSP"]})
+        envelope, invalid = self.envelope(message(), senders={"*": ["OTHER|HOSP"]})
         self.assertEqual((invalid.verdict, invalid.location), (Verdict.REFUSED, "MSH-3"))
+        self.assertEqual(envelope.idempotency_key, "")  # else it would use up the control ids of the one that it claims to be
 
 
 class ConnectionTests(SynchronousTestCase):
