@@ -11,10 +11,12 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from certs.files import is_encrypted
 from engine.certificates import x509_crls
 from engine.identity import party_of
 
 SOON_DAYS: Final = 30
+HOW: Final = "make them with: meridian certs init --ca authority; meridian certs issue PARTY --ca authority --out FOLDER"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ def check(folder: Path) -> list[Finding]:
     """One finding for each certificate, key and revocation list of a folder."""
     findings = []
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.suffix == ".key":
-            findings.append(_key(file))
-        elif file.suffix == ".pem":
-            findings += _pem(file)
+        try:
+            findings += [_key(file)] if file.suffix == ".key" else _pem(file) if file.suffix == ".pem" else []
+        except OSError as error:
+            findings.append(Finding(file.name, "", "", None, f"cannot be read: {error.strerror}", True))
     if not findings:
-        findings.append(Finding(str(folder), "", "", None, "there are no certificates here", True))
+        findings.append(Finding("", "", "", None, f"there are no certificates here; {HOW}", True))
     return findings
 
 
@@ -69,10 +71,12 @@ def _key(file: Path) -> Finding:
     open_to = stat.S_IMODE(file.stat().st_mode) & 0o077
     if open_to:
         return Finding(file.name, "private key", "", None, "others can read it: chmod 600")
-    beside = file.with_suffix(".pem")
+    content, beside = file.read_bytes(), file.with_suffix(".pem")
+    if is_encrypted(file):  # whether it fits shows when the site is checked, which knows its passphrase
+        return Finding(file.name, "private key, encrypted", "", None)
     if beside.exists():
         try:
-            public = load_pem_private_key(file.read_bytes(), None).public_key()
+            public = load_pem_private_key(content, None).public_key()
             fits = x509.load_pem_x509_certificates(beside.read_bytes())[0].public_key() == public
         except (ValueError, TypeError):
             return Finding(file.name, "private key", "", None, "cannot be read", True)

@@ -1,73 +1,132 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .json) goes in. What must come out lies beside it:
+SITE/tests/CHANNEL/NAME.hl7 (or .json) goes in; line ends of .hl7 files become the segment terminator, as `meridian send` does it.
+What must come out lies beside it, in NAME.expected.json:
 
-    NAME.expected.json         what each destination gets, or why none does:
-        {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
+    {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
 
-A destination that gets the message as it came says ``"as received"``; HL7 text and other content is compared line by line.
+A destination that gets the message as it came says ``"as received"``; HL7 text and other content is compared line by line. With
+``"from": "county-laboratory"`` the message comes over a connection that has proven to be that party. The message passes the channel's
+source first (character set, senders, FHIR structure), so that a test sees what a sender would hear.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from channels.differences import differences
 from channels.model import Site
+from engine import registry
 from engine.channel import Channel
-from engine.errors import ParseError
-from engine.message import FHIR_JSON, HL7V2, Envelope, Verdict
+from engine.contracts import Rehearsing
+from engine.identity import party_uri
+from engine.message import FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES = {".hl7": HL7V2, ".json": FHIR_JSON}
+_TYPES: Final = {".hl7": HL7V2, ".json": FHIR_JSON}
+_EXPECTED: Final = ".expected.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One test: its name, and where what came out differs, a line each; none when it passed."""
+    """One test: its name, and where what came out differs, a line each; none when it passed. `new`: the expectation was written,
+    and `result` says in a word what it expects."""
 
     name: str
     differences: tuple[str, ...]
     new: bool = False
+    result: str = ""
 
 
 def run(site: Site, *, update: bool = False) -> Iterator[Outcome]:
     """Run every test of a site; with `update` write what comes out as what is expected."""
+    folder = site.folder / "tests"
     for channel in site.channels:
-        folder = site.folder / "tests" / channel.name
-        for file in sorted(folder.glob("*")) if folder.is_dir() else ():
-            if file.suffix in _TYPES and not file.name.endswith(".expected.json"):
+        for file in sorted((folder / channel.name).glob("*")):
+            if file.suffix in _TYPES and not file.name.endswith(_EXPECTED):
                 yield _one(channel, file, update)
+    yield from _astray(folder, site)
+
+
+def _astray(folder: Path, site: Site) -> Iterator[Outcome]:
+    """What looks like a test and would never run."""
+    known = {channel.name for channel in site.channels}
+    for inside in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if inside.is_dir() and inside.name not in known | set(site.disabled):
+            channels = ", ".join(sorted(known)) or "none"
+            yield Outcome(inside.name, (f"tests/{inside.name}: there is no channel {inside.name!r}; known: {channels}",))
+        for file in sorted(inside.glob(f"*{_EXPECTED}")) if inside.name in known else ():
+            stem = file.name.removesuffix(_EXPECTED)
+            if not any((inside / f"{stem}{suffix}").exists() for suffix in _TYPES):
+                yield Outcome(f"{inside.name}/{stem}", (f"{file.name} is here, but no message {stem}.hl7 or {stem}.json",))
 
 
 def _one(channel: Channel, file: Path, update: bool) -> Outcome:
     name = f"{channel.name}/{file.name}"
-    expected = file.with_name(f"{file.stem}.expected.json")
-    got = result_of(channel, file.read_bytes(), _TYPES[file.suffix])
-    if update or not expected.exists():
-        if update:
-            expected.write_bytes(orjson.dumps(got, option=orjson.OPT_INDENT_2) + b"\n")
-            return Outcome(name, (), new=True)
-        return Outcome(name, (f"{expected.name} is missing; write it with: meridian test --update",))
+    expected = file.with_name(f"{file.stem}{_EXPECTED}")
     try:
-        wanted = orjson.loads(expected.read_bytes())
+        wanted = orjson.loads(expected.read_bytes()) if expected.exists() else None
+        if wanted is not None and not isinstance(wanted, dict):
+            return Outcome(name, (f"{expected.name} must be one JSON object",))
+        sender = party_uri(wanted["from"]) if wanted and wanted.get("from") else ""
     except orjson.JSONDecodeError as error:
-        return Outcome(name, (f"{expected.name} is not JSON: {error}",))
+        return Outcome(name, (f"{expected.name} is not JSON: line {error.lineno}: {error.msg}",))
+    except ValueError as error:
+        return Outcome(name, (f"{expected.name}: from: {error}",))
+    got = result_of(channel, _body(file), sender)
+    if sender and wanted:
+        got = {"from": wanted["from"], **got}
+    if update:
+        return _update(name, expected, wanted, got)
+    if wanted is not None and "reason" not in wanted:  # the words of a refusal may change; who wants them compared writes them
+        got.pop("reason", None)
+    if wanted is None:
+        return Outcome(name, (f"{expected.name} is missing ({_word(got)}); write it with: meridian test --update",))
     return Outcome(name, tuple(differences(wanted, got)))
 
 
-def result_of(channel: Channel, body: bytes, content_type: str) -> dict[str, Any]:
-    """What the channel makes of a message, without a store or a network."""
-    envelope = _envelope(body, content_type)
-    judgement = channel.program.judge(envelope)
+def _update(name: str, expected: Path, wanted: dict[str, Any] | None, got: dict[str, Any]) -> Outcome:
+    """A failure is never taken for what is wanted by itself: somebody must have written that it is."""
+    explicit = wanted is not None and (wanted.get("verdict"), wanted.get("status")) == (got["verdict"], got.get("status"))
+    if _failed(got) and not explicit:
+        ask = {key: got[key] for key in ("verdict", "status") if key in got}
+        text = f"{_word(got)}; not written. If that is what must come out, put {orjson.dumps(ask).decode()} into {expected.name} first"
+        return Outcome(name, (text,))
+    if wanted == got:
+        return Outcome(name, ())
+    expected.write_bytes(orjson.dumps(got, option=orjson.OPT_INDENT_2) + b"\n")
+    return Outcome(name, (), new=True, result=_word(got))
+
+
+def _failed(got: dict[str, Any]) -> bool:
+    return got["verdict"] == Verdict.INVALID or got.get("status") == Status.ERROR
+
+
+def _word(got: dict[str, Any]) -> str:
+    """What came out, in a line."""
+    state = str(got.get("status", got["verdict"]))
+    if "destinations" in got:
+        return f"{state} for {', '.join(got['destinations'])}"
+    return f"{state}: {got['reason']}" if got.get("reason") else state
+
+
+def _body(file: Path) -> bytes:
+    content = file.read_bytes()
+    return content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") if _TYPES[file.suffix] == HL7V2 else content
+
+
+def result_of(channel: Channel, body: bytes, peer: str = "") -> dict[str, Any]:
+    """What the channel makes of a message, without a store or a network. `peer` is a party URI."""
+    envelope, judgement = _envelope(channel, body, peer)
+    judgement = judgement or channel.program.judge(envelope)
     result: dict[str, Any] = {"verdict": judgement.verdict.value}
     if judgement.reason:
-        result["reason"] = judgement.reason
+        result["reason"] = f"{judgement.location}: {judgement.reason}" if judgement.location else judgement.reason
     if judgement.verdict is not Verdict.ACCEPTED:
         return result
     plan = channel.program.plan(envelope)
@@ -79,16 +138,11 @@ def result_of(channel: Channel, body: bytes, content_type: str) -> dict[str, Any
     return result
 
 
-def _envelope(body: bytes, content_type: str) -> Envelope:
-    if content_type != HL7V2:
-        return Envelope(body, content_type, "Bundle")
-    from engine.formats.hl7v2 import read_header
-
-    try:
-        header = read_header(body)
-    except ParseError:
-        return Envelope(body, content_type)
-    return Envelope(body, content_type, header.message_type, header.control_id, header.sender, patient_ids=header.patient_ids)
+def _envelope(channel: Channel, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+    adapter = registry.adapter(channel.source)
+    if isinstance(adapter, Rehearsing):
+        return adapter.rehearse(channel.source_options, body, peer)
+    return Envelope(body, adapter.content_types[0] if adapter.content_types else "", peer=peer), None
 
 
 def _content(routed: Routed) -> Any:
@@ -97,35 +151,3 @@ def _content(routed: Routed) -> Any:
     if routed.content_type == FHIR_JSON:
         return orjson.loads(routed.body)
     return routed.body.decode("utf-8", "backslashreplace").replace("\r", "\n").split("\n")
-
-
-def differences(wanted: Any, got: Any, path: str = "") -> Iterator[str]:
-    """Element by element: what is missing, what is too much, what is other."""
-    if isinstance(wanted, dict) and isinstance(got, dict):
-        for name in [*wanted, *(name for name in got if name not in wanted)]:
-            where = f"{path}.{name}" if path else name
-            if name not in got:
-                yield f"{where}: missing, expected {_short(wanted[name])}"
-            elif name not in wanted:
-                yield f"{where}: not expected, got {_short(got[name])}"
-            else:
-                yield from differences(wanted[name], got[name], where)
-    elif isinstance(wanted, list) and isinstance(got, list) and all(isinstance(x, dict) for x in [*wanted, *got]):
-        for index in range(max(len(wanted), len(got))):
-            where = f"{path}[{index}]"
-            if index >= len(got):
-                yield f"{where}: missing, expected {_short(wanted[index])}"
-            elif index >= len(wanted):
-                yield f"{where}: not expected, got {_short(got[index])}"
-            else:
-                yield from differences(wanted[index], got[index], where)
-    elif isinstance(wanted, list) and isinstance(got, list):
-        lines = difflib.unified_diff([str(x) for x in wanted], [str(x) for x in got], "expected", "got", lineterm="", n=0)
-        yield from (f"{path}: {line}" for line in lines if line[:2] not in ("--", "++", "@@"))
-    elif wanted != got:
-        yield f"{path}: expected {_short(wanted)}, got {_short(got)}"
-
-
-def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from channels.spec import CHANNEL, DESTINATION, NODE
@@ -34,5 +35,14 @@ def manual() -> str:
 
 
 def _section(title: str, spec: Spec) -> str:
-    nested = [option.kind for option in spec.options if isinstance(option.kind, Spec)]
-    return "\n\n".join([f"## {title}", spec.doc, spec.manual(), *(f"`{inner.name}`: {inner.doc}\n\n{inner.manual()}" for inner in nested)])
+    inner = (f"`{path}`: {nested.doc}\n\n{nested.manual()}" for path, nested in _nested(spec))
+    return "\n\n".join([f"## {title}", spec.doc, spec.manual(), *inner])
+
+
+def _nested(spec: Spec, above: str = "") -> Iterator[tuple[str, Spec]]:
+    """The specs inside, however deep, each with its path of names."""
+    for option in spec.options:
+        if isinstance(option.kind, Spec):
+            path = f"{above}{option.name}"
+            yield path, option.kind
+            yield from _nested(option.kind, f"{path}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -18,18 +18,22 @@ from engine.contracts import Adapter, Codec, Mapper
 from engine.errors import ConfigError, Fault
 from engine.expressions import Predicate
 from engine.options import Place, Settings, Spec
+from engine.secrets import secrets_of
 
 _NO_SOURCE: Final = Spec("source", "", [])
 
 
 @dataclass
 class Site:
-    """A loaded site. `warnings` do not keep it from running."""
+    """A loaded site. `warnings` do not keep it from running; `disabled` are the channels that do not run;
+    `files` says in which file each channel is."""
 
     folder: Path
     node: Settings
     channels: tuple[Channel, ...]
     warnings: list[Fault] = field(default_factory=list)
+    disabled: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
@@ -40,21 +44,40 @@ class Site:
         return self.folder / str(self.node.certs)
 
 
-def load(folder: Path) -> Site:
-    """Raises ConfigError with every fault of every file."""
+def load(folder: Path, *, secrets: bool = True) -> Site:
+    """Raises ConfigError with every fault of every file. Without `secrets` what is referred to need not be there: a channel's tests
+    run where nobody has the site's passwords."""
     faults: list[Fault] = []
     if not (folder / "meridian.yaml").exists():
         raise ConfigError([Fault(str(folder), 0, "there is no meridian.yaml here; make a site with: meridian init FOLDER")])
-    node = NODE.parse(read_yaml(folder / "meridian.yaml", "meridian.yaml", faults), Place("meridian.yaml", 1), faults)
+    node = NODE.parse(read_yaml(folder / "meridian.yaml", "meridian.yaml", faults), Place("meridian.yaml", 1, "", folder), faults)
     files = sorted((folder / "channels").glob("*.yaml"))
     loader = _Loader(folder, faults)
     channels = [channel for file in files if (channel := loader.channel(file)) is not None]
     loader.check_together(channels)
     if not files:
         faults.append(Fault("channels", 0, "there is no channel file (channels/*.yaml)"))
+    enabled = tuple(channel for channel in channels if loader.enabled[channel.name])
+    if secrets:
+        _check_secrets([node, *(options for channel in enabled for options in _options(channel))], faults, loader.warnings)
     if faults:
         raise ConfigError(faults)
-    return Site(folder, node, tuple(channel for channel in channels if loader.enabled[channel.name]), loader.warnings)
+    disabled = tuple(name for name, runs in loader.enabled.items() if not runs)
+    return Site(folder, node, enabled, loader.warnings, disabled, loader.files)
+
+
+def _options(channel: Channel) -> list[Settings]:
+    return [channel.source_options, *(outlet.options for outlet in channel.outlets)]
+
+
+def _check_secrets(settings: list[Settings], faults: list[Fault], warnings: list[Fault]) -> None:
+    for secret in (one for some in settings for one in secrets_of(some)):
+        try:
+            secret.reveal()
+        except ConfigError as error:
+            faults.extend(error.faults)
+        if exposed := secret.exposure():
+            warnings.append(exposed)
 
 
 def data_folder(folder: Path) -> Path:
@@ -92,7 +115,7 @@ class _Loader:
         document = read_yaml(file, name, self._faults)
         if len(self._faults) > before:
             return None
-        place = Place(name, 1)
+        place = Place(name, 1, "", self._folder)
         settings = CHANNEL.parse(document, place, self._faults)
         if not isinstance(document, dict):
             return None
@@ -124,6 +147,10 @@ class _Loader:
             refuse_reused_key=settings.duplicates.reused_key == "refuse",
         )
 
+    @property
+    def files(self) -> dict[str, str]:
+        return {name: place.file for name, place in self._places.items()}
+
     # --- parts -----------------------------------------------------------------------------------
 
     def _adapters(self, side: str) -> dict[str, Adapter]:
@@ -153,7 +180,7 @@ class _Loader:
         outlets, routes = [], []
         where = place.child(document, "destinations")
         for index, node in enumerate(nodes):
-            made = self._destination(node, settings, Place(where.file, where.child(nodes, index).line, f"destinations[{index + 1}]"))
+            made = self._destination(node, settings, replace(where.child(nodes, index), path=f"destinations[{index + 1}]"))
             if made is not None:
                 outlets.append(made[0])
                 routes.append(made[1])
@@ -166,7 +193,7 @@ class _Loader:
         adapters = self._adapters("destination")
         name, options, rest = split_adapter(node, DESTINATION, dict(adapters), place, self._faults)
         settings = DESTINATION.parse(rest, place, self._faults)
-        if not name or settings.order is None or settings.retry is None:
+        if not name:
             return None
         adapter = adapters[name]
         assert adapter.destination_options is not None
@@ -174,6 +201,8 @@ class _Loader:
         mapping = "" if settings.map == "none" else settings.map or channel.map or ""
         if mapping:
             self._mapper(mapping, place if settings.map else Place(place.file, channel.lines.get("map", 0), "map"))
+        if settings.order is None or settings.retry is None:  # a fault has been noted
+            return None
         retry = Retry(settings.retry.first, settings.retry.most, settings.retry.give_up_after)
         order = Order(settings.order)
         return Outlet(settings.name, adapter.name, parsed, order, retry), Route(settings.name, settings.when, mapping, order)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from engine.channel import Order
 from engine.contracts import Codec, Document, Mapper
 from engine.errors import MessageError, ParseError, ValidationError
 from engine.expressions import Predicate, all_hold
-from engine.message import ACCEPTED, BodyRef, Envelope, Judgement, Rendition, Status, Verdict
+from engine.message import ACCEPTED, HL7V2, BodyRef, Envelope, Judgement, Rendition, Status, Verdict
 from engine.store.contract import Plan, Routed
 
-_FILTERED: Final = Plan(Status.FILTERED, reason="the channel's filter")
 _NOWHERE: Final = Plan(Status.FILTERED, reason="no destination asks for it")
 _REFUSED: Final = Judgement(Verdict.REFUSED, "this channel does not accept this message", "200", "MSH-9")
+_REFUSED_ELSEWHERE: Final = replace(_REFUSED, location="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class ChannelProgram:
         message = _Message(envelope, self._codec)
         try:
             if self._accept and not all_hold(self._accept, message):
-                return _REFUSED
+                return _REFUSED if envelope.content_type == HL7V2 else _REFUSED_ELSEWHERE
             if self._validate == "hl7apy" and isinstance(envelope.body, bytes):
                 from engine.formats.hl7v2 import conformance
 
@@ -95,9 +95,9 @@ class ChannelProgram:
     def plan(self, envelope: Envelope) -> Plan:
         message = _Message(envelope, self._codec)
         try:
-            if not all_hold(self._filters, message):
-                return _FILTERED
-            routes = [route for route in self._routes if all_hold(route.when, message)]
+            if (drops := next((one for one in self._filters if not one.holds(message)), None)) is not None:
+                return Plan(Status.FILTERED, reason=f"does not pass the filter {drops.source}")
+            routes = [route for route in self._routes if not route.when or all_hold(route.when, message)]
             if not routes:
                 return _NOWHERE
             renditions: dict[str, Rendition] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from engine.errors import Fault
 from engine.expressions import ExpressionError, Predicate, compile_predicate
 from engine.identity import party_uri
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, Option, Place, Spec, choice, integer
+
+_NAME: Final = "[a-z0-9][a-z0-9_-]{0,63}"
 
 
 def _expression(raw: Any) -> Predicate:
@@ -25,6 +28,13 @@ def _party(raw: Any) -> str:
         raise Faulty(str(error)) from None
 
 
+def _name(raw: Any) -> str:
+    """Names are in folders, in CHANNEL/DESTINATION and in metric labels."""
+    if not isinstance(raw, str) or not re.fullmatch(_NAME, raw):
+        raise Faulty(f"{raw!r} cannot be a name")
+    return raw
+
+
 def _any(raw: Any) -> Any:
     return raw
 
@@ -32,7 +42,7 @@ def _any(raw: Any) -> Any:
 EXPRESSION: Final = Kind("expression", "an expression such as message.type in ['ADT^A01']", _expression, {"type": "string"})
 PARTY: Final = Kind("party", "a party name such as county-hospital", _party, {"type": "string"})
 ADAPTED: Final = Kind("adapter", "an adapter's name with its options", _any, {"type": "object"})
-NAME: Final = Kind("name", "text", _any, {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"})
+NAME: Final = Kind("name", "small letters, digits, dash and underscore, at most 64", _name, {"type": "string", "pattern": f"^{_NAME}$"})
 
 NODE: Final = Spec(
     "meridian.yaml",
@@ -60,6 +70,12 @@ NODE: Final = Spec(
             default={},
         ),
         Option(
+            "audit",
+            choice("tolerant", "strict"),
+            'strict: while the audit log cannot be written, messages are answered with the protocol\'s "try later" and reads are refused',
+            default="tolerant",
+        ),
+        Option(
             "http",
             Spec("http", "Metrics and health.", [Option("listen", ADDRESS, "where", default="127.0.0.1:9464")], scalar="listen"),
             "where /metrics, /livez and /readyz are; leave it out for none",
@@ -82,7 +98,7 @@ CHANNEL: Final = Spec(
     "channel",
     "A way for messages: one source, what it accepts, how it is mapped, where it goes.",
     [
-        Option("name", TEXT, "the channel's name: small letters, digits, dash", required=True),
+        Option("name", NAME, "the channel's name", required=True),
         Option("doc", TEXT, "what it is for, in your own words"),
         Option("enabled", FLAG, "whether it runs", default=True),
         Option("source", ADAPTED, "where messages come in: an adapter and its options", required=True),
@@ -115,7 +131,7 @@ DESTINATION: Final = Spec(
     "destination",
     "Where messages go.",
     [
-        Option("name", TEXT, "the destination's name", required=True),
+        Option("name", NAME, "the destination's name", required=True),
         Option("when", ListOf(EXPRESSION), "which messages go there; default: all", default=[]),
         Option("map", TEXT, "a mapping of its own; `none`: content as it came; default: the channel's"),
         Option("order", choice("strict", "by patient", "none"), "which messages may overtake each other", default="by patient"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from cryptography import x509
 
 REVOCATION_LIST: Final = "crl.pem"
+LIST: Final = "revocation list"
 _END: Final = b"-----END X509 CRL-----"
 
 
@@ -24,20 +26,43 @@ def read_lists(folder: Path) -> Sequence[x509.CertificateRevocationList]:
     return x509_crls(file.read_bytes()) if file.exists() else ()
 
 
-def expiries(folder: Path) -> dict[str, datetime]:
-    """When each file of a folder expires: the first of its certificates or revocation lists. What cannot be read is left out."""
-    found = {}
-    for file in sorted(folder.glob("*.pem")):
+@dataclass(frozen=True)
+class Expiry:
+    """When something of a certs folder ends. `kind` is ``own`` (or any party's), ``authority`` or ``revocation list``; `name` is the
+    common name of its subject, of its issuer for a list."""
+
+    file: str
+    kind: str
+    name: str
+    until: datetime
+
+
+def expiries(folder: Path, more: Iterable[str] = ()) -> list[Expiry]:
+    """Of every certificate and revocation list in the folder's .pem files, and in `more` of its files. What cannot be read is left out."""
+    found: list[Expiry] = []
+    for name in sorted({file.name for file in folder.glob("*.pem")} | set(more)):
         try:
-            ends = _ends(file.read_bytes())
+            found += _ends(name, (folder / name).read_bytes())
         except (OSError, ValueError):
             continue
-        if ends:
-            found[file.name] = min(ends)
     return found
 
 
-def _ends(data: bytes) -> list[datetime]:
+def _ends(file: str, data: bytes) -> list[Expiry]:
     if b"BEGIN X509 CRL" in data:
-        return [crl.next_update_utc for crl in x509_crls(data) if crl.next_update_utc is not None]
-    return [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(data)] if b"BEGIN CERTIFICATE" in data else []
+        lists = [(crl.issuer, crl.next_update_utc) for crl in x509_crls(data)]
+        return [Expiry(file, LIST, _common_name(issuer), until) for issuer, until in lists if until is not None]
+    certificates = x509.load_pem_x509_certificates(data) if b"BEGIN CERTIFICATE" in data else []
+    return [Expiry(file, _kind(one), _common_name(one.subject), one.not_valid_after_utc) for one in certificates]
+
+
+def _kind(certificate: x509.Certificate) -> str:
+    try:
+        return "authority" if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca else "own"
+    except (x509.ExtensionNotFound, ValueError):
+        return "own"
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(found[0].value) if found else name.rfc4514_string()

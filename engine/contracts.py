@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from engine.errors import StoreError
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
@@ -90,7 +92,8 @@ class Context:
 
     `name` is ``channel`` for a source, ``channel/destination`` for a destination. `clock` gives
     wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
-    `audit` takes an event name and facts without patient data (security refusals go here).
+    `audit` takes an event name and facts without patient data (security refusals go here). `unaudited` says why nothing may be taken or
+    handed out just now: the site is strict, and the audit log cannot be written; "" otherwise.
     """
 
     name: str
@@ -106,6 +109,13 @@ class Context:
     node: str = "meridian"
     party: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    unaudited: Callable[[], str] = lambda: ""
+
+    def disclose(self, event: str, **facts: Any) -> None:
+        """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""
+        self.audit(event, **facts)
+        if reason := self.unaudited():
+            raise StoreError(f"reads are not answered while the audit log cannot be written: {reason}")
 
 
 class Adapter(Protocol):
@@ -120,6 +130,15 @@ class Adapter(Protocol):
     def source(self, options: Settings, context: Context) -> Source: ...
 
     def destination(self, options: Settings, context: Context) -> Destination: ...
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """An adapter whose source can be tried on bytes without a socket, so that channel tests see what a sender would."""
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """The envelope that the source would hand to its intake, and its own judgement where it finds the content at fault.
+        `peer` is the party that the connection would have proven, "" for none. Pure; never raises."""
 
 
 class Document(Protocol):

@@ -6,20 +6,23 @@ Invariants
 2. A parcel leaves the window only by a settlement (SENT, or ERROR = dead letter) or when delivery stops.
 3. When the peer as such is out of reach (`whole_destination`) the whole queue pauses, and one parcel at a time probes it.
 4. What was sent but not yet settled when the process dies is delivered again, with the same idempotency key.
+5. A body that is a file is read when its parcel is sent, so the window holds none of them. One that is damaged or gone makes its own
+   parcel a dead letter; the others go on. Those longer than WHOLE bytes are left to the destination as BodyRef.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
 from engine.backoff import Backoff
 from engine.channel import Outlet
-from engine.errors import DeliveryError, PermanentDelivery, StoreError, UncertainDelivery
-from engine.message import Parcel, Receipt, Status
+from engine.errors import DeliveryError, PermanentDelivery, StoreCorrupt, StoreError, TransientDelivery, UncertainDelivery
+from engine.message import BodyRef, Parcel, Receipt, Status
 from engine.store.contract import Setback, Settlement, Store
 from engine.window import LANE, Key, Window
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 CLAIM: Final = 256
 """Parcels asked of the store at once."""
+WHOLE: Final = 16 << 20
 SETTLE_TOGETHER: Final = 64
 SETTLE_WITHIN: Final = 0.002
 
@@ -174,13 +178,14 @@ class Delivery:
             return
         self._pumping = True  # a destination may answer at once, which leads back here
         now = self._clock()
-        next_at = self._window.wake(now)
+        self._window.wake(now)
         while self._may_send(now):
             parcel = self._window.take()
             if parcel is None:
                 break
             self._send(parcel)
         self._pumping = False
+        next_at = self._window.wake(now)  # after the sending: what failed at once waits too
         if next_at or self._resume_at > now:
             self._wake_at(max(next_at, self._resume_at), now)
         while (lane := self._window.lane_to_reload()) is not None:
@@ -197,8 +202,22 @@ class Delivery:
 
     def _send(self, parcel: Parcel) -> None:
         self._in_flight += 1
+        if isinstance(parcel.body, BodyRef) and parcel.body.size <= WHOLE:
+            read = self._store.read_body(parcel.body)
+            read.addCallbacks(lambda body: self._hand_over(replace(parcel, body=body), parcel), self._unreadable, errbackArgs=(parcel,))
+            read.addErrback(self._bug)
+        else:
+            self._hand_over(parcel, parcel)
+
+    def _unreadable(self, failure: Failure, parcel: Parcel) -> None:
+        kind = PermanentDelivery if failure.check(StoreCorrupt) else TransientDelivery
+        failure.trap(StoreError)
+        self._failed(kind(f"the content cannot be read back: {failure.value}"), parcel)
+
+    def _hand_over(self, whole: Parcel, parcel: Parcel) -> None:
+        """`whole` goes out; `parcel` is what the window knows, with a body that may be a BodyRef."""
         try:
-            sent = self._destination.deliver(parcel)
+            sent = self._destination.deliver(whole)
         except DeliveryError as error:
             self._failed(error, parcel)
             return

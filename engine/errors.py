@@ -17,6 +17,7 @@
     │   └── PermanentDelivery      refused for good: dead letter
     ├── StoreError
     │   ├── StoreFull              stop accepting, recover by itself
+    │   ├── StoreBusy              another process holds the database: stop accepting, recover by itself
     │   └── StoreCorrupt           stop accepting, an operator is needed
     └── SecurityError
         ├── PeerIdentityError      the proven identity is not one the channel allows
@@ -163,6 +164,10 @@ class StoreError(MeridianError):
 
 class StoreFull(StoreError):
     code = "store.full"
+
+
+class StoreBusy(StoreError):
+    code = "store.busy"
 
 
 class StoreCorrupt(StoreError):

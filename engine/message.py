@@ -6,9 +6,11 @@ Pure data: nothing here knows a socket, a database or a protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
+
+from engine.values import value
 
 HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
@@ -26,7 +28,7 @@ class Status(StrEnum):
     ERROR = "ERROR"  # settled: invalid, unmappable, or dead-lettered for a destination
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BodyRef:
     """A body that lies in the content-addressed store rather than in memory.
 
@@ -37,7 +39,7 @@ class BodyRef:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Envelope:
     """One message as it arrived: the raw bytes, never altered, and what could be read cheaply.
 
@@ -72,7 +74,7 @@ class Verdict(StrEnum):
     UNAVAILABLE = "unavailable"  # the store cannot take it now: HL7 AE/CE or silence, HTTP 503; NOT kept
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Judgement:
     """A verdict with its reason. `hl7_code` (table 0357) and `location` go into an ERR segment or OperationOutcome."""
 
@@ -85,7 +87,7 @@ class Judgement:
 ACCEPTED: Final = Judgement(Verdict.ACCEPTED)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ack:
     """What a source hears after the commit.
 
@@ -99,7 +101,7 @@ class Ack:
     duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Parcel:
     """One message on its way to one destination.
 
@@ -120,7 +122,7 @@ class Parcel:
     received_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Receipt:
     """What a destination said when it took a parcel. `reference` is short and shown in traces
     (an ACK's control id, a Location); `answer` is the whole answer for channels that hand it back to the sender."""
@@ -129,7 +131,7 @@ class Receipt:
     answer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Lineage:
     """Where one output element came from: `target` <- `source` by `rule` (map name, table and row)."""
 
@@ -138,7 +140,7 @@ class Lineage:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Rendition:
     """A mapped message. `order_keys` are the business keys (patient identifiers) of what is inside."""
 

@@ -40,6 +40,11 @@ class Metrics:
         child: Histogram = self._child(Histogram, name, doc, labels, buckets=_LATENCY)
         return child
 
+    def clear(self, name: str) -> None:
+        """Forget the children of a family, where what they told of may be gone."""
+        if name in self._families:
+            self._families[name].clear()
+
     def _child(self, kind: Any, name: str, doc: str, labels: dict[str, str], **more: Any) -> Any:
         family = self._families.get(name)
         if family is None:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,16 +28,22 @@ from engine.errors import Fault
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a node stands: file, 1-based line (0 = unknown), and the path of names down to it."""
+    """Where a node stands: file, 1-based line (0 = unknown), and the path of names down to it; `folder` is the site's."""
 
     file: str
     line: int = 0
     path: str = ""
+    folder: Path | None = None
 
     def child(self, node: object, key: object) -> Place:
         """The place of `node[key]`, with its line where the loader kept it."""
-        path = f"{self.path}.{key}" if self.path else str(key)
-        return Place(self.file, _line_of(node, key) or self.line, path)
+        return Place(self.file, _line_of(node, key) or self.line, self._below(node, key), self.folder)
+
+    def _below(self, node: object, key: object) -> str:
+        """Items are counted from 1, as a person does."""
+        if isinstance(key, int) and not isinstance(node, Mapping):
+            return f"{self.path}[{key + 1}]"
+        return f"{self.path}.{key}" if self.path else str(key)
 
 
 def _line_of(node: object, key: object) -> int:
@@ -60,12 +67,20 @@ class Faulty(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value: `read` turns a YAML scalar or list into the value or raises Faulty."""
+    """A kind of value: `read` turns a YAML scalar or list into the value or raises Faulty; `placed` tells the value where it stands."""
 
     name: str
     allowed: str
     read: Callable[[Any], Any]
     schema: Mapping[str, Any]
+    placed: Callable[[Any, Place], Any] | None = None
+
+
+class Masked:
+    """A value that is never shown."""
+
+    def __repr__(self) -> str:
+        return "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,6 @@ class Option:
     doc: str
     default: Any = None
     required: bool = False
-    secret: bool = False
 
 
 class Settings(Mapping[str, Any]):
@@ -119,24 +133,33 @@ class Settings(Mapping[str, Any]):
 
     def masked(self) -> dict[str, Any]:
         """The values with every secret as ``***``: what logs and the console may show."""
-        secret = {option.name for option in self._spec.options if option.secret}
-        return {
-            name: "***" if name in secret and value else value.masked() if isinstance(value, Settings) else value
-            for name, value in self._values.items()
-        }
+        return {name: _masked(value) for name, value in self._values.items()}
 
     def __repr__(self) -> str:
         return f"Settings({self.masked()!r})"
 
 
+def _masked(value: Any) -> Any:
+    if isinstance(value, Masked):
+        return repr(value)
+    if isinstance(value, Settings):
+        return value.masked()
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return {name: _masked(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
 @dataclass(frozen=True)
 class Spec:
-    """A named set of options. With `scalar`, a bare scalar stands for that option (``listen: 2575``)."""
+    """A named set of options. With `scalar`, a bare scalar stands for that option (``listen: 2575``); with `one_of`, exactly one of
+    the options must be said. `check` gives what is wrong between options that are each right, "" when nothing is."""
 
     name: str
     doc: str
     options: Sequence[Option]
     scalar: str = ""
+    one_of: bool = False
+    check: Callable[[Settings], str] | None = field(default=None, repr=False, compare=False)
     by_name: dict[str, Option] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +174,7 @@ class Spec:
         if not isinstance(node, Mapping):
             faults.append(Fault(place.file, place.line, f"{place.path or self.name} must be a mapping of options", ", ".join(self.by_name)))
             node = {}
+        before = len(faults)
         self._refuse_unknown(node, place, faults)
         values, lines = {}, {}
         for option in self.options:
@@ -161,7 +185,16 @@ class Spec:
             lines[option.name] = where.line
             raw = node[option.name] if given else option.default
             values[option.name] = None if raw is None else _read(option.kind, raw, where, faults)
-        return Settings(self, values, lines)
+        settings = Settings(self, values, lines)
+        wrong = self._wrong_together(node, settings) if len(faults) == before else ""
+        if wrong:
+            faults.append(Fault(place.file, place.line, f"{place.path or self.name}: {wrong}"))
+        return settings
+
+    def _wrong_together(self, node: Mapping[Any, Any], settings: Settings) -> str:
+        if self.one_of and len(node) != 1:
+            return f"needs exactly one of {', '.join(self.by_name)}"
+        return self.check(settings) if self.check is not None else ""
 
     def _refuse_unknown(self, node: Mapping[Any, Any], place: Place, faults: list[Fault]) -> None:
         for key in node:
@@ -183,21 +216,28 @@ class Spec:
         """The JSON Schema (2020-12) of this spec."""
         properties = {option.name: {"description": option.doc, **_schema(option.kind)} for option in self.options}
         for option in self.options:
-            if option.default is not None and not option.secret:
+            if option.default is not None:
                 properties[option.name]["default"] = option.default
         required = [option.name for option in self.options if option.required]
         schema: dict[str, Any] = {"type": "object", "description": self.doc, "properties": properties, "additionalProperties": False}
         if required:
             schema["required"] = required
+        if self.one_of:
+            schema.update(minProperties=1, maxProperties=1)
         return {"anyOf": [schema, _schema(self.by_name[self.scalar].kind)]} if self.scalar else schema
 
     def manual(self) -> str:
         """The options as a Markdown table."""
         rows = ["| option | value | default | meaning |", "|---|---|---|---|"]
         for option in self.options:
-            default = "**required**" if option.required else "" if option.default is None else f"`{option.default}`"
-            rows.append(f"| `{option.name}` | {_describe(option.kind)} | {default} | {option.doc} |")
+            default = "**required**" if option.required else "" if option.default is None else f"`{_as_yaml(option.default)}`"
+            cells = (f"`{option.name}`", _describe(option.kind), default, option.doc)
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         return "\n".join(rows)
+
+
+def _as_yaml(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _read(kind: Kind | Spec | ListOf | MapOf, raw: Any, place: Place, faults: list[Fault]) -> Any:
@@ -212,7 +252,8 @@ def _read(kind: Kind | Spec | ListOf | MapOf, raw: Any, place: Place, faults: li
             return {}
         return {str(key): _read(kind.item, value, place.child(raw, key), faults) for key, value in raw.items()}
     try:
-        return kind.read(raw)
+        value = kind.read(raw)
+        return kind.placed(value, place) if kind.placed is not None else value
     except Faulty as faulty:
         faults.append(Fault(place.file, place.line, f"{place.path}: {faulty.text}", faulty.allowed or kind.allowed, faulty.nearest))
         return None
@@ -283,6 +324,8 @@ def _address(raw: Any) -> tuple[str, int]:
 
 def _url(raw: Any) -> str:
     parts = urlsplit(str(raw))
+    if "@" in parts.netloc:  # nor is it repeated here
+        raise Faulty("an address must not hold a user or password")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Faulty(f"{raw!r} is not an http or https address")
     return str(raw).rstrip("/")

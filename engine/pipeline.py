@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 
 from engine.channel import Channel
-from engine.errors import StoreError
+from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
 from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
 from engine.workers import WorkerDied, Workers
@@ -284,36 +285,56 @@ class Planner:
             work = _Work(batch)
             self._under_way.append(work)
             bodies = self._bodies([envelope for _, envelope in batch])
-            bodies.addCallback(lambda envelopes: self._workers.submit("plan", self._channel, envelopes))
-            bodies.addCallbacks(self._planned, self._unreadable, callbackArgs=(work,), errbackArgs=(work,))
+            bodies.addCallback(self._submit).addErrback(self._bug, work).addCallback(self._planned, work)
         self._look_idle()
 
-    def _bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope]]:
-        """The envelopes with their bodies in memory."""
+    def _bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope | Plan]]:
+        """The envelopes with their bodies in memory; in the place of one that cannot be read, its plan."""
+        read: Deferred[list[Envelope | Plan]] = succeed([])
         if not any(isinstance(envelope.body, BodyRef) for envelope in envelopes):
-            return succeed(envelopes)
-        return self._read_bodies(envelopes)
-
-    def _read_bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope]]:
-        read: Deferred[list[Envelope]] = succeed([])
+            read.addCallback(lambda _: [*envelopes])
+            return read
         for envelope in envelopes:
             read.addCallback(self._with_body, envelope)
         return read
 
-    def _with_body(self, so_far: list[Envelope], envelope: Envelope) -> list[Envelope] | Deferred[list[Envelope]]:
+    def _with_body(self, so_far: list[Envelope | Plan], envelope: Envelope) -> list[Envelope | Plan] | Deferred[list[Envelope | Plan]]:
         if not isinstance(envelope.body, BodyRef):
             return [*so_far, envelope]
-        return self._store.read_body(envelope.body).addCallback(lambda body: [*so_far, replace(envelope, body=body)])
+        body = self._store.read_body(envelope.body)
+        body.addCallbacks(lambda body: [*so_far, replace(envelope, body=body)], self._unreadable, errbackArgs=(so_far, envelope))
+        return body  # type: ignore[return-value]
+
+    def _unreadable(self, failure: Failure, so_far: list[Envelope | Plan], envelope: Envelope) -> Any:
+        """A damaged body ends its own message in error rather than block the channel; what may be read later is."""
+        failure.trap(StoreError)
+        if failure.check(StoreCorrupt):
+            reason = f"the content cannot be read back: {failure.value}"
+            return [*so_far, Plan(Status.ERROR, reason=reason, error_code=StoreCorrupt.code)]
+        self._log.error("cannot read a body", extra={"channel": self._channel, "reason": str(failure.value)})
+        if not self._running:  # as for a full store: it stays in the inbox until the next start
+            self._under_way.clear()
+            self._look_idle()
+            return Deferred()
+        return deferLater(self._reactor, 1.0, self._with_body, so_far, envelope)
+
+    def _submit(self, envelopes: list[Envelope | Plan]) -> Deferred[list[Any]]:
+        """Plans for all; what has one already is not given to the workers."""
+        readable = [envelope for envelope in envelopes if isinstance(envelope, Envelope)]
+
+        def merged(plans: list[Any]) -> list[Any]:
+            made = iter(plans)
+            return [next(made) if isinstance(envelope, Envelope) else envelope for envelope in envelopes]
+
+        planned: Deferred[list[Any]] = self._workers.submit("plan", self._channel, readable) if readable else succeed([])
+        return planned if len(readable) == len(envelopes) else planned.addCallback(merged)
+
+    def _bug(self, failure: Failure, work: _Work) -> list[Any]:
+        self._log.error("unexpected failure in planning", exc_info=failure.value, extra={"channel": self._channel})
+        return [_died() for _ in work.batch]
 
     def _planned(self, plans: list[Any], work: _Work) -> None:
         work.plans = [_died() if isinstance(plan, WorkerDied) else plan for plan in plans]
-        self._store_next()
-        self._pump()
-
-    def _unreadable(self, failure: Failure, work: _Work) -> None:
-        """A body cannot be read back: those messages end in error rather than block the channel."""
-        self._log.error("cannot plan", extra={"channel": self._channel, "reason": str(failure.value)})
-        work.plans = [Plan(Status.ERROR, reason="the kept body cannot be read", error_code="store.corrupt") for _ in work.batch]
         self._store_next()
         self._pump()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.internet.task import LoopingCall
 
 from engine import registry
@@ -20,7 +20,8 @@ from engine.contracts import Context, Source
 from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
-from engine.pipeline import Pipeline
+from engine.message import Ack
+from engine.pipeline import UNAVAILABLE, Pipeline
 from engine.store.contract import QueueLine, Store
 from engine.workers import Workers
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from engine.channel import Channel, Outlet
+    from engine.contracts import Intake, Reply
+    from engine.message import Envelope, Judgement
     from engine.observe import Metrics
     from engine.tls import TlsProvider
 
@@ -35,6 +38,9 @@ WATCH_SECONDS: Final = 0.5
 """How soon a command line's change (resend, hold, reprocess) is noticed."""
 PURGE_SECONDS: Final = 60.0
 PURGE_STEP: Final = 500
+SWEEP_SECONDS: Final = 5.0
+SWEEP_STEP: Final = 500
+"""Body files looked at in one step; a step holds the writer for a few milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class NodeSettings:
     http: tuple[str, int] | None = None
     workers: int = 1
     retention: float | None = None
+    audit_strict: bool = False
 
 
 @dataclass
@@ -77,10 +84,12 @@ class Node:
         metrics: Metrics,
         tls: TlsProvider,
         audit: Callable[..., None],
+        unaudited: Callable[[], str] = lambda: "",
     ) -> None:
         self._settings, self._store = settings, store
         self._reactor, self._clock, self._random, self._new_id = reactor, clock, random, new_id
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
+        self._unaudited = unaudited
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
         self._workers = Workers(recipes, settings.workers if heavy else 0, reactor=reactor, log=log)
@@ -138,6 +147,7 @@ class Node:
             audit=self._audit,
             node=self._settings.name,
             party=self._settings.party,
+            unaudited=self._unaudited,
         )
 
     # --- life ------------------------------------------------------------------------------------
@@ -153,15 +163,16 @@ class Node:
                 yield delivery.start((running.channel.name, name) in held)
             running.pipeline.planner.start()
         for running in self._running:
-            yield running.source.start(running.pipeline.intake)
+            yield running.source.start(self._audited(running.pipeline.intake))
         if self._settings.http is not None:
             host, port = self._settings.http
-            site = status_site(self._metrics, self._refresh, lambda: self._not_ready)
+            site = status_site(self._metrics, self._refresh, lambda: self._not_ready or self._unaudited())
             self._port = self._reactor.listenTCP(port, site, interface=host)
             self.http_port = self._port.getHost().port
         self._loop(WATCH_SECONDS, self._watch)
         if self._settings.retention is not None:
             self._loop(PURGE_SECONDS, self._purge)
+        self._loop(SWEEP_SECONDS, self._sweep)
         self._not_ready = ""
         self._log.info("ready", extra={"node": self._settings.name, "channels": len(self._running)})
 
@@ -180,6 +191,16 @@ class Node:
         if self._port is not None:
             yield self._port.stopListening()
         self._log.info("stopped", extra={"node": self._settings.name})
+
+    def _audited(self, intake: Intake) -> Intake:
+        """Where a site is strict and its audit log cannot be written, nothing is taken: the sender tries again later."""
+
+        def guarded(envelope: Envelope, reply: Reply, invalid: Judgement | None = None) -> Deferred[Ack]:
+            if self._unaudited():
+                return succeed(Ack(UNAVAILABLE, reply(UNAVAILABLE)))
+            return intake(envelope, reply, invalid)
+
+        return guarded if self._settings.audit_strict else intake
 
     def _each(self, deferreds: Any) -> Deferred[Any]:
         """All of them, even where one fails; failures are logged."""
@@ -219,6 +240,12 @@ class Node:
         before = self._clock() - int((self._settings.retention or 0) * 1e6)
         while (gone := (yield self._store.purge(before, PURGE_STEP))) == PURGE_STEP:
             self._log.info("purged", extra={"messages": gone})
+
+    @inlineCallbacks
+    def _sweep(self) -> Generator[Deferred[Any], Any, None]:
+        """Remove body files that a crash, a full disk or a delivery has left without a row."""
+        if gone := (yield self._store.sweep(SWEEP_STEP)):
+            self._log.info("swept", extra={"files": gone})
 
     @inlineCallbacks
     def _refresh(self) -> Generator[Deferred[Any], Any, None]:

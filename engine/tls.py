@@ -34,10 +34,11 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from engine.certificates import REVOCATION_LIST, expiries, read_lists
+from engine.certificates import LIST, REVOCATION_LIST, Expiry, expiries, read_lists
 from engine.errors import CertificateExpired, ConfigError, PeerIdentityError
 from engine.identity import HostIdentity, is_allowed, party_of, party_uri
 from engine.options import TEXT, Faulty, Kind, ListOf, Option, Settings, Spec, choice
+from engine.secrets import SECRET, Secret
 
 if TYPE_CHECKING:
     from engine.observe import Metrics
@@ -60,10 +61,18 @@ PARTY: Final = Kind("party", "a party name such as county-hospital", _party, {"t
 _FILES: Final = [
     Option("certificate", TEXT, "our certificate chain, relative to the certs folder", default="node.pem"),
     Option("key", TEXT, "its private key", default="node.key"),
+    Option("key_passphrase", SECRET, "what the private key is encrypted with; default: it is not"),
     Option("ca", TEXT, "the authorities that peers must come from", default="ca.pem"),
     Option("crl", choice("tolerant", "strict"), "strict: a missing or expired revocation list refuses everyone", default="tolerant"),
     Option("min_version", choice("1.2", "1.3"), "lowest TLS version", default="1.2"),
 ]
+
+
+def _nobody_is_asked(options: Settings) -> str:
+    contradiction = options.allow and options.client_auth == "none"
+    return "allow names parties, but client_auth: none asks nobody for a certificate" if contradiction else ""
+
+
 SERVER_TLS: Final = Spec(
     "tls",
     "How a listener proves itself, and who may connect.",
@@ -72,6 +81,7 @@ SERVER_TLS: Final = Spec(
         Option("allow", ListOf(PARTY), "parties that may connect; default: every party of our authorities", default=[]),
         *_FILES,
     ],
+    check=_nobody_is_asked,
 )
 CLIENT_TLS: Final = Spec(
     "tls",
@@ -79,6 +89,7 @@ CLIENT_TLS: Final = Spec(
     [Option("peer", PARTY, "party that the server's certificate must name; default: any, its host name decides"), *_FILES],
 )
 
+_DAYS_LEFT: Final = "meridian_certificate_days_left"
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _EXPIRED, _REVOKED = 10, 23  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_REVOKED
@@ -126,6 +137,11 @@ class HandshakeExpired(HandshakeRefused, CertificateExpired):
     code = CertificateExpired.code
 
 
+def check_files(folder: Path, options: Settings) -> None:
+    """Raises ConfigError where the files that these options name cannot be used."""
+    _Files.of(options, options.get("client_auth") or "required").build(folder)
+
+
 class TlsProvider:
     """One for a node. `audit` takes an event and its facts."""
 
@@ -136,7 +152,7 @@ class TlsProvider:
         self._contexts: dict[_Files, SSL.Context] = {}
         self._revoked: frozenset[tuple[x509.Name, int]] = frozenset()
         self._live: weakref.WeakSet[_Handshake] = weakref.WeakSet()
-        self._expiries: dict[str, datetime] = {}
+        self._expiries: list[Expiry] = []
         self._said: set[str] = set()
         self._stamp: tuple[Any, ...] = ()
         self._stale = False
@@ -210,7 +226,7 @@ class TlsProvider:
                 self._say_once(logging.ERROR, f"certificates not reloaded: {error}")
         self._contexts = fresh
         self._read_revoked()
-        self._expiries = expiries(self.folder)
+        self._expiries = expiries(self.folder, {name for used in self._contexts for name in (used.certificate, used.ca)})
         if not self._stale:
             self.log.info("certificates loaded", extra={"folder": str(self.folder)})
 
@@ -235,14 +251,15 @@ class TlsProvider:
 
     def _watch_expiry(self) -> None:
         now = datetime.now(UTC)
-        for name, until in self._expiries.items():
-            days = (until - now).total_seconds() / 86400
+        self._metrics.clear(_DAYS_LEFT)  # a file may be gone, or be another authority's now
+        for one in sorted(self._expiries, key=lambda one: one.until, reverse=True):  # of two with the same labels the sooner counts
+            days = (one.until - now).total_seconds() / 86400
             doc = "days until a certificate or revocation list expires"
-            self._metrics.gauge("meridian_certificate_days_left", doc, certificate=name).set(days)
-            due = [limit for limit in (WARN_DAYS_LIST if name == REVOCATION_LIST else WARN_DAYS) if days <= limit]
+            self._metrics.gauge(_DAYS_LEFT, doc, certificate=one.file, kind=one.kind, subject=one.name).set(days)
+            due = [limit for limit in (WARN_DAYS_LIST if one.kind == LIST else WARN_DAYS) if days <= limit]
             if due:
                 state = "has expired" if days <= 0 else f"expires in less than {min(due)} days" if min(due) > 1 else "expires within a day"
-                self._say_once(logging.WARNING, f"{name} {state}", until=until.isoformat())
+                self._say_once(logging.WARNING, f"{one.file}: {one.kind} {one.name} {state}", until=one.until.isoformat())
 
     def _say_once(self, level: int, text: str, **facts: str) -> None:
         """Log the same thing only once until the files change: a handshake or a look may come every moment."""
@@ -256,7 +273,7 @@ class TlsProvider:
 
     def context_for(self, options: Settings, client_auth: str) -> SSL.Context:
         """The context for these options, from the newest files."""
-        used = _Files(options.certificate, options.key, options.ca, options.crl, options.min_version, client_auth)
+        used = _Files.of(options, client_auth)
         context = self._contexts.get(used)
         if context is None:
             context = self._contexts[used] = used.build(self.folder)
@@ -274,6 +291,12 @@ class _Files:
     crl: str
     min_version: str
     client_auth: str
+    passphrase: Secret | None
+
+    @classmethod
+    def of(cls, options: Settings, client_auth: str) -> _Files:
+        names = options.certificate, options.key, options.ca
+        return cls(*names, options.crl, options.min_version, client_auth, options.key_passphrase)
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -289,7 +312,9 @@ class _Files:
         try:
             self._load(context, folder)
         except (OSError, ValueError, TypeError, SSL.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) else "the files do not fit together or cannot be read"
+            reason = "the files do not fit together or cannot be read"
+            if isinstance(error, OSError):
+                reason = f"{Path(str(error.filename)).name}: {error.strerror}"
             raise ConfigError(f"the certificates in {folder} cannot be used ({', '.join(self.names)}): {reason}") from None
         if self.client_auth != "none":
             mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if self.client_auth == "required" else 0)
@@ -301,7 +326,7 @@ class _Files:
         context.use_certificate(chain[0])
         for more in chain[1:]:
             context.add_extra_chain_cert(more)
-        context.use_privatekey(load_pem_private_key((folder / self.key).read_bytes(), None))  # type: ignore[arg-type]
+        context.use_privatekey(self._private_key(folder))
         context.check_privatekey()
         store = context.get_cert_store()
         assert store is not None
@@ -312,6 +337,19 @@ class _Files:
             store.add_crl(revocations)
         if lists or self.crl == "strict":
             store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+
+    def _private_key(self, folder: Path) -> Any:
+        content = (folder / self.key).read_bytes()
+        passphrase = None if self.passphrase is None else self.passphrase.reveal().encode()
+        try:
+            return load_pem_private_key(content, passphrase)
+        except TypeError:
+            wrong = "is encrypted: say where its key_passphrase is" if passphrase is None else "is not encrypted, and has a key_passphrase"
+        except ValueError:
+            if passphrase is None:
+                raise
+            wrong = "does not open with its key_passphrase"
+        raise ConfigError(f"{folder / self.key} {wrong}")
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)

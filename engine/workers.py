@@ -1,36 +1,25 @@
 """Worker processes: the pure steps (judge, plan) of channels that decode, validate or map.
 
-Each worker is ``python -m engine.workers``, fed over a pipe with batches of envelopes as length-prefixed pickles (both ends
-are this program, started by itself; nothing from outside is ever unpickled). A worker that dies takes one batch with it: the
-batch is tried again message by message in a new worker, and the message that kills it twice is named as the fault.
+Each worker is ``python -m engine.workers``, fed with batches of envelopes. A worker that dies takes one batch with it: the batch is tried
+again message by message in a new worker, and the message that kills it twice is named as the fault.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import pickle
-import signal
-import struct
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
 
+from engine.blocks import Parent
 from engine.channel import Program, Recipe
+from engine.child import Child
 from engine.message import Envelope
 
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
 Job = Literal["judge", "plan"]
-
-_LENGTH: Final = struct.Struct("!I")
-_TASKS, _RESULTS = 3, 4  # file descriptors in the worker
 
 
 class WorkerDied(Exception):
@@ -92,16 +81,10 @@ class Workers:
             self._idle.popleft().work(self._waiting.popleft())
 
     def _spawn(self) -> None:
-        worker = _Worker(self, self._recipes)
+        worker = _Worker(self)
         self._all.add(worker)
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONINSPECT"}
-        self._reactor.spawnProcess(
-            worker,
-            sys.executable,
-            [sys.executable, "-m", "engine.workers"],
-            env=environment,
-            childFDs={0: 0, 1: 1, 2: 2, _TASKS: "w", _RESULTS: "r"},
-        )
+        worker.spawn(self._reactor, "engine.workers")
+        worker.send(self._recipes)
         self._idle.append(worker)
         self._feed()
 
@@ -145,61 +128,27 @@ class Workers:
             self._waiting.append(single)
 
 
-class _Worker(ProcessProtocol):
+class _Worker(Child):
     """Our end of one worker process."""
 
-    transport: Any = None
-
-    def __init__(self, pool: Workers, recipes: Mapping[str, Recipe]) -> None:
-        self._pool, self._recipes = pool, recipes
+    def __init__(self, pool: Workers) -> None:
+        self._pool = pool
         self._batch: _Batch | None = None
-        self._received = bytearray()
         self._deadline: Any = None
-        self._backlog: list[bytes] = []
-
-    def connectionMade(self) -> None:
-        self._write(pickle.dumps(self._recipes, pickle.HIGHEST_PROTOCOL))
-        for block in self._backlog:
-            self._write(block)
-        self._backlog.clear()
 
     def work(self, batch: _Batch) -> None:
         self._batch = batch
-        self._deadline = self._pool._reactor.callLater(self._pool._most_seconds, self._kill)
-        block = pickle.dumps((batch.job, batch.channel, batch.envelopes), pickle.HIGHEST_PROTOCOL)
-        if self.transport is None:
-            self._backlog.append(block)
-        else:
-            self._write(block)
+        self._deadline = self._pool._reactor.callLater(self._pool._most_seconds, self.kill)
+        self.send((batch.job, batch.channel, batch.envelopes))
 
-    def _write(self, block: bytes) -> None:
-        self.transport.writeToChild(_TASKS, _LENGTH.pack(len(block)) + block)
-
-    def _kill(self) -> None:
-        if self.transport is not None and self.transport.pid:
-            self.transport.signalProcess("KILL")
-
-    def end(self) -> None:
-        if self.transport is not None:
-            self.transport.closeChildFD(_TASKS)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        received = self._received
-        received += data
-        if len(received) < _LENGTH.size:
-            return
-        (length,) = _LENGTH.unpack_from(received)
-        if len(received) < _LENGTH.size + length:
-            return
-        results = pickle.loads(bytes(received[_LENGTH.size :]))  # noqa: S301  # our own child's
-        received.clear()
+    def heard(self, value: Any) -> None:
         batch, self._batch = self._batch, None
         self._deadline.cancel()
         self._pool.finished(self)
         assert batch is not None
-        batch.done.callback(results)
+        batch.done.callback(value)
 
-    def processEnded(self, reason: Failure) -> None:
+    def gone(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         batch, self._batch = self._batch, None
@@ -221,25 +170,13 @@ class _Programs:
         return [function(envelope) for envelope in envelopes]
 
 
-def _read_block(stream: BinaryIO) -> bytes | None:
-    head = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
-
-
 def _serve() -> None:
-    """A worker's life: recipes first, then batch after batch until the pipe closes. Signals are for the node alone: Ctrl-C reaches
-    the whole group, and a worker must outlive it until the node has drained."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
-    with os.fdopen(_TASKS, "rb") as tasks, os.fdopen(_RESULTS, "wb") as results:
-        first = _read_block(tasks)
-        if first is None:
-            return
-        programs = _Programs(pickle.loads(first))  # noqa: S301  # our own parent's
-        while (block := _read_block(tasks)) is not None:
-            answer = pickle.dumps(programs.run(*pickle.loads(block)), pickle.HIGHEST_PROTOCOL)  # noqa: S301
-            results.write(_LENGTH.pack(len(answer)) + answer)
-            results.flush()
+    """A worker's life: recipes first, then batch after batch."""
+    parent = Parent()
+    values = iter(parent)
+    programs = _Programs(next(values, {}))
+    for task in values:
+        parent.send(programs.run(*task))
 
 
 if __name__ == "__main__":

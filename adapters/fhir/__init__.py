@@ -18,6 +18,7 @@ from engine.message import FHIR_JSON
 
 if TYPE_CHECKING:
     from engine.contracts import Context, Destination, Source
+    from engine.message import Envelope, Judgement
     from engine.options import Settings, Spec
 
 
@@ -28,6 +29,12 @@ class FhirAdapter:
     content_types: Sequence[str] = (FHIR_JSON,)
     source_options: Spec | None = SOURCE
     destination_options: Spec | None = DESTINATION
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """engine.contracts.Rehearsing"""
+        from adapters.fhir.rehearsal import rehearse
+
+        return rehearse(options, body, peer)
 
     def source(self, options: Settings, context: Context) -> Source:
         from adapters.fhir.source import FhirSource

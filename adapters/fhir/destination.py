@@ -12,6 +12,8 @@ sent, and no answer         Uncertain: repeated with the same Idempotency-Key
 from __future__ import annotations
 
 import gzip
+import re
+from base64 import b64encode
 from collections import deque
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +27,7 @@ from twisted.internet.protocol import Factory
 from adapters.fhir.client import ClientConnection
 from adapters.fhir.http1 import Message, head
 from adapters.fhir.outcome import Answer
-from engine.errors import DeliveryError, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.errors import ConfigError, DeliveryError, PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.message import BodyRef, Parcel, Receipt
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 _KEPT_HEADERS: Final = {"etag": "ETag", "location": "Location", "last-modified": "Last-Modified", "retry-after": "Retry-After"}
+_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _AGAIN: Final = frozenset({408, 425, 429})
 _AGREEMENT: Final = frozenset({401, 403})
 _PAUSING: Final = frozenset({429, 503})
@@ -71,7 +74,13 @@ class FhirDestination:
             creator = self._context.tls.client(self._options.tls, self._host, self._context.name)
             endpoint = wrapClientTLS(creator, endpoint)
         self._endpoint = endpoint
+        self._authorize()
         return succeed(None)
+
+    def _authorize(self) -> None:
+        """Raises ConfigError where the secret is not there, or cannot be one."""
+        if self._options.auth is not None:
+            self._headers["Authorization"] = authorization(self._options.auth)
 
     def close(self) -> Deferred[None]:
         finished = DeferredList(list(self._under_way), consumeErrors=True) if self._under_way else succeed(None)
@@ -93,7 +102,7 @@ class FhirDestination:
         sent = self._connect().addCallback(self._send, request) if connection is None else self._send(connection, request)
         watch: Deferred[None] = Deferred()
         self._under_way.add(watch)
-        return sent.addCallback(_receipt, self._context.clock).addBoth(self._ended, watch)
+        return sent.addCallback(self._read_again).addCallback(_receipt, self._context.clock).addBoth(self._ended, watch)
 
     def _ended(self, result: Any, watch: Deferred[None]) -> Any:
         self._under_way.discard(watch)
@@ -109,6 +118,15 @@ class FhirDestination:
             headers["Content-Encoding"] = "gzip"
         headers["Content-Length"] = str(len(body))
         return head(f"POST {self._target} HTTP/1.1", headers) + body
+
+    def _read_again(self, message: Message) -> Message:
+        """After a 401 the token may be another one by now: the next attempt shows what the file then holds."""
+        if message.start[1] == "401":
+            try:
+                self._authorize()
+            except ConfigError as error:
+                self._context.log.error("no credentials", extra={"channel": self._context.name, "reason": str(error)})
+        return message
 
     # --- connections -----------------------------------------------------------------------------
 
@@ -155,6 +173,17 @@ class FhirDestination:
         for pair in [pair for pair in self._idle if pair[0] is connection]:
             self._idle.remove(pair)
             pair[1].cancel()
+
+
+def authorization(auth: Settings) -> str:
+    """The Authorization header (RFC 9110 11.6.2). Raises ConfigError."""
+    if auth.basic is not None:
+        pair = f"{auth.basic.user}:{auth.basic.password.reveal()}"
+        return f"Basic {b64encode(pair.encode()).decode()}"
+    token: str = auth.bearer.reveal()
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"{auth.bearer} holds no bearer token: letters, digits and -._~+/ with = at the end")
+    return f"Bearer {token}"
 
 
 def _no_connection(failure: Failure) -> Failure:

@@ -69,7 +69,7 @@ class Reads:
         """Names of search parameters are recorded, their values (identifiers) are not."""
         kind = {"instance": "read", "version": "vread", "history": "history"}.get(found.kind, "search")
         names = ",".join(sorted({name for name, _ in parse_qsl(query, keep_blank_values=True)})) if kind == "search" else ""
-        self._context.audit(
+        self._context.disclose(
             "fhir.read",
             channel=self._context.name,
             peer=sender.peer,

@@ -3,29 +3,23 @@
 SQLite gives the interpreter lock back and takes it again at every row; beside a busy reactor thread each of these can wait for
 milliseconds. In its own process the writer has its own lock, and a core.
 
-It reads length-prefixed pickles from standard input: first (path, remember in seconds), then groups of (idempotency key, Bundle); and
-writes one pickled result for each: a list of Outcome, or a StoreError's (code, text). Both ends are this program, started by itself;
-nothing from outside is ever unpickled. It ends when its input does, after the commit it is in; signals are the parent's affair.
+It is sent (path, remember in seconds) first, then groups of (idempotency key, Bundle); and sends a result for each: a list of Outcome, or
+a StoreError's (code, text). It ends after the commit it is in, when the node closes the pipe (engine.blocks).
 """
 
 from __future__ import annotations
 
 import gc
-import pickle
-import signal
-import struct
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Final
 
 from adapters.fhir.identity import time_ordered_ids
 from adapters.fhir.outcome import Answer, FhirRefusal, Outcome, refusal
 from adapters.fhir.repository import Application, ResourceRepository
+from engine.blocks import Parent
 from engine.errors import MeridianError, StoreError
 from engine.observe import json_log
-
-LENGTH: Final = struct.Struct("!I")
 
 
 def outcome(result: Answer | MeridianError) -> Outcome:
@@ -35,20 +29,6 @@ def outcome(result: Answer | MeridianError) -> Outcome:
     return Outcome(answer.encode(), result.text, result.location)
 
 
-def pack(value: object) -> bytes:
-    block = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(block)) + block
-
-
-def _unpack(stream: BinaryIO) -> Any:
-    """The next block, None at the end of the stream."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    block = stream.read(LENGTH.unpack(head)[0])
-    return pickle.loads(block) if len(block) == LENGTH.unpack(head)[0] else None  # noqa: S301  our own parent wrote it
-
-
 def _work(repository: ResourceRepository, group: list[Application]) -> list[Outcome] | tuple[str, str]:
     try:
         return [outcome(result) for result in repository.apply(group)]
@@ -56,10 +36,12 @@ def _work(repository: ResourceRepository, group: list[Application]) -> list[Outc
         return error.code, error.text
 
 
-def main(source: BinaryIO, sink: BinaryIO) -> None:
+def main() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)  # a parsed Bundle is thousands of objects without a cycle among them
-    path, remember = _unpack(source)
+    parent = Parent()
+    values = iter(parent)
+    path, remember = next(values)
     log = json_log(sys.stderr)
 
     def clock() -> int:
@@ -71,15 +53,11 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
         repository.open()
     except StoreError as error:
         opened = error.code, error.text
-    sink.write(pack(opened))
-    sink.flush()
-    while opened == [] and (group := _unpack(source)) is not None:
-        sink.write(pack(_work(repository, group)))
-        sink.flush()
+    parent.send(opened)
+    for group in values if opened == [] else ():
+        parent.send(_work(repository, group))
     repository.close()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    main(sys.stdin.buffer, sys.stdout.buffer)
+    main()

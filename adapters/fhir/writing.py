@@ -48,7 +48,7 @@ class Writes:
         if method != "DELETE":
             check_content_type(message.headers)
         body = decode_body(message.body, message.headers, self._options.most_body)
-        write = _Write(found, message, sender, body)
+        write = Write(found, message, sender, body)
         try:
             write.read()
         except ParseError as error:
@@ -60,7 +60,7 @@ class Writes:
         validated = self._in_thread(validate, write.content["resourceType"], body)
         return validated.addCallbacks(lambda _: self._commit(write, base), lambda failure: self._commit(write, base, _invalid(failure)))
 
-    def _commit(self, write: _Write, base: str, fault: FhirRefusal | None = None) -> Deferred[Answer]:
+    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None) -> Deferred[Answer]:
         invalid = Judgement(Verdict.INVALID, fault.text, "207", fault.location) if fault is not None else None
 
         def reply(judgement: Judgement) -> bytes:
@@ -71,7 +71,7 @@ class Writes:
         ack = self._intake(write.envelope(self._context.clock()), reply, invalid)
         return ack.addCallback(self._answer, write, base)
 
-    def _answer(self, ack: Ack, write: _Write, base: str) -> Answer | Deferred[Answer]:
+    def _answer(self, ack: Ack, write: Write, base: str) -> Answer | Deferred[Answer]:
         try:
             answer = Answer.decode(ack.answer)
         except ValueError:
@@ -87,7 +87,7 @@ class Writes:
             headers["Last-Modified"] = http_date(comparison(headers["Last-Modified"])[0])
         return self._with_body(Answer(single.status, b"", headers), location, write)
 
-    def _with_body(self, answer: Answer, location: str, write: _Write) -> Answer | Deferred[Answer]:
+    def _with_body(self, answer: Answer, location: str, write: Write) -> Answer | Deferred[Answer]:
         """The resource as it now is, unless the client prefers otherwise (R4 3.1.0.1.10)."""
         wanted = preference(write.message.headers, "return")
         if wanted == "OperationOutcome":
@@ -99,7 +99,7 @@ class Writes:
         return made.addCallbacks(lambda read: Answer(answer.status, read.body, answer.headers), lambda _: answer)
 
 
-class _Write:
+class Write:
     """One write request on its way to becoming an envelope."""
 
     def __init__(self, found: Route, message: Message, sender: Sender, body: bytes) -> None:

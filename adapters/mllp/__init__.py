@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.mllp.destination import MllpDestination
+from adapters.mllp.intake import Reader
 from adapters.mllp.options import DESTINATION, SOURCE
 from adapters.mllp.source import MllpSource
 from engine.message import HL7V2
 
 if TYPE_CHECKING:
     from engine.contracts import Context
+    from engine.message import Envelope, Judgement
     from engine.options import Settings
 
 
@@ -21,6 +23,11 @@ class MllpAdapter:
     content_types = (HL7V2,)
     source_options = SOURCE
     destination_options = DESTINATION
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """engine.contracts.Rehearsing"""
+        received = Reader(options, lambda: 0, lambda: "REHEARSAL").read(body, peer, "")
+        return received.envelope, received.invalid
 
     def source(self, options: Settings, context: Context) -> MllpSource:
         return MllpSource(options, context)

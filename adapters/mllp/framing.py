@@ -13,6 +13,8 @@ from engine.errors import FramingError, LocalProtocolError
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
+_END: Final = END[:1]
+"""Sought first, since one byte is found much faster than two."""
 COMMIT: Final = b"\x06"
 """Release 2: the content was committed to safe storage."""
 NOT_COMMITTED: Final = b"\x15"
@@ -46,9 +48,9 @@ class MllpFramer:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. Raises FramingError for a frame that is longer than `max_size` or lacks its start or end."""
-        if not self.inside and data[:1] == START and 1 <= data.find(END) == len(data) - 2 and not self._stray and self.error is None:
+        if not self.inside and data[:1] == START and data[-2:] == END and not self._stray and self.error is None:
             content = data[1:-2]  # the usual case: one chunk is one frame
-            if START not in content and len(content) <= self._max_size:
+            if _END not in content and START not in content and len(content) <= self._max_size:
                 return [Frame(content)]
         if self.error is not None:
             raise self.error
@@ -82,7 +84,7 @@ class MllpFramer:
         """The content of the frame that has begun, None while its end is not there."""
         buffer = self._buffer
         end = buffer.find(END, self._searched)
-        size = end if end >= 0 else len(buffer) - buffer.endswith(END[:1])
+        size = end if end >= 0 else len(buffer) - buffer.endswith(_END)
         if size > self._max_size:
             raise FramingError(f"a message is longer than {self._max_size} bytes", reply_hint="207")
         if end < 0:
@@ -110,6 +112,6 @@ class MllpFramer:
     @staticmethod
     def wrap(payload: bytes) -> bytes:
         """Raises LocalProtocolError for content that would break the frame."""
-        if START in payload or END in payload:
+        if START in payload or (_END in payload and END in payload):
             raise LocalProtocolError("the content holds an MLLP start or end block")
         return START + payload + END

@@ -20,6 +20,7 @@ from adapters.mllp.framing import COMMIT, NOT_COMMITTED, Frame, MllpFramer
 from engine.errors import FramingError
 from engine.formats.hl7v2 import batch
 from engine.message import Ack, Judgement, Verdict
+from engine.writing import write_now
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -252,7 +253,7 @@ class MllpConnection(Protocol):
             else:
                 due += self._worded(turn)
         if due and not self._gone:
-            self._source.write(self.transport, b"".join(map(MllpFramer.wrap, due)))
+            write_now(self.transport, b"".join(map(MllpFramer.wrap, due)))
         if self._paused and not self._crowded:
             self._read_on()
         if self._ending:

@@ -152,7 +152,3 @@ class MllpSource(Factory):
     def batch_answer(self, of: batch.Batch, answers: Sequence[Sequence[bytes]]) -> bytes:
         stamp = datetime.fromtimestamp(self.clock() // 1_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
         return batch.wrap_answers(of, answers, new_id=self._context.new_id, stamp=stamp)
-
-    @staticmethod
-    def write(transport: Any, data: bytes) -> None:
-        transport.write(data)

@@ -1,4 +1,5 @@
-"""A long queue: how much memory a node takes while its destination is down, and how soon it listens again after a restart."""
+"""A long queue: how much memory a node takes while its destination is down, how soon it listens again after a restart, and how soon it
+can be asked what it has."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from engine.bench import lookups
 from engine.bench import site as sites
 from engine.bench.generator import Load
 from engine.bench.loopback import HOST
@@ -15,6 +17,9 @@ from engine.bench.processes import generate
 from engine.errors import MeridianError
 
 _STEPS: Final = 10
+MOST_RSS_MB: Final = 250.0
+MOST_START_SECONDS: Final = 3.0
+MOST_SEARCH_MS: Final = 1000.0
 
 
 def measure(folder: Path, messages: int, connections: int = 10, in_flight: int = 8) -> dict[str, Any]:
@@ -23,6 +28,8 @@ def measure(folder: Path, messages: int, connections: int = 10, in_flight: int =
     rss_mb               after each tenth of the messages; beside it how many were queued then
     empty_start_seconds  from the start of the process to /readyz, without and with the queue (full_start_seconds)
     full_start_rss_mb    memory after the start with the queue
+    lookups              engine.bench.lookups, beside the node that runs with the queue
+    missed               what is over its limit, in words
     """
     with closing(socket.socket()) as nobody:  # holds a port on which nobody listens, so that nobody else takes it
         nobody.bind((HOST, 0))
@@ -37,15 +44,29 @@ def measure(folder: Path, messages: int, connections: int = 10, in_flight: int =
                 steps.append(_step(node, steps[-1]["queued"] + report["sent"]))
         with Node(site) as node:
             full_start, full = node.started_in, _step(node, messages)
-    return {
+            looks = lookups.measure(site.folder / "data", site.folder)
+            after = _step(node, messages)
+    report = {
         "messages": messages,
         "acknowledged_per_second": rate,
         "rss_mb": steps,
-        "most_rss_mb": max(step["rss_mb"] for step in [*steps, full]),
+        "most_rss_mb": max(step["rss_mb"] for step in [*steps, full, after]),
         "empty_start_seconds": round(empty_start, 3),
         "full_start_seconds": round(full_start, 3),
         "full_start_rss_mb": full["rss_mb"],
+        "lookups": looks,
     }
+    return {**report, "missed": _missed(report)}
+
+
+def _missed(report: dict[str, Any]) -> list[str]:
+    slow = {name: took for name, took in report["lookups"]["search_ms"].items() if took > MOST_SEARCH_MS}
+    missed = [f"search by {name}: {took} ms, at most {MOST_SEARCH_MS:.0f}" for name, took in slow.items()]
+    if report["full_start_seconds"] > MOST_START_SECONDS:
+        missed.append(f"from start to ready: {report['full_start_seconds']} s, at most {MOST_START_SECONDS:.0f}")
+    if report["most_rss_mb"] > MOST_RSS_MB:
+        missed.append(f"RSS: {report['most_rss_mb']} MB, at most {MOST_RSS_MB:.0f}")
+    return missed
 
 
 def _load(port: int, queued: int, messages: int, connections: int, in_flight: int) -> Load:

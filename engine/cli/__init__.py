@@ -26,6 +26,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a file or folder of the user's that no command has looked at more closely
+        sys.stderr.write(f"meridian: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -10,6 +10,7 @@ import typer
 from channels.model import data_folder
 from engine import audit
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
+from engine.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Search the audit log, and prove that it is whole.")
 
@@ -33,10 +34,19 @@ def search(
 
 
 @app.command()
-def verify(site: Path = SITE, as_json: bool = AS_JSON) -> None:
-    """Check the chain: edited, removed, inserted or reordered records, and a cut-off end. Exit code 1 when anything is wrong."""
+def verify(
+    site: Path = SITE,
+    head: list[Path] = typer.Option([], help="A copy of data/audit/head.json that was kept elsewhere; can be given several times."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Check the chain: edited, removed, inserted or reordered records, and a cut-off end. Exit code 1 when anything is wrong.
+
+    Who can rewrite the log and its head.json alike is found only with --head."""
     folder = data_folder(site) / "audit"
-    faults = audit.verify(folder)
+    try:
+        faults = audit.verify(folder, tuple(head))
+    except OSError as error:
+        raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
     if as_json:
         print_json({"records": sum(1 for _ in audit.records(folder)), "faults": faults})
     else:

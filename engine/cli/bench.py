@@ -69,17 +69,28 @@ def memory(
     folder: Path = FOLDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Memory with a long queue, and the time from a start to listening with it."""
+    """Memory with a long queue, the time from a start to listening with it, and how long searches take. Exit code 1 over a limit."""
     with _folder(folder) as scratch:
         report = {"machine": _machine(scratch), **memory_bench.measure(scratch, messages)}
     if as_json:
         print_json(report)
-        return
+        raise typer.Exit(1 if report["missed"] else 0)
     print_table(
         "memory while the destination is down", ("queued#", "RSS MB#"), [(step["queued"], step["rss_mb"]) for step in report["rss_mb"]]
     )
     typer.echo(f"from start to ready: {report['empty_start_seconds']} s empty, {report['full_start_seconds']} s with {messages} queued")
     typer.echo(f"RSS after that start: {report['full_start_rss_mb']} MB")
+    _print_lookups(report["lookups"], report["messages"])
+    for text in report["missed"]:
+        typer.echo(f"missed: {text}")
+    raise typer.Exit(1 if report["missed"] else 0)
+
+
+def _print_lookups(looks: dict[str, Any], messages: int) -> None:
+    rows = [(f"search by {name}", took) for name, took in looks["search_ms"].items()]
+    rows += [("queues", looks["queues_ms"]), ("ledger", looks["ledger_ms"])]
+    rows += [(f"the whole command, by {name}", took) for name, took in looks["commands_ms"].items()]
+    print_table(f"looks with {messages} messages", ("what", "ms#"), rows)
 
 
 @app.command()

@@ -10,9 +10,13 @@ import typer
 
 from certs import Authority, Issued, check
 from engine.cli.output import AS_JSON, print_json, print_table
+from engine.errors import ConfigError
+from engine.options import Faulty
+from engine.secrets import SECRET, reference
 
 app = typer.Typer(no_args_is_help=True, help="Make certificates, renew and revoke them, look for trouble.")
 
+PASSPHRASE = typer.Option("", help="Encrypt the private key with this: env:VARIABLE or file:PATH.")
 FOLDER = typer.Option("certs", "--ca", help="The authority's folder.", metavar="FOLDER")
 
 
@@ -37,14 +41,17 @@ def issue(
     ip: list[str] = typer.Option([], help="IP address; can be given several times."),
     out: Path | None = typer.Option(None, help="Where to write; default: the authority's folder."),
     csr: Path | None = typer.Option(None, help="Sign this request (PEM) instead of making a key."),
+    passphrase: str = PASSPHRASE,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Issue a certificate with its key, or for a request made elsewhere."""
+    """Issue a certificate with its key, or for a request made elsewhere: of that only the key is taken, names are given here."""
     authority = Authority.open(folder)
     if csr is not None:
-        _print([authority.issue_for(csr.read_bytes(), party, profile, out or folder)], as_json)
+        if passphrase:
+            raise ConfigError("--passphrase is for a key that is made here; with --csr it was made elsewhere")
+        _print([authority.issue_for(_read(csr), party, profile, out or folder, dns=dns, ips=ip)], as_json)
     else:
-        _print([authority.issue(party, profile, dns=dns, ips=ip, out=out)], as_json)
+        _print([authority.issue(party, profile, dns=dns, ips=ip, out=out, passphrase=_secret(passphrase))], as_json)
 
 
 @app.command()
@@ -52,6 +59,7 @@ def renew(
     party: str = typer.Argument("", help="Party whose certificates to renew."),
     folder: Path = FOLDER,
     the_list: bool = typer.Option(False, "--list", help="Sign the revocation list anew instead."),
+    passphrase: str = PASSPHRASE,
     as_json: bool = AS_JSON,
 ) -> None:
     """Make new keys and certificates in the place of the old ones; a running node takes them up within seconds."""
@@ -59,8 +67,10 @@ def renew(
     if the_list:
         authority.renew_list()
         typer.echo("revocation list signed anew")
+    elif not party:
+        raise ConfigError("name the party whose certificates to renew, or say --list for the revocation list")
     else:
-        _print(authority.renew(party), as_json)
+        _print(authority.renew(party, passphrase=_secret(passphrase)), as_json)
 
 
 @app.command()
@@ -90,6 +100,20 @@ def check_folder(folder: Path = typer.Argument(Path("certs"), help="Folder to lo
         rows = [(f.file, f.subject, f.party, "" if f.days_left is None else f"{f.days_left:.0f}", f.problem or "fine") for f in findings]
         print_table(str(folder), ("file", "subject", "party", "days left#", "state"), rows)
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _secret(text: str) -> str:
+    try:
+        return reference(text).reveal() if text else ""
+    except Faulty as faulty:
+        raise ConfigError(f"--passphrase: {faulty.text}; allowed: {SECRET.allowed}") from None
 
 
 def _print(issued: Sequence[Issued], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from certs import check as check_certs
 from channels import Site, load
 from engine.cli.output import AS_JSON, print_json
 from engine.errors import ConfigError, Fault
+from engine.tls import check_files
 
 
 def command(site: Path = typer.Argument(Path("."), help="The site's folder."), as_json: bool = AS_JSON) -> None:
@@ -26,7 +27,7 @@ def command(site: Path = typer.Argument(Path("."), help="The site's folder."), a
             typer.echo(str(fault))
         for warning in warnings:
             typer.echo(f"warning: {warning}")
-        typer.echo(f"{len(faults)} faults" if faults else f"fine: {', '.join(channels)}")
+        typer.echo(("1 fault" if len(faults) == 1 else f"{len(faults)} faults") if faults else f"fine: {', '.join(channels)}")
     raise typer.Exit(1 if faults else 0)
 
 
@@ -39,12 +40,27 @@ def _check(folder: Path) -> tuple[list[Fault], list[Fault], list[str]]:
     return faults, [*site.warnings, *warnings], [channel.name for channel in site.channels]
 
 
+def _unusable(site: Site) -> list[Fault]:
+    """Each channel's TLS files, loaded as its listener or client would."""
+    found = []
+    for channel in site.channels:
+        for options in (channel.source_options, *(outlet.options for outlet in channel.outlets)):
+            try:
+                if options.get("tls"):
+                    check_files(site.certs, options.tls)
+            except ConfigError as error:
+                found.append(Fault(site.files[channel.name], options.lines["tls"], error.text))
+    return found
+
+
 def _certificates(site: Site) -> tuple[list[Fault], list[Fault]]:
     """What is wrong in the certs folder; only of interest when a channel uses TLS, or there is one at all."""
     uses: Any = [o for c in site.channels for o in (c.source_options, *(outlet.options for outlet in c.outlets)) if o.get("tls")]
     if not uses and not site.certs.is_dir():
         return [], []
     findings = [finding for finding in check_certs(site.certs) if finding.problem]
-    known = [Fault(f"{site.node.certs}/{f.file}", 0, f.problem) for f in findings]
+    known = [Fault(f"{site.node.certs}/{f.file}".rstrip("/"), 0, f.problem) for f in findings]
     fatal = [fault for fault, finding in zip(known, findings, strict=True) if finding.fatal and uses]
+    if not fatal:
+        fatal += _unusable(site)
     return fatal, [fault for fault in known if fault not in fatal]

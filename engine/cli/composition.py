@@ -34,6 +34,7 @@ def compose(folder: Path) -> Composition:
         http=(node.http.listen[0] or "127.0.0.1", node.http.listen[1]) if node.http else None,
         workers=node.workers,
         retention=store.retention,
+        audit_strict=node.audit == "strict",
     )
     options = {"inline_limit": store.inline_limit, "min_free": store.min_free}
     return Composition(settings, site.channels, site.certs, options, node.log.level)

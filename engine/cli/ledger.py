@@ -15,7 +15,10 @@ from engine.store.contract import LedgerLine
 
 
 def command(site: Path = SITE, as_json: bool = AS_JSON) -> None:
-    """Print the custody ledger: received = delivered + filtered + dead-lettered + in flight. Exit code 1 where it does not close."""
+    """Print the custody ledger: received = delivered + filtered + dead-lettered + in flight. Exit code 1 where it does not close.
+
+    A destination's line has what an operator had it sent once more beside what was received.
+    """
     lines = with_store(site, lambda store: store.ledger())
     if as_json:
         print_json([{**asdict(line), "closes": line.closes} for line in lines])
@@ -26,15 +29,31 @@ def command(site: Path = SITE, as_json: bool = AS_JSON) -> None:
 
 def print_ledger(title: str, lines: Sequence[LedgerLine]) -> None:
     """A channel's line, then one for each of its destinations; names what does not close."""
-    columns = ("channel", "destination", "received#", "= delivered#", "+ filtered#", "+ dead-lettered#", "+ in flight#", "closes")
-    rows = [
-        (x.channel, x.destination, x.received, x.delivered, x.filtered, x.dead_lettered, x.in_flight, "yes" if x.closes else "NO")
-        for x in lines
-    ]
+    columns = (
+        "channel",
+        "destination",
+        "received#",
+        "+ resent#",
+        "= delivered#",
+        "+ filtered#",
+        "+ dead-lettered#",
+        "+ in flight#",
+        "closes",
+    )
+    rows = [(x.channel, x.destination, x.received, _resent(x), *_ends(x), "yes" if x.closes else "NO") for x in lines]
     print_table(title, columns, rows)
     for line in lines:
         for control_id in line.unaccounted:
             typer.echo(f"not accounted for in {line.channel}/{line.destination}: {control_id}")
+
+
+def _resent(line: LedgerLine) -> object:
+    """A channel counts each message once, however often it is sent."""
+    return line.resent if line.destination else ""
+
+
+def _ends(line: LedgerLine) -> tuple[int, int, int, int]:
+    return line.delivered, line.filtered, line.dead_lettered, line.in_flight
 
 
 def totals(lines: Sequence[LedgerLine]) -> dict[str, Any]:

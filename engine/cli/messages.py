@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from engine.cli.audited import audited
 from engine.cli.opened import with_store
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError
@@ -47,6 +48,8 @@ def search(
 ) -> None:
     """Find messages, newest first. Exit code 1 when there is none."""
     query = Query(control_id, patient, channel, destination, status, message_type, sender, _when(since), _when(until), before, limit)
+    if patient:  # who looked for a patient, never for whom: no identifier is in the audit log
+        audited(site, "messages.searched", by="patient")
     found = with_store(site, lambda store: store.search(query))
     if as_json:
         print_json([asdict(line) for line in found])
@@ -61,10 +64,12 @@ def _row(line: Found) -> tuple[object, ...]:
     return line.message_id, at, line.channel, line.message_type, line.control_id, line.sender, line.status, line.reason
 
 
-def _kept(site: Path, number: int) -> Kept:
+def _kept(site: Path, number: int, part: str) -> Kept:
+    """The message, once it is on disk who is about to see which part of it."""
     kept = with_store(site, lambda store: store.show(number))
     if kept is None:
         raise ConfigError(f"there is no message {number}; it may have been removed by the retention rule")
+    audited(site, "messages.shown", message=number, channel=kept.found.channel, control_id=kept.found.control_id, part=part)
     return kept
 
 
@@ -73,7 +78,7 @@ def show(
     number: int = NUMBER, site: Path = SITE, raw: bool = typer.Option(False, help="Only the bytes, as received."), as_json: bool = AS_JSON
 ) -> None:
     """Show a message: what was known of it, what was answered, what became of it, and its content."""
-    kept = _kept(site, number)
+    kept = _kept(site, number, "raw" if raw else "content")
     body = kept.envelope.body
     if raw:
         typer.get_binary_stream("stdout").write(body if isinstance(body, bytes) else b"")
@@ -110,7 +115,7 @@ def _readable(body: bytes, content_type: str) -> str:
 @app.command()
 def trace(number: int = NUMBER, site: Path = SITE, as_json: bool = AS_JSON) -> None:
     """Show a message's life, step by step."""
-    kept = _kept(site, number)
+    kept = _kept(site, number, "steps")
     if as_json:
         print_json([asdict(step) for step in kept.steps])
     else:
@@ -131,6 +136,7 @@ def resend(
     as_json: bool = AS_JSON,
 ) -> None:
     """Queue messages again. A running node takes them up within a second."""
+    audited(site, "messages.resent", messages=" ".join(map(str, numbers)), destination=destination, reprocess=reprocess)
     count = with_store(site, lambda store: store.reprocess(numbers) if reprocess else store.resend(numbers, destination))
     if as_json:
         print_json({"queued": count})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from engine.errors import ConfigError
@@ -24,13 +24,19 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def with_store(site: Path, work: Callable[[Store], Deferred[ResultT]]) -> ResultT:
-    """Run `work` on the store of `site` beside the node that may be running. Raises what it raises, ConfigError without a store."""
+def data_of(site: Path) -> Path:
+    """The site's data folder. Raises ConfigError where there is none yet."""
     from channels.model import data_folder
 
     data = data_folder(site)
     if not data.is_dir():
         raise ConfigError(f"{data} does not exist: the node of this site has not run yet")
+    return data
+
+
+def with_store(site: Path, work: Callable[[Store], Deferred[ResultT]]) -> ResultT:
+    """Run `work` on the store of `site` beside the node that may be running. Raises what it raises, ConfigError without a store."""
+    data = data_of(site)
 
     @inlineCallbacks
     def session() -> Generator[Deferred[Any], Any, Any]:
@@ -52,7 +58,7 @@ def run(work: Callable[[], Deferred[Any]]) -> Any:
         outcome.append(result)
         reactor.stop()
 
-    reactor.callWhenRunning(lambda: work().addBoth(end))
+    reactor.callWhenRunning(lambda: maybeDeferred(work).addBoth(end))
     reactor.run()
     result = outcome[0] if outcome else None
     if isinstance(result, Failure):

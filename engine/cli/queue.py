@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from engine.cli.audited import audited
 from engine.cli.opened import with_store
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError
@@ -62,6 +63,7 @@ def _hold(name: str, site: Path, hold: bool, as_json: bool) -> None:
     def change(store: Store) -> Generator[Deferred[Any], Any, list[str]]:
         known = [f"{line.channel}/{line.destination}" for line in (yield store.queues())]
         if name in known:
+            audited(site, "queue.held" if hold else "queue.released", destination=name)
             yield store.hold(channel, destination, hold)
         return known
 

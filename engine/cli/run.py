@@ -62,9 +62,9 @@ class _Run:
 
         parts, metrics = self._parts, Metrics()
         try:
-            audit = AuditLog(parts.settings.data / "audit", reactor=reactor, clock=now)
+            audit = AuditLog(parts.settings.data / "audit", reactor=reactor, clock=now, log=self._log, metrics=metrics)
             tls = TlsProvider(parts.certs, reactor=reactor, log=self._log, metrics=metrics, audit=audit.record)
-            store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, **parts.store_options)
+            store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, process=True, **parts.store_options)
             self._audit, self._tls = audit, tls
             self._node = Node(
                 parts.settings,
@@ -78,6 +78,7 @@ class _Run:
                 metrics=metrics,
                 tls=tls,
                 audit=audit.record,
+                unaudited=lambda: audit.failing if parts.settings.audit_strict else "",
             )
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: reactor.callFromThread(self.stop))

@@ -18,7 +18,7 @@ from engine.cli.output import AS_JSON, print_json
 from engine.errors import ConfigError, FramingError, ParseError
 from engine.formats.hl7v2 import acknowledgment
 from engine.observe import Metrics
-from engine.options import ADDRESS, Faulty
+from engine.options import ADDRESS, Faulty, Settings
 from engine.tls import CLIENT_TLS, TlsProvider
 
 
@@ -27,12 +27,14 @@ def command(
     to: str = typer.Option("127.0.0.1:2575", "--to", help="host:port of the listener."),
     certs: Path = typer.Option(None, help="Send over TLS with the certificate of this folder (node.pem, node.key, ca.pem)."),
     peer: str = typer.Option("", help="Party that the listener's certificate must name."),
+    passphrase: str = typer.Option("", help="Where the passphrase of that folder's key is: env:VARIABLE or file:PATH."),
     timeout: float = typer.Option(30.0, help="Seconds to wait for each answer."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Send messages one after the other, each answered before the next. Exit code 1 when one was not accepted."""
     bodies = [_read(file) for file in files]
-    answers = run(lambda: _send(bodies, _address(to), certs, peer, timeout))
+    address, tls = _address(to), _tls(peer, passphrase)
+    answers = run(lambda: _send(bodies, address, certs, tls, timeout))
     results = [{"file": str(file), **_result(answer)} for file, answer in zip(files, answers, strict=True)]
     if as_json:
         print_json(results)
@@ -55,6 +57,13 @@ def _address(to: str) -> tuple[str, int]:
     except Faulty as faulty:
         raise ConfigError(f"--to: {faulty}") from None
     return host or "127.0.0.1", port
+
+
+def _tls(peer: str, passphrase: str) -> Settings:
+    try:
+        return CLIENT_TLS.defaults(peer=peer or None, key_passphrase=passphrase or None)
+    except ValueError as error:
+        raise ConfigError(str(error).removeprefix("<given>: ")) from None
 
 
 def _result(answer: bytes) -> dict[str, str]:
@@ -103,13 +112,13 @@ class _Line(Protocol):
 
 @inlineCallbacks
 def _send(
-    bodies: list[bytes], to: tuple[str, int], certs: Path | None, peer: str, timeout: float
+    bodies: list[bytes], to: tuple[str, int], certs: Path | None, tls: Settings, timeout: float
 ) -> Generator[Deferred[Any], Any, list[bytes]]:
     endpoint: Any = HostnameEndpoint(reactor, *to, timeout=timeout)
     if certs is not None:
         quiet = logging.getLogger("meridian.send")
         provider = TlsProvider(certs, reactor=reactor, log=quiet, metrics=Metrics(), audit=lambda event, **facts: None)
-        endpoint = wrapClientTLS(provider.client(CLIENT_TLS.defaults(**({"peer": peer} if peer else {})), to[0]), endpoint)
+        endpoint = wrapClientTLS(provider.client(tls, to[0]), endpoint)
     line = _Line()
     try:
         yield connectProtocol(endpoint, line)

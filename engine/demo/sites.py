@@ -70,7 +70,7 @@ class Landscape:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls")
-        self.ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
         self.laboratory_certs = folder / LABORATORY
@@ -91,7 +91,7 @@ class Landscape:
             (node.site / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, all different."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in held]

@@ -1,21 +1,35 @@
 """Bodies too big for a database row: files named by the SHA-256 of their content.
 
 On disk: ``bodies/ab/cdef…`` (complete, immutable) and ``bodies/spool/*`` (being written). A file is fsynced, renamed into place and its
-folder fsynced before any row refers to it, so a row never points into nothing. Files that no row refers to are removed by the
-purge that took their last row, or at the next start.
+folder fsynced before any row refers to it, so a row never points into nothing.
+
+Removal (invariants)
+1. Only the writer thread removes, in a transaction of its own: no row is pending, and no other process can write one meanwhile.
+2. What was spooled is pinned until its accept has ended; what is pinned is not removed, whatever the rows say.
+3. `accept` looks for the file in the transaction that makes the row, so a row cannot come after a removal either.
+
+What no row refers to any more (a purge or a settlement took the last one, a commit failed, the process died) is found by the sweep,
+which walks through the files in small steps; a purge removes what it has orphaned at once.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from engine.errors import StoreCorrupt, StoreFull
+from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef
+
+_FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class Bodies:
@@ -24,10 +38,14 @@ class Bodies:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._spool = folder / "spool"
+        self._pinned: Counter[str] = Counter()
+        self._guard = threading.Lock()  # of the pins: the reactor thread spools, the writer thread removes
+        self._walk: Iterator[str] = iter(())
 
     def open(self) -> None:
         """Make the folders, and remove what a crash left half written."""
-        self._spool.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._spool.mkdir(mode=0o700, exist_ok=True)
         for rest in self._spool.iterdir():
             rest.unlink(missing_ok=True)
 
@@ -36,46 +54,76 @@ class Bodies:
 
     def keep(self, body: bytes) -> BodyRef:
         """Write a body that is in memory. Raises OSError."""
-        spool = self.spool()
+        spool = FileSpool(self._spool, self.path)  # not pinned: its row comes in the same transaction
         spool.write(body)
         return spool.finish()
 
     def spool(self) -> FileSpool:
-        """Begin a body that comes in pieces."""
-        return FileSpool(self._spool, self.path)
+        """Begin a body that comes in pieces; it is pinned from its `finish` until `unpin`. Raises StoreFull."""
+        return FileSpool(self._spool, self.path, self.pin)
+
+    def pin(self, digest: str) -> None:
+        with self._guard:
+            self._pinned[digest] += 1
+
+    def unpin(self, digest: str) -> None:
+        """The row is committed, or will not come. Harmless for what was never pinned."""
+        with self._guard:
+            if self._pinned[digest] <= 1:
+                del self._pinned[digest]
+            else:
+                self._pinned[digest] -= 1
+
+    def has(self, ref: BodyRef) -> bool:
+        """Whether the file is there, in its full size. Not whether its content is right: that is checked at every reading."""
+        try:
+            return self.path(ref.digest).stat().st_size == ref.size
+        except OSError:
+            return False
 
     def read(self, ref: BodyRef) -> bytes:
-        """The whole body, checked. Raises StoreCorrupt when it is not what it was."""
+        """The whole body, checked. Raises StoreCorrupt when it is not what it was or cannot be read, StoreError when it cannot be read
+        now."""
         try:
             body = self.path(ref.digest).read_bytes()
         except OSError as error:
-            raise StoreCorrupt(f"the body {ref.digest[:12]} cannot be read: {error.strerror}") from None
+            kind = StoreError if error.errno in _FOR_NOW else StoreCorrupt
+            raise kind(f"the body {ref.digest[:12]} cannot be read: {error.strerror}") from None
         if hashlib.sha256(body).hexdigest() != ref.digest:
             raise StoreCorrupt(f"the body {ref.digest[:12]} is not what was stored")
         return body
 
-    def remove(self, digest: str) -> None:
-        self.path(digest).unlink(missing_ok=True)
+    def remove(self, digest: str) -> bool:
+        """Remove a file that no row refers to, unless it is pinned. For the writer thread, in a transaction of its own."""
+        with self._guard:
+            if digest in self._pinned:
+                return False
+            self.path(digest).unlink(missing_ok=True)
+            return True
 
-    def sweep(self, referred: Callable[[str], bool]) -> int:
-        """Remove files that nothing refers to; gives how many."""
-        gone = 0
-        for folder in self._folder.iterdir():
-            if folder.name != "spool":
-                for file in folder.iterdir():
-                    if not referred(folder.name + file.name):
-                        file.unlink(missing_ok=True)
-                        gone += 1
-        return gone
+    def next_files(self, most: int) -> list[str]:
+        """The digests of the next files in an endless walk through all of them; fewer than `most` at the end of a round."""
+        found = list(islice(self._walk, most))
+        if len(found) < most:
+            self._walk = self._files()
+        return found
+
+    def _files(self) -> Iterator[str]:
+        for folder in sorted(os.listdir(self._folder)):
+            if len(folder) == 2:
+                yield from (folder + name for name in os.listdir(self._folder / folder))
 
 
 class FileSpool:
     """engine.store.contract.Spool"""
 
-    def __init__(self, folder: Path, path: Callable[[str], Path]) -> None:
-        handle, name = tempfile.mkstemp(dir=folder)
+    def __init__(self, folder: Path, path: Callable[[str], Path], pin: Callable[[str], None] = lambda digest: None) -> None:
+        try:
+            handle, name = tempfile.mkstemp(dir=folder)
+        except OSError as error:
+            raise StoreFull(f"a body cannot be written: {error.strerror}") from None
         self._file = os.fdopen(handle, "wb")
-        self._name, self._path = Path(name), path
+        self._name, self._path, self._pin = Path(name), path, pin
         self._digest = hashlib.sha256()
         self._size = 0
 
@@ -95,7 +143,8 @@ class FileSpool:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            self._pin(ref.digest)  # before it has its name: a removal under way must see the pin, or be over
             self._name.replace(target)
             for folder in (target.parent, target.parent.parent):
                 _sync_folder(folder)

@@ -2,27 +2,34 @@
 
 Invariants, checked by tests/contracts/store_contract.py for every implementation:
 
-1. A Deferred fires only after what it stands for is on disk (fsync), and in the order of the calls.
+1. A Deferred fires only after what it stands for is on disk (fsync). Writes take effect and fire in the order of the calls, as far
+   as they concern the same things; settle and set_back that meet a full disk or a lock are kept, tried again and fire then.
 2. A message has a row from its accept until retention removes it; its body is never altered.
 3. Every accepted message is, at any moment, exactly one of: in the inbox (not planned yet), in at least one
-   queue, or settled (every destination SENT or dead-lettered; or FILTERED; or ERROR).
+   queue, or settled (every destination SENT or dead-lettered; or FILTERED; or ERROR). What an operator resends may be in the
+   inbox for one destination while it waits in the queue of another.
 4. `accept` with a plan, and `plan`, are atomic: the inbox entry goes and all the queue rows come, or neither.
-5. After StoreFull nothing of the failed call is kept, and later calls succeed once there is room.
+5. After StoreFull (no room) or StoreBusy (another process holds the database) nothing of the failed call is kept, and later calls
+   succeed once that is over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import field
+from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status
+from engine.values import value
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+CLAIM_BYTES: Final = 16 << 20
+"""A claim ends with the parcel that brings its bodies in memory to this many bytes."""
 
-@dataclass(frozen=True, slots=True)
+
+@value(frozen=True, slots=True)
 class Routed:
     """One destination's share of a plan. `body` None: the raw body as it was received goes out."""
 
@@ -33,9 +40,10 @@ class Routed:
     order_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plan:
-    """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload)."""
+    """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload). QUEUED without
+    a destination settles as FILTERED."""
 
     status: Status
     routed: tuple[Routed, ...] = ()
@@ -43,7 +51,7 @@ class Plan:
     error_code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Arrival:
     """A message to commit. Without a `plan` an ACCEPTED message waits in the inbox; REFUSED settles as FILTERED,
     INVALID as ERROR, each with the judgement's reason. `answer` is stored for duplicates. `duplicate_window` in
@@ -57,7 +65,7 @@ class Arrival:
     duplicate_window: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Accepted:
     """`message_id` of the row; for a duplicate that of the first one, with its `answer` and `judgement`, and
     `same_content` False where the key was used for other content (nothing was kept in either case: the caller
@@ -71,7 +79,7 @@ class Accepted:
     judgement: Judgement | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Settlement:
     """The end of one parcel: SENT with a receipt, or ERROR (dead letter: the queue row is kept, dead, with its reason).
 
@@ -88,7 +96,7 @@ class Settlement:
     error_code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Setback:
     """A failed attempt that will be repeated: `next_attempt_at` in microseconds UTC."""
 
@@ -99,9 +107,10 @@ class Setback:
     error_code: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Query:
-    """A search. Empty fields do not restrict; times in microseconds UTC, `since` <= received_at < `until`; newest first."""
+    """A search. Empty fields do not restrict; times in microseconds UTC, `since` <= received_at < `until`. Highest number first, whatever
+    the clock did; `before_id` gives the next page. `status` finds exactly those that are shown with it."""
 
     control_id: str = ""
     patient_id: str = ""
@@ -116,7 +125,7 @@ class Query:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Found:
     """One line of a search."""
 
@@ -132,7 +141,7 @@ class Found:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Step:
     """One event in a message's life, for `messages trace`: RECEIVED, QUEUED, PENDING, SENT, ERROR …, with where and why."""
 
@@ -145,7 +154,7 @@ class Step:
     answer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Kept:
     """All that is kept of a message: `envelope` as received, the `answer` it got, its `steps`."""
 
@@ -156,13 +165,14 @@ class Kept:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class LedgerLine:
     """One channel (destination "") or one of its destinations. Closes when nothing is unaccounted for.
 
     For a channel `received` counts committed messages, each once; it is delivered when every destination has it, dead-lettered
-    when it ended in error anywhere, in flight while anything is still to be done. `resent` counts operator-made repeats, which are not
-    in `received`. `unaccounted` names control ids (or ``#id`` where there is none) that are in none of the columns.
+    when it ended in error anywhere, in flight while anything is still to be done. For a destination `received` counts what was queued
+    for it. `resent` counts what an operator had it sent once more: not in `received`, but in one of the columns of the destination's
+    line. `unaccounted` names control ids (or ``#id`` where there is none) that are in none of the columns.
     """
 
     channel: str
@@ -173,13 +183,15 @@ class LedgerLine:
     dead_lettered: int
     in_flight: int
     unaccounted: tuple[str, ...] = ()
+    resent: int = 0
 
     @property
     def closes(self) -> bool:
-        return not self.unaccounted and self.received == self.delivered + self.filtered + self.dead_lettered + self.in_flight
+        ended = self.delivered + self.filtered + self.dead_lettered + self.in_flight
+        return not self.unaccounted and self.received + (self.resent if self.destination else 0) == ended
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class QueueLine:
     """One destination's queue as `meridian queue ls` shows it. `oldest_at` is 0 for an empty queue."""
 
@@ -194,7 +206,7 @@ class QueueLine:
     last_error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Waiting:
     """A message of the inbox, to be planned again after a restart."""
 
@@ -204,7 +216,8 @@ class Waiting:
 
 
 class Spool(Protocol):
-    """A body that is being received in pieces, for messages too big for memory."""
+    """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
+    `accept` that refers to it has fired, or the node ends."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -215,7 +228,9 @@ class Spool(Protocol):
 
 
 class Store(Protocol):
-    """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds."""
+    """All methods may be called from the reactor thread only; the Deferreds fail with StoreError kinds, after `close` at once.
+
+    Reads see what was committed before them; they do not wait for writes that are under way."""
 
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
         """The idempotency key of a parcel: the same that `claim` gives, at every attempt and after every restart. Pure and fast."""
@@ -226,7 +241,9 @@ class Store(Protocol):
     def close(self) -> Deferred[None]:
         """Commit what was asked for, then close."""
 
-    def accept(self, arrival: Arrival) -> Deferred[Accepted]: ...
+    def accept(self, arrival: Arrival) -> Deferred[Accepted]:
+        """Keep a message. Fails with StoreFull or StoreBusy when it cannot be kept now, and with StoreError for a BodyRef whose body is
+        not in the store: spool it again."""
 
     def plan(self, channel: str, plans: Sequence[tuple[int, Plan]]) -> Deferred[list[tuple[int, ...]]]:
         """Settle or queue messages of the inbox; gives each one's queue numbers, in the order of `routed`. A message no longer in the
@@ -242,7 +259,8 @@ class Store(Protocol):
     ) -> Deferred[list[tuple[Parcel, int]]]:
         """Ready parcels with `after` < seq <= `until`, lowest first, each with its next_attempt_at (0 = at once); not held, not dead.
         `order_key` restricts to one key. `Parcel.attempt` is attempts so far + 1. At most `limit`, and stops early once 16 MB
-        of bodies are gathered."""
+        of bodies are gathered. A body that is a file comes as BodyRef and weighs nothing: who sends it reads it, one at a time, so that
+        a damaged one harms its own parcel only."""
 
     def waiting(self, channel: str, after: int, limit: int) -> Deferred[list[Waiting]]:
         """Messages of the inbox with id > `after`, oldest first."""
@@ -251,8 +269,8 @@ class Store(Protocol):
         """Stop or restart a destination's deliveries; survives a restart."""
 
     def resend(self, message_ids: Sequence[int], destination: str = "") -> Deferred[int]:
-        """Queue again what was sent or dead-lettered, from the kept body where the queue row is gone; gives how many rows.
-        A mapped message whose rendition is gone goes back to the inbox of its channel instead."""
+        """Queue again what was sent or dead-lettered, under the order key it had; what still waits for a destination is left there.
+        What was sent mapped goes back to the inbox of its channel, for the destinations that had it. Gives how many parcels will go out."""
 
     def reprocess(self, message_ids: Sequence[int]) -> Deferred[int]:
         """Put messages back into the inbox, to be decoded, routed and mapped again from the raw bytes."""
@@ -269,9 +287,15 @@ class Store(Protocol):
         """Remove at most `limit` settled messages received before that time, with their bodies; never what is in flight or
         in error. The ledger keeps their counts. Gives how many went."""
 
+    def sweep(self, limit: int) -> Deferred[int]:
+        """Look at the next `limit` body files, round and round, and remove those that no row refers to and that are not spooled for an
+        accept to come. Gives how many went."""
+
     def spool(self) -> Spool: ...
 
-    def read_body(self, ref: BodyRef) -> Deferred[bytes]: ...
+    def read_body(self, ref: BodyRef) -> Deferred[bytes]:
+        """The whole body. Fails with StoreCorrupt where it is damaged or gone: that message's fault only, and not to be tried again;
+        with another StoreError where it may be tried again."""
 
     def changed_elsewhere(self) -> Deferred[bool]:
         """Whether another process (the command line) has written since the last call."""

@@ -2,68 +2,55 @@
 
 Urgent calls (accept, plan) are committed at once; calls that nobody waits for (settle, set_back) ride along with them, or go on
 their own after LINGER seconds. While one transaction is on its way to the disk the next one gathers, so the group grows with the load.
-
-When a transaction fails because the disk is full, urgent calls fail with StoreFull and the others are kept and tried again; when
-it fails for another reason, its calls are tried one by one, so that only the one at fault fails.
+What may be tried again (engine.store.transactions) is tried again after PAUSE seconds.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
-from engine.errors import StoreCorrupt, StoreError, StoreFull
-from engine.store.schema import translate
+from engine.errors import StoreError
+from engine.store.transactions import Call, Place, Transactor, Work, Writing
 
 LINGER: Final = 0.005
-FULL_PAUSE: Final = 0.5
+PAUSE: Final = 0.5
+GROUP: Final = 1000
+"""Most calls of one transaction."""
 
 
-class Transactions(Protocol):
-    """What the thread needs of the writing half."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Waiting(Call):
+    """A call, and who is to hear what came of it."""
 
-    def begin(self) -> None: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
-
-
-Work = Callable[[Sequence[Any]], Sequence[Any]]
-"""Carries out many calls of one kind inside the transaction; gives one result each."""
-
-
-@dataclass(slots=True)
-class _Call:
-    work: Work
-    argument: Any
     done: Deferred[Any]
-    urgent: bool
 
 
 class GroupCommit:
     """Owns the writer thread. `submit` belongs to the reactor thread; results come back there."""
 
-    def __init__(self, writes: Transactions, reactor: Any, *, group: int = 1000) -> None:
-        self._writes, self._reactor, self._group = writes, reactor, group
-        self._calls: list[_Call] = []
+    def __init__(self, writes: Writing, reactor: Any) -> None:
+        self._transactor, self._reactor = Transactor(writes), reactor
+        self._calls: list[Waiting] = []
         self._urgent = 0
         self._wake = threading.Condition()
         self._closing = False
-        self._broken: StoreError | None = None
         self._thread = threading.Thread(target=self._run, name="meridian-store", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, work: Work, argument: Any, *, urgent: bool = True) -> Deferred[Any]:
-        """Fires with the call's result once it is on the disk; fails with StoreError kinds."""
+    def submit(self, work: Work | str, argument: Any, *, urgent: bool = True, place: Place = Place.WITH_ITS_KIND) -> Deferred[Any]:
+        """Fires with the call's result once it is on the disk; fails with StoreError kinds, at once after `stop`."""
         done: Deferred[Any] = Deferred()
         with self._wake:
-            self._calls.append(_Call(work, argument, done, urgent))
+            if self._closing:
+                return fail(StoreError("the store is closed"))
+            self._calls.append(Waiting(work, argument, urgent, place, done=done))
             self._urgent += urgent
             if urgent or len(self._calls) == 1:
                 self._wake.notify()
@@ -87,24 +74,19 @@ class GroupCommit:
 
     def _run(self) -> None:
         while (calls := self._gather()) is not None:
-            outcomes = self._transact(calls)
-            kept = [call for call, outcome in zip(calls, outcomes, strict=True) if self._keep(call, outcome)]
-            pairs = [(call.done, outcome) for call, outcome in zip(calls, outcomes, strict=True) if not self._keep(call, outcome)]
-            self._reactor.callFromThread(_fire, pairs)
-            if kept:
-                self._put_back(kept)
+            outcomes = list(zip(calls, self._transactor.run(calls), strict=True))
+            again = [] if self._closing else [call for call, outcome in outcomes if call.may_be_tried_again(outcome)]
+            self._reactor.callFromThread(fire, [(call, outcome) for call, outcome in outcomes if call not in again])
+            if again:
+                self._put_back(again)
 
-    def _keep(self, call: _Call, outcome: Any) -> bool:
-        """A full disk must not lose what was delivered: that is tried again. At the end there is no again."""
-        return isinstance(outcome, StoreFull) and not call.urgent and not self._closing
-
-    def _put_back(self, calls: list[_Call]) -> None:
+    def _put_back(self, calls: list[Waiting]) -> None:
         with self._wake:
             self._calls[:0] = calls
             if not self._urgent and not self._closing:
-                self._wake.wait(FULL_PAUSE)
+                self._wake.wait(PAUSE)
 
-    def _gather(self) -> list[_Call] | None:
+    def _gather(self) -> list[Waiting] | None:
         with self._wake:
             while not self._calls:
                 if self._closing:
@@ -112,57 +94,21 @@ class GroupCommit:
                 self._wake.wait()
             if not self._urgent and not self._closing:
                 self._wake.wait(LINGER)
-            calls = self._calls[: self._group]
-            del self._calls[: self._group]
+            calls = self._first_group()
+            del self._calls[: len(calls)]
             self._urgent -= sum(call.urgent for call in calls)
             return calls
 
-    def _transact(self, calls: list[_Call]) -> list[Any]:
-        if self._broken is not None:
-            return [self._broken] * len(calls)
-        try:
-            return self._together(calls)
-        except StoreFull as full:
-            late = [call for call in calls if not call.urgent]
-            return self._without_urgent(calls, full) if late and len(late) < len(calls) else [full] * len(calls)
-        except StoreCorrupt as corrupt:
-            self._broken = corrupt
-            return [corrupt] * len(calls)
-        except StoreError as error:
-            return [error] if len(calls) == 1 else [outcome for call in calls for outcome in self._transact([call])]
-
-    def _without_urgent(self, calls: list[_Call], full: StoreFull) -> list[Any]:
-        """There is no room for new messages; there may still be some for settling."""
-        settled = iter(self._transact([call for call in calls if not call.urgent]))
-        return [full if call.urgent else next(settled) for call in calls]
-
-    def _together(self, calls: list[_Call]) -> list[Any]:
-        """One transaction: calls of one kind are carried out together, kinds in the order in which they first came."""
-        kinds: dict[Work, list[int]] = {}
-        for index, call in enumerate(calls):
-            kinds.setdefault(call.work, []).append(index)
-        outcomes: list[Any] = [None] * len(calls)
-        try:
-            self._writes.begin()
-            for work, indexes in kinds.items():
-                for index, result in zip(indexes, work([calls[i].argument for i in indexes]), strict=True):
-                    outcomes[index] = result
-            self._writes.commit()
-        except Exception as error:  # the supervisor's boundary of this thread: translated, never swallowed
-            self._undo()
-            raise translate(error) from error
-        return outcomes
-
-    def _undo(self) -> None:
-        try:
-            self._writes.rollback()
-        except sqlite3.Error as error:
-            self._broken = StoreCorrupt(f"a transaction cannot be rolled back: {error}")
+    def _first_group(self) -> list[Waiting]:
+        calls = self._calls[:GROUP]
+        alone = next((index for index, call in enumerate(calls) if call.place is Place.ALONE), len(calls))
+        return calls[: max(alone, 1)]
 
 
-def _fire(pairs: Sequence[tuple[Deferred[Any], Any]]) -> None:
-    for done, outcome in pairs:
+def fire(outcomes: Sequence[tuple[Waiting, Any]]) -> None:
+    """Tell everyone, in the order of the calls."""
+    for call, outcome in outcomes:
         if isinstance(outcome, StoreError):
-            done.errback(outcome)
+            call.done.errback(outcome)
         else:
-            done.callback(outcome)
+            call.done.callback(outcome)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from sqlite3 import Connection, Row
-from typing import Any, Final
+from typing import Final
 
 from engine.message import BodyRef, Parcel, Status
-from engine.store.contract import Found, Kept, LedgerLine, Query, QueueLine, Step, Waiting
+from engine.store import search
+from engine.store.contract import CLAIM_BYTES, Found, Kept, LedgerLine, Query, QueueLine, Step, Waiting
 from engine.store.rows import SEQ_BITS, envelope_of, judgement_of
 
-CLAIM_BYTES: Final = 16 << 20
-_SLACK: Final = 5000
-"""Messages are numbered in about the order of their time; this many may stand out of it."""
-
 _FOUND: Final = "m.id, m.received_at, m.message_type, m.control_id, m.sender, m.peer, m.size, m.reason AS refusal, c.name AS channel"
-_DRIVERS: Final = {
-    Status.RECEIVED: ("inbox", ""),
-    Status.QUEUED: ("queue", "s.dead = 0 AND s.attempts = 0"),
-    Status.PENDING: ("queue", "s.dead = 0 AND s.attempts > 0"),
-    Status.FILTERED: ("outcome", "s.status = 'FILTERED'"),
-    Status.SENT: ("delivery", ""),
-}
-_ERROR_DRIVERS: Final = (("outcome", "s.status = 'ERROR'"), ("queue", "s.dead = 1"))
-_UNSETTLED: Final = "EXISTS (SELECT 1 FROM queue u WHERE u.message = m.id) OR EXISTS (SELECT 1 FROM inbox i WHERE i.message = m.id)"
+_CASES: Final = " ".join(f"WHEN {rule.format(n=':n')} THEN '{status}'" for status, rule in search.STATUS.items())
+_STATUS: Final = f"""
+    SELECT CASE {_CASES} END AS status,
+        (SELECT q.reason FROM queue q
+            WHERE q.message = :n AND NOT q.dead AND {search.LATE.format(q="q")} ORDER BY q.reason IS NULL LIMIT 1) AS late,
+        (SELECT q.reason FROM queue q WHERE q.message = :n AND q.dead ORDER BY q.id LIMIT 1) AS dead,
+        (SELECT reason FROM outcome WHERE message = :n) AS ended
+"""
 
 
 class Reads:
@@ -113,64 +108,11 @@ class Reads:
     # --- search ----------------------------------------------------------------------------------
 
     def search(self, query: Query) -> list[Found]:
-        drivers: Sequence[tuple[str, str] | None]
-        if query.status is Status.ERROR:
-            drivers = _ERROR_DRIVERS
-        else:
-            drivers = [_DRIVERS[query.status]] if query.status in _DRIVERS else [None] if query.status is None else []
-        numbers = {number: None for driver in drivers for number in self._numbers(query, driver)}
-        found = [self._found(number) for number in sorted(numbers, reverse=True)[: query.limit]]
-        return [line for line in found if line is not None]
-
-    def _numbers(self, query: Query, driver: tuple[str, str] | None) -> list[int]:
-        """Message numbers, newest first, read along the index that restricts most."""
-        tables, where, values = ["message m"], ["1"], []
-        if driver is not None:
-            table, condition = driver
-            tables.append(f"{table} s ON s.message = m.id")
-            where += [condition] if condition else []
-            where += [f"NOT ({_UNSETTLED})"] if table == "delivery" else []
-        if query.patient_id:
-            tables.append("message_patient p ON p.message = m.id")
-            where.append("p.patient = ?")
-            values.append(query.patient_id)
-        for column in ("control_id", "message_type", "sender"):
-            if getattr(query, column):
-                where.append(f"{'' if column == 'control_id' else '+'}m.{column} = ?")
-                values.append(getattr(query, column))
-        self._add_channel(query, driver, where, values)
-        self._add_times(query, where, values)
-        order = "p.message" if query.patient_id else "s.message" if driver else "m.id"
-        sql = f"SELECT m.id FROM {' JOIN '.join(tables)} WHERE {' AND '.join(where)} GROUP BY {order} ORDER BY {order} DESC LIMIT ?"
-        return [row[0] for row in self._db.execute(sql, [*values, query.limit])]
-
-    def _add_channel(self, query: Query, driver: Any, where: list[str], values: list[Any]) -> None:
-        if query.channel:
-            plus = "+" if driver or query.control_id or query.patient_id else ""
-            where.append(f"{plus}m.channel = (SELECT id FROM channel WHERE name = ?)")
-            values.append(query.channel)
-        if query.destination:
-            ids = [number for (_, name), number in self.destination_ids().items() if name == query.destination]
-            listed = ",".join(map(str, ids)) or "NULL"
-            where.append(
-                f"(EXISTS (SELECT 1 FROM queue q WHERE q.message = m.id AND q.id >> {SEQ_BITS} IN ({listed}))"
-                f" OR EXISTS (SELECT 1 FROM delivery y WHERE y.message = m.id AND y.queue >> {SEQ_BITS} IN ({listed})))"
-            )
-
-    def _add_times(self, query: Query, where: list[str], values: list[Any]) -> None:
-        nearest = "SELECT id FROM message WHERE received_at >= ? ORDER BY received_at LIMIT 1"
-        for moment, compare, slack in ((query.since, ">=", -_SLACK), (query.until, "<", _SLACK)):
-            if moment:
-                where.append(f"+m.received_at {compare} ?")
-                values.append(moment)
-                row = self._db.execute(nearest, (moment,)).fetchone()
-                if row is not None:
-                    where.append(f"m.id {'>=' if slack < 0 else '<='} {row[0] + slack}")
-                elif slack < 0:
-                    where.append("0")
-        if query.before_id:
-            where.append("m.id < ?")
-            values.append(query.before_id)
+        self._db.execute("BEGIN")  # what is found and the status that is shown are of one moment
+        try:
+            return [line for number in search.find(self._db, query) if (line := self._found(number)) is not None]
+        finally:
+            self._db.execute("COMMIT")
 
     def _found(self, number: int) -> Found | None:
         row = self._db.execute(f"SELECT {_FOUND} FROM message m JOIN channel c ON c.id = m.channel WHERE m.id = ?", (number,)).fetchone()
@@ -191,21 +133,16 @@ class Reads:
         )
 
     def _status(self, number: int) -> tuple[Status, str]:
-        """Derived, in this order: still in the inbox, in a queue, ended without a destination, dead for one, sent to all."""
-        if self._db.execute("SELECT 1 FROM inbox WHERE message = ?", (number,)).fetchone():
-            return Status.RECEIVED, ""
-        rows = self._db.execute(
-            f"SELECT q.dead, q.attempts, q.reason, d.hold FROM queue q JOIN destination d ON d.id = q.id >> {SEQ_BITS} WHERE q.message = ?",
-            (number,),
-        ).fetchall()
-        alive = [row for row in rows if not row["dead"]]
-        if alive:
-            late = [row for row in alive if row["attempts"] or row["hold"]]
-            return (Status.PENDING, late[0]["reason"] or "held") if late else (Status.QUEUED, "")
-        if rows:
-            return Status.ERROR, rows[0]["reason"] or ""
-        outcome = self._db.execute("SELECT status, reason FROM outcome WHERE message = ?", (number,)).fetchone()
-        return (Status(outcome["status"]), outcome["reason"] or "") if outcome else (Status.SENT, "")
+        """The one that engine.store.search.STATUS says, with its reason."""
+        row = self._db.execute(_STATUS, {"n": number}).fetchone()
+        if row["status"] is None:
+            return Status.ERROR, "unaccounted for; see the ledger"
+        status = Status(row["status"])
+        if status is Status.PENDING:
+            return status, row["late"] or "held"
+        if status is Status.ERROR:
+            return status, row["dead"] or row["ended"] or ""
+        return status, row["ended"] or "" if status is Status.FILTERED else ""
 
     # --- show ------------------------------------------------------------------------------------
 
@@ -265,22 +202,36 @@ class Reads:
             states.get("dead", 0),
             states.get("in flight", 0),
             lost,
+            self._db.execute("SELECT coalesce(sum(resent), 0) FROM destination WHERE channel = ?", (channel["id"],)).fetchone()[0],
         )
 
     def _destination_lines(self, channel: Row) -> list[LedgerLine]:
         lines = []
         for row in self._db.execute("SELECT * FROM destination WHERE channel = ? ORDER BY name", (channel["id"],)).fetchall():
             first, last = row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS
-            dead, waiting = self._db.execute(
-                "SELECT coalesce(sum(dead), 0), coalesce(sum(NOT dead), 0) FROM queue WHERE id >= ? AND id < ?", (first, last)
-            ).fetchone()
+            ready, pending, dead = self._counts(row["id"])
+            waiting = ready + pending
             sent = self._db.execute(_SENT, {"channel": channel["id"], "first": first, "last": last}).fetchone()[0] + row["purged"]
-            gap = row["enqueued"] - sent - dead - waiting
+            gap = row["enqueued"] + row["resent"] - sent - dead - waiting
             lost = (f"{gap} queued parcels have no end",) if gap else ()
-            lines.append(LedgerLine(channel["name"], row["name"], row["enqueued"], sent, 0, dead, waiting, lost))
+            lines.append(LedgerLine(channel["name"], row["name"], row["enqueued"], sent, 0, dead, waiting, lost, row["resent"]))
         return lines
 
+    def _counts(self, destination: int) -> tuple[int, int, int]:
+        """How many parcels of a queue wait for their first attempt, for a later one, and are dead."""
+        span = (destination << SEQ_BITS, (destination + 1) << SEQ_BITS)
+        everything = self._db.execute("SELECT count(*) FROM queue WHERE id >= ? AND id < ?", span).fetchone()[0]
+        dead, pending = self._db.execute(_TROUBLED, span).fetchone()
+        return everything - dead - pending, pending, dead
+
     def queues(self) -> list[QueueLine]:
+        self._db.execute("BEGIN")  # counted by several statements
+        try:
+            return self._queue_lines()
+        finally:
+            self._db.execute("COMMIT")
+
+    def _queue_lines(self) -> list[QueueLine]:
         rows = self._db.execute(
             "SELECT d.id, c.name AS channel, d.name, d.hold FROM destination d JOIN channel c ON c.id = d.channel ORDER BY c.name, d.name"
         ).fetchall()
@@ -288,17 +239,12 @@ class Reads:
 
     def _queue_line(self, row: Row) -> QueueLine:
         span = (row["id"] << SEQ_BITS, (row["id"] + 1) << SEQ_BITS)
-        counts = self._db.execute(
-            "SELECT coalesce(sum(NOT dead AND attempts = 0), 0), coalesce(sum(NOT dead AND attempts > 0), 0), coalesce(sum(dead), 0)"
-            " FROM queue WHERE id >= ? AND id < ?",
-            span,
-        ).fetchone()
         oldest = self._db.execute(
             "SELECT m.received_at, q.reason FROM queue q JOIN message m ON m.id = q.message"
             " WHERE q.id >= ? AND q.id < ? AND NOT q.dead ORDER BY q.id LIMIT 1",
             span,
         ).fetchone()
-        ready, pending, dead = counts
+        ready, pending, dead = self._counts(row["id"])
         hold, held = bool(row["hold"]), 0
         if hold:
             ready, pending, held = 0, 0, ready + pending
@@ -324,6 +270,10 @@ _CLASSIFY: Final = f"""
 _LOST: Final = f"""
     SELECT m.id, m.control_id FROM message m LEFT JOIN outcome o ON o.message = m.id
     WHERE m.channel = :channel AND {_STATE} = 'lost' LIMIT 100
+"""
+_TROUBLED: Final = """
+    SELECT coalesce(sum(dead), 0), coalesce(sum(NOT dead), 0) FROM queue INDEXED BY queue_troubled
+    WHERE (dead OR attempts > 0) AND id >= ? AND id < ?
 """
 _SENT: Final = """
     SELECT count(*) FROM delivery WHERE queue >= :first AND queue < :last

@@ -14,7 +14,7 @@ from engine.message import BodyRef, Envelope, Judgement, Verdict
 from engine.store.contract import Arrival
 
 SEQ_BITS: Final = 40
-_CHUNKS: Final = (64, 16, 4, 1)
+_MOST_ROWS: Final = 128
 MESSAGE_COLUMNS: Final = (
     "id, channel, received_at, content_type, message_type, control_id, sender, peer, remote, patients, facts, "
     "verdict, reason, hl7_code, location, answer, key, content_digest, digest, size"
@@ -22,14 +22,10 @@ MESSAGE_COLUMNS: Final = (
 
 
 def insert(connection: Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert `rows` by few statements of many rows each. Every step of a statement gives up the interpreter lock and waits to get
-    it back, so a statement per row costs more in waiting than in inserting. `into` is ``table (columns)``."""
-    start = 0
-    for chunk in _CHUNKS:
-        while len(rows) - start >= chunk:
-            part = rows[start : start + chunk]
-            connection.execute(_insert(into, len(part[0]), chunk), [value for row in part for value in row])
-            start += chunk
+    """Insert `rows` by as few statements as can be. Every step of a statement gives up the interpreter lock and waits to get it back
+    from a busy reactor, which costs more than the inserting. `into` is ``table (columns)``."""
+    for part in chunks(rows, _MOST_ROWS):
+        connection.execute(_insert(into, len(part[0]), len(part)), [value for row in part for value in row])
 
 
 @cache
@@ -52,10 +48,9 @@ def key_digest(channel: str, key: str) -> bytes:
     return blake2b(f"{channel}\0{key}".encode(), digest_size=16).digest()
 
 
-def message_row(number: int, channel: int, arrival: Arrival, digest: str | None, size: int) -> tuple[Any, ...]:
+def message_row(number: int, channel: int, arrival: Arrival, key: bytes, digest: str | None, size: int) -> tuple[Any, ...]:
     """In the order of MESSAGE_COLUMNS."""
     envelope, judgement = arrival.envelope, arrival.judgement
-    keyed = arrival.duplicate_window and envelope.idempotency_key
     return (
         number,
         channel,
@@ -73,7 +68,7 @@ def message_row(number: int, channel: int, arrival: Arrival, digest: str | None,
         judgement.hl7_code or None,
         judgement.location or None,
         arrival.answer,
-        key_digest(arrival.channel, envelope.idempotency_key) if keyed else None,
+        key or None,
         envelope.content_digest or None,
         digest,
         size,

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import groupby
 from sqlite3 import Connection, Row
 from typing import Any, Final
 
 import orjson
 
+from engine.errors import StoreError
 from engine.message import BodyRef, Judgement, Status, Verdict
 from engine.store.bodies import Bodies
 from engine.store.contract import Accepted, Arrival, Plan, Routed, Setback, Settlement
 from engine.store.rows import MESSAGE_COLUMNS, SEQ_BITS, chunks, insert, judgement_of, key_digest, marks, message_row
 
+_NOWHERE: Final = Plan(Status.FILTERED, reason="no destination takes it")
 _QUEUE: Final = "queue (id, message, order_key, body, digest, size, content_type, message_type, changed_at)"
 _SETTLED_VERDICTS: Final = {Verdict.REFUSED: Status.FILTERED, Verdict.INVALID: Status.ERROR}
 
+VACUUM_PAGES: Final = 2000
+"""Pages given back at most with each step of a purge."""
+
 PlanCall = tuple[str, Sequence[tuple[int, Plan]]]
 SettleCall = tuple[str, str, Sequence[Settlement]]
+SetBackCall = tuple[str, str, Sequence[Setback]]
 
 
 class Writes:
@@ -42,6 +50,7 @@ class Writes:
         self._destinations: dict[tuple[str, str], int] = {}
         self._last_seq: dict[int, int] = {}
         self._enqueued: dict[int, int] = defaultdict(int)
+        self._resent: dict[int, int] = defaultdict(int)
         self._received: dict[int, int] = defaultdict(int)
         self._last_message = -1
 
@@ -61,13 +70,14 @@ class Writes:
         """Write the counters and commit."""
         for destination, count in self._enqueued.items():
             self._db.execute(
-                "UPDATE destination SET last_seq = ?, enqueued = enqueued + ? WHERE id = ?",
-                (self._last_seq[destination], count, destination),
+                "UPDATE destination SET last_seq = ?, enqueued = enqueued + ?, resent = resent + ? WHERE id = ?",
+                (self._last_seq[destination], count, self._resent[destination], destination),
             )
         for channel, count in self._received.items():
             self._db.execute("UPDATE channel SET received = received + ? WHERE id = ?", (count, channel))
         self._db.execute("COMMIT")
         self._enqueued.clear()
+        self._resent.clear()
         self._received.clear()
         self.committed_ids.update(self._destinations)
 
@@ -97,19 +107,22 @@ class Writes:
 
     # --- accept ----------------------------------------------------------------------------------
 
-    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """Keep messages; find repetitions among them and among what is kept."""
-        known = self._known(arrivals)
-        results: list[Accepted] = []
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted | StoreError]:
+        """Keep messages; find repetitions among them and among what is kept. One whose body file is not there fails alone."""
+        keys = [_key(arrival) for arrival in arrivals]
+        known = self._known([key for key in keys if key])
+        results: list[Accepted | StoreError] = []
         batch = _Batch()
-        for arrival in arrivals:
-            key = _key(arrival)
+        for arrival, key in zip(arrivals, keys, strict=True):
             repeated = known.get(key) if key else None
             if repeated is not None and repeated.received_at > arrival.envelope.received_at - arrival.duplicate_window:
                 results.append(repeated.answer(arrival))
                 continue
+            if isinstance(arrival.envelope.body, BodyRef) and not self._bodies.has(arrival.envelope.body):
+                results.append(StoreError(f"the body {arrival.envelope.body.digest[:12]} of a message is not in the store"))
+                continue
             number = self._last_message = self._last_message + 1
-            seqs = self._keep(number, arrival, batch)
+            seqs = self._keep(number, arrival, key, batch)
             if key:
                 known[key] = _Known(
                     number, arrival.envelope.received_at, arrival.envelope.content_digest, arrival.answer, arrival.judgement
@@ -118,9 +131,8 @@ class Writes:
         batch.write(self._db)
         return results
 
-    def _known(self, arrivals: Sequence[Arrival]) -> dict[bytes, _Known]:
-        """The newest kept message for each key of `arrivals`."""
-        keys = [key for key in map(_key, arrivals) if key]
+    def _known(self, keys: Sequence[bytes]) -> dict[bytes, _Known]:
+        """The newest kept message for each key."""
         known: dict[bytes, _Known] = {}
         for part in chunks(keys):
             sql = (
@@ -132,15 +144,15 @@ class Writes:
                 known[row["key"]] = _Known(row["id"], row["received_at"], row["content_digest"] or b"", row["answer"], judgement_of(row))
         return known
 
-    def _keep(self, number: int, arrival: Arrival, batch: _Batch) -> tuple[int, ...]:
+    def _keep(self, number: int, arrival: Arrival, key: bytes, batch: _Batch) -> tuple[int, ...]:
         envelope, channel = arrival.envelope, self.channel_id(arrival.channel)
         body = envelope.body
         if isinstance(body, bytes) and len(body) > self._inline_limit:
             body = self._bodies.keep(body)
         if isinstance(body, BodyRef):
-            batch.messages.append(message_row(number, channel, arrival, body.digest, body.size))
+            batch.messages.append(message_row(number, channel, arrival, key, body.digest, body.size))
         else:
-            batch.messages.append(message_row(number, channel, arrival, None, len(body)))
+            batch.messages.append(message_row(number, channel, arrival, key, None, len(body)))
             batch.bodies.append((number, body))
         batch.patients.extend((patient, number) for patient in dict.fromkeys(envelope.patient_ids))
         self._received[channel] += 1
@@ -153,15 +165,31 @@ class Writes:
             return self._carry_out(number, arrival.channel, arrival.plan, batch)
         return ()
 
-    def _carry_out(self, number: int, channel: str, plan: Plan, batch: _Batch, only: str | None = None) -> tuple[int, ...]:
+    def _carry_out(self, number: int, channel: str, plan: Plan, batch: _Batch) -> tuple[int, ...]:
+        if plan.status is Status.QUEUED and not plan.routed:
+            plan = _NOWHERE
         if plan.status is not Status.QUEUED:
             batch.outcomes.append((number, plan.status.value, plan.reason or None, plan.error_code or None, self._clock()))
             return ()
-        return tuple(self._enqueue(number, channel, routed, batch) if only in (None, routed.destination) else 0 for routed in plan.routed)
+        return tuple([self._enqueue(number, channel, routed, batch) for routed in plan.routed])
 
-    def _enqueue(self, number: int, channel: str, routed: Routed, batch: _Batch) -> int:
+    def _carry_out_again(self, number: int, channel: str, plan: Plan, batch: _Batch, only: str | None) -> tuple[int, ...]:
+        """What an operator has put back: for the destinations of the resend only, and counted as resent where it was sent before."""
+        if plan.status is not Status.QUEUED or not plan.routed:
+            return self._carry_out(number, channel, plan, batch)
+        wanted = None if only is None else set(_json_list(only))
+        rows = self._db.execute(f"SELECT queue >> {SEQ_BITS} FROM delivery WHERE message = ?", (number,))
+        had = {row[0] for row in rows}
+        return tuple(
+            self._enqueue(number, channel, routed, batch, again=self.destination_id(channel, routed.destination) in had)
+            if wanted is None or routed.destination in wanted
+            else 0
+            for routed in plan.routed
+        )
+
+    def _enqueue(self, number: int, channel: str, routed: Routed, batch: _Batch, *, again: bool = False) -> int:
         destination = self.destination_id(channel, routed.destination)
-        seq = self._next_seq(destination)
+        seq = self._next_seq(destination, not again, again)
         body, digest = routed.body, None
         size = 0 if body is None else len(body)
         if body is not None and size > self._inline_limit:
@@ -181,8 +209,10 @@ class Writes:
         )
         return seq
 
-    def _next_seq(self, destination: int, enqueued: int = 1) -> int:
+    def _next_seq(self, destination: int, enqueued: int, resent: int = 0) -> int:
         self._enqueued[destination] += enqueued
+        if resent:
+            self._resent[destination] += resent
         seq = self._last_seq[destination] = self._last_seq[destination] + 1
         return seq
 
@@ -191,21 +221,32 @@ class Writes:
     def plan(self, calls: Sequence[PlanCall]) -> list[list[tuple[int, ...]]]:
         """Take messages out of the inbox, into queues or to their end. What is no longer in the inbox gives ()."""
         numbers = [number for _, plans in calls for number, _ in plans]
-        waiting: dict[int, str | None] = {}
+        waiting: dict[int, tuple[bool, str | None]] = {}
         for part in chunks(numbers):
             found = self._db.execute(
-                f"SELECT message, only_destination FROM inbox INDEXED BY inbox_message WHERE message IN ({marks(part)})",
+                f"SELECT message, again, only_destinations FROM inbox INDEXED BY inbox_message WHERE message IN ({marks(part)})",
                 part,
             )
-            waiting.update((row[0], row[1]) for row in found)
+            waiting.update((row[0], (row[1], row[2])) for row in found)
             self._db.execute(f"DELETE FROM inbox WHERE message IN ({marks(part)})", part)
         batch = _Batch()
         results = [
-            [self._carry_out(number, channel, plan, batch, waiting.pop(number)) if number in waiting else () for number, plan in plans]
-            for channel, plans in calls
+            [self._take_out(number, channel, plan, batch, waiting.pop(number, None)) for number, plan in plans] for channel, plans in calls
         ]
         batch.write(self._db)
         return results
+
+    def _take_out(self, number: int, channel: str, plan: Plan, batch: _Batch, entry: tuple[bool, str | None] | None) -> tuple[int, ...]:
+        if entry is None:
+            return ()
+        again, only = entry
+        return self._carry_out_again(number, channel, plan, batch, only) if again else self._carry_out(number, channel, plan, batch)
+
+    def end(self, calls: Sequence[Any]) -> list[None]:
+        """`settle` and `set_back` in the order of the calls: an attempt that failed earlier must not follow the parcel's end."""
+        for failed, run in groupby(calls, key=lambda call: bool(call[2]) and isinstance(call[2][0], Setback)):
+            (self.set_back if failed else self.settle)(list(run))
+        return [None] * len(calls)
 
     def settle(self, calls: Sequence[SettleCall]) -> list[None]:
         """End parcels: SENT leaves the queue, ERROR stays in it, dead."""
@@ -213,13 +254,10 @@ class Writes:
         for channel, destination, settlements in calls:
             number = self.destination_id(channel, destination)
             sent = {number << SEQ_BITS | end.seq: end for end in settlements if end.status is Status.SENT}
-            for part in chunks(list(sent)):
-                gone = self._db.execute(
-                    f"DELETE FROM queue WHERE id IN ({marks(part)}) RETURNING id, body IS NULL AND digest IS NULL",
-                    part,
-                ).fetchall()
-                rows = [(sent[i].message_id, i, now, sent[i].attempts, raw, sent[i].reference or None) for i, raw in gone]
-                insert(self._db, "delivery (message, queue, settled_at, attempts, raw, reference)", sorted(rows))
+            for part in chunks(sorted(sent), 128):
+                values = [value for i in part for value in (i, sent[i].attempts, sent[i].reference or None)]
+                self._db.execute(_delivered(len(part)), [*values, now])
+                self._db.execute(f"DELETE FROM queue WHERE id IN ({marks(part)})", part)
             for end in settlements:
                 if end.status is Status.ERROR:
                     self._bury(number << SEQ_BITS | end.seq, end, now)
@@ -239,7 +277,7 @@ class Writes:
             (end.attempts, end.reason, end.error_code, now, queue),
         )
 
-    def set_back(self, calls: Sequence[tuple[str, str, Sequence[Setback]]]) -> list[None]:
+    def set_back(self, calls: Sequence[SetBackCall]) -> list[None]:
         """Note failed attempts that will be repeated."""
         now = self._clock()
         for channel, destination, setbacks in calls:
@@ -252,6 +290,15 @@ class Writes:
         return [None] * len(calls)
 
     # --- an operator's words ---------------------------------------------------------------------
+
+    def single(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """Methods by name with their arguments, each by itself."""
+        return [getattr(self, name)(*arguments) for name, arguments in calls]
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has written since this was asked last."""
+        changed, self.foreign_change = self.foreign_change, False
+        return changed
 
     def hold(self, channel: str, destination: str, hold: bool) -> None:
         self._db.execute("UPDATE destination SET hold = ? WHERE id = ?", (hold, self.destination_id(channel, destination)))
@@ -268,7 +315,7 @@ class Writes:
         named, arguments = self._destinations_named(destination)
         dead = self._db.execute(
             f"SELECT q.*, d.id AS destination, d.name, c.name AS channel FROM queue q JOIN destination d ON d.id = q.id >> {SEQ_BITS}"
-            f" JOIN channel c ON c.id = d.channel WHERE q.message = ? AND q.dead {named}",
+            f" JOIN channel c ON c.id = d.channel WHERE q.message = ? AND q.dead {named} ORDER BY q.id",
             [number, *arguments],
         ).fetchall()
         for row in dead:
@@ -284,7 +331,7 @@ class Writes:
     def _repeat(self, number: int, destination: str) -> int:
         named, arguments = self._destinations_named(destination)
         sent = self._db.execute(
-            "SELECT d.name, c.name AS channel, max(s.raw) AS raw, s.queue FROM delivery s"
+            "SELECT d.name, c.name AS channel, s.raw, s.order_key, max(s.queue) FROM delivery s"  # the row of the last time
             f" JOIN destination d ON d.id = s.queue >> {SEQ_BITS} JOIN channel c ON c.id = d.channel"
             f" WHERE s.message = ? {named} AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.message = s.message"
             f" AND q.id >> {SEQ_BITS} = d.id) GROUP BY d.id",
@@ -293,31 +340,42 @@ class Writes:
         batch = _Batch()
         for row in sent:
             if row["raw"]:
-                patients = self._db.execute("SELECT patients FROM message WHERE id = ?", (number,)).fetchone()[0]
-                self._enqueue(number, row["channel"], Routed(row["name"], order_key=_first(patients)), batch)
+                self._enqueue(number, row["channel"], Routed(row["name"], order_key=row["order_key"] or ""), batch, again=True)
         batch.write(self._db)
-        mapped = [row for row in sent if not row["raw"]]
-        if mapped:
-            only = mapped[0]["name"] if len(mapped) == 1 else None
-            self._to_inbox(number, only)
-        return len(sent)
+        mapped = {row["name"] for row in sent if not row["raw"]}
+        return len(sent) - len(mapped) + self._map_again(number, mapped)
+
+    def _map_again(self, number: int, destinations: set[str]) -> int:
+        """Into the inbox for these destinations, beside those for which it is there already; gives for how many it was not."""
+        there = self._db.execute("SELECT only_destinations FROM inbox WHERE message = ?", (number,)).fetchone()
+        if not destinations or (there is not None and there[0] is None):
+            return 0
+        known = set(_json_list(there[0])) if there is not None else set()
+        if destinations <= known:
+            return 0
+        only = orjson.dumps(sorted(destinations | known)).decode()
+        self._put_back(number, only)
+        return len(destinations - known)
+
+    def _put_back(self, number: int, only: str | None) -> None:
+        self._db.execute("DELETE FROM outcome WHERE message = ?", (number,))
+        self._db.execute("INSERT OR REPLACE INTO inbox SELECT channel, id, ?, 1 FROM message WHERE id = ?", (only, number))
 
     def reprocess(self, numbers: Sequence[int]) -> int:
         """Back into the inbox, with the dead letters of an earlier try and its outcome gone; never what still waits in a queue."""
-        return sum(self._to_inbox(number, None) for number in numbers)
+        return sum(self._start_again(number) for number in numbers)
 
-    def _to_inbox(self, number: int, only: str | None) -> int:
+    def _start_again(self, number: int) -> int:
         waits = self._db.execute("SELECT 1 FROM queue WHERE message = ? AND NOT dead", (number,)).fetchone()
-        row = self._db.execute("SELECT channel FROM message WHERE id = ?", (number,)).fetchone()
-        if waits or row is None:
+        if waits or self._db.execute("SELECT 1 FROM message WHERE id = ?", (number,)).fetchone() is None:
             return 0
-        if only is None:
-            dead = self._db.execute(f"SELECT id >> {SEQ_BITS} AS destination FROM queue WHERE message = ?", (number,)).fetchall()
-            for gone in dead:
-                self._db.execute("UPDATE destination SET enqueued = enqueued - 1 WHERE id = ?", (gone["destination"],))
-            self._db.execute("DELETE FROM queue WHERE message = ?", (number,))
-        self._db.execute("DELETE FROM outcome WHERE message = ?", (number,))
-        self._db.execute("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?)", (row["channel"], number, only))
+        had = f"EXISTS (SELECT 1 FROM delivery s WHERE s.message = q.message AND s.queue >> {SEQ_BITS} = q.id >> {SEQ_BITS})"
+        rows = self._db.execute(f"SELECT id >> {SEQ_BITS} AS destination, {had} AS had FROM queue q WHERE message = ?", (number,))
+        for gone in rows.fetchall():
+            book = "resent" if gone["had"] else "enqueued"
+            self._db.execute(f"UPDATE destination SET {book} = {book} - 1 WHERE id = ?", (gone["destination"],))
+        self._db.execute("DELETE FROM queue WHERE message = ?", (number,))
+        self._put_back(number, None)
         return 1
 
     def default_key(self, queue: int) -> str:
@@ -333,7 +391,7 @@ class Writes:
     # --- retention -------------------------------------------------------------------------------
 
     def purge(self, before: int, limit: int) -> tuple[int, list[str]]:
-        """Remove settled messages; gives how many, and the digests that may have lost their last row."""
+        """Remove settled messages and give their space back; gives how many, and the digests that may have lost their last row."""
         found = self._db.execute(
             "SELECT m.id, m.channel, m.patients, m.digest, o.status FROM message m LEFT JOIN outcome o ON o.message = m.id"
             " WHERE m.received_at < ? AND (o.status IS NULL OR o.status = 'FILTERED')"
@@ -343,6 +401,7 @@ class Writes:
         ).fetchall()
         for part in chunks(found, 200):
             self._remove(part)
+        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         return len(found), [row["digest"] for row in found if row["digest"]]
 
     def _remove(self, rows: Sequence[Row]) -> None:
@@ -368,6 +427,17 @@ class Writes:
         """Those of `digests` that no row refers to."""
         sql = "SELECT 1 FROM message WHERE digest = ? UNION ALL SELECT 1 FROM queue WHERE digest = ?"
         return [digest for digest in digests if self._db.execute(sql, (digest, digest)).fetchone() is None]
+
+
+@cache
+def _delivered(count: int) -> str:
+    """Makes deliveries of queue rows, in one step: id, attempts and reference of each, then the time."""
+    return (
+        f"WITH ends (id, attempts, reference) AS (VALUES {','.join(['(?,?,?)'] * count)})"
+        " INSERT INTO delivery (message, queue, settled_at, attempts, raw, order_key, reference)"
+        " SELECT q.message, q.id, ?, e.attempts, q.body IS NULL AND q.digest IS NULL, nullif(q.order_key, ''), e.reference"
+        " FROM ends e CROSS JOIN queue q ON q.id = e.id"
+    )
 
 
 class _Known:
@@ -414,8 +484,3 @@ def _key(arrival: Arrival) -> bytes:
 
 def _json_list(text: str | None) -> list[str]:
     return list(orjson.loads(text)) if text else []
-
-
-def _first(patients: str | None) -> str:
-    found = _json_list(patients)
-    return found[0] if found else ""

@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from engine.message import ACCEPTED, Envelope, Judgement, Status, Verdict
-from engine.store.contract import Arrival, Plan, Query, Routed, Setback, Settlement
+from engine.errors import StoreCorrupt, StoreError
+from engine.message import ACCEPTED, BodyRef, Envelope, Judgement, Status, Verdict
+from engine.store.contract import CLAIM_BYTES, Arrival, Plan, Query, Routed, Setback, Settlement
 
 
-def arrival(control_id: str = "1", body: bytes = b"body", **more: Any) -> Arrival:
+def arrival(control_id: str = "1", body: bytes | BodyRef = b"body", **more: Any) -> Arrival:
     """A message of channel c that is to be checked for repetitions."""
     envelope = Envelope(
         body,
@@ -129,6 +130,27 @@ class StoreContract:
         self.assertEqual((yield self.store.claim("c", "nobody", 0, 10)), [])
 
     @inlineCallbacks
+    def test_a_claim_holds_little_in_memory(self):  # type: ignore[no-untyped-def]
+        """About 16 MB of bodies at once, in order and without a gap; a body that comes as BodyRef is read back whole."""
+        sent = [b"%d" % number * (5 << 20) for number in range(5)]
+        for number, body in enumerate(sent):
+            yield self.store.accept(arrival(str(number), body, plan=queued("d")))
+        seen: list[bytes] = []
+        while claimed := (yield self.store.claim("c", "d", len(seen), 10)):
+            self.assertLessEqual(sum(len(p.body) for p, _ in claimed if isinstance(p.body, bytes)), CLAIM_BYTES + (5 << 20))
+            for parcel, _ in claimed:
+                body = parcel.body
+                seen.append(body if isinstance(body, bytes) else (yield self.store.read_body(body)))
+        self.assertTrue(seen == sent)
+
+    @inlineCallbacks
+    def test_a_body_that_is_not_there_is_refused(self):  # type: ignore[no-untyped-def]
+        """A StoreError, and nothing is kept."""
+        yield self.assertFailure(self.store.accept(arrival(body=BodyRef("ab" * 32, 5))), StoreError)
+        self.assertEqual((yield self.store.search(Query())), [])
+        yield self.assertFailure(self.store.read_body(BodyRef("ab" * 32, 5)), StoreCorrupt)
+
+    @inlineCallbacks
     def test_sent_leaves_the_queue_and_is_traced(self):  # type: ignore[no-untyped-def]
         """A settled parcel is not claimed again; the trace knows when, where and the reference."""
         a = yield self.store.accept(arrival(plan=queued("d")))
@@ -168,6 +190,67 @@ class StoreContract:
         ((parcel, _),) = yield self.store.claim("c", "d", 0, 10)
         self.assertNotEqual(parcel.idempotency_key, self.store.parcel_key("c", "d", 1))
         self.assertEqual(parcel.body, b"body")
+
+    @inlineCallbacks
+    def test_a_resend_keeps_the_order_key(self):  # type: ignore[no-untyped-def]
+        """What was sent, and a dead letter: both keep their place among the messages of their key."""
+        for control_id in "12":
+            yield self.store.accept(arrival(control_id, plan=queued("d", key="ward")))
+        yield self.settle(1, 1)
+        yield self.settle(2, 2, Status.ERROR)
+        self.assertEqual((yield self.store.resend([1, 2])), 2)
+        claimed = yield self.store.claim("c", "d", 0, 10, "ward")
+        self.assertEqual([p.control_id for p, _ in claimed], ["1", "2"])
+
+    @inlineCallbacks
+    def test_a_resend_counts_what_it_queues(self):  # type: ignore[no-untyped-def]
+        """Nothing for what still waits; the ledger counts a repeat as resent, a dead letter's second try not."""
+        yield self.store.accept(arrival("1", plan=queued("d", "e")))
+        yield self.settle(1, 1)
+        self.assertEqual((yield self.store.resend([1], "e")), 0)
+        self.assertEqual((yield self.store.resend([1])), 1)
+        self.assertEqual((yield self.store.resend([1])), 0)
+        yield self.settle(1, 1, Status.ERROR, "e")
+        self.assertEqual((yield self.store.resend([1])), 1)
+        lines = yield self.store.ledger()
+        self.assertEqual([(line.received, line.resent) for line in lines if not line.destination], [(1, 1)])
+        self.assertTrue(all(line.closes for line in lines), lines)
+
+    @inlineCallbacks
+    def test_held_messages_are_pending(self):  # type: ignore[no-untyped-def]
+        """They are shown and found as such, until the release."""
+        yield self.store.accept(arrival("1", plan=queued("d")))
+        yield self.store.accept(arrival("2", plan=queued("d", "e")))
+        yield self.store.accept(arrival("3", plan=queued("e")))
+        yield self.store.hold("c", "d", True)
+        for status, numbers in ((Status.PENDING, [2, 1]), (Status.QUEUED, [3])):
+            found = yield self.store.search(Query(status=status))
+            self.assertEqual([line.message_id for line in found], numbers)
+            self.assertEqual([line.status for line in found], [status] * len(numbers))
+        yield self.store.hold("c", "d", False)
+        self.assertEqual(len((yield self.store.search(Query(status=Status.QUEUED)))), 3)
+
+    @inlineCallbacks
+    def test_a_plan_without_destinations_is_the_end(self):  # type: ignore[no-untyped-def]
+        """Such a message is settled as FILTERED with a reason, with its accept as after the inbox, and the ledger closes."""
+        yield self.store.accept(arrival("1", plan=queued()))
+        yield self.store.accept(arrival("2"))
+        yield self.store.plan("c", [(2, queued())])
+        found = yield self.store.search(Query(status=Status.FILTERED))
+        self.assertEqual(
+            [(line.message_id, line.reason) for line in found], [(2, "no destination takes it"), (1, "no destination takes it")]
+        )
+        (line,) = yield self.store.ledger()
+        self.assertEqual((line.filtered, line.closes), (2, True))
+
+    @inlineCallbacks
+    def test_a_search_by_time_is_exact_when_the_clock_steps_back(self):  # type: ignore[no-untyped-def]
+        """`since` <= received_at < `until`; highest number first all the same."""
+        for number, at in enumerate((50, 60, 70, 10, 20, 60), 1):
+            yield self.store.accept(arrival(str(number), received_at=at))
+        for since, until, numbers in ((60, 0, [6, 3, 2]), (0, 60, [5, 4, 1]), (20, 61, [6, 5, 2, 1]), (80, 90, [])):
+            found = yield self.store.search(Query(since=since, until=until))
+            self.assertEqual([line.message_id for line in found], numbers)
 
     @inlineCallbacks
     def test_setbacks_survive(self):  # type: ignore[no-untyped-def]

@@ -21,3 +21,11 @@ class SqliteStoreTests(StoreContract, TestCase):
     def make(self) -> SqliteStore:
         self.folder = getattr(self, "folder", None) or Path(self.mktemp())
         return SqliteStore(self.folder, reactor=reactor, clock=lambda: 5_000_000, inline_limit=1000, min_free=0)
+
+
+class CommitProcessTests(SqliteStoreTests):
+    """The same with a process that writes."""
+
+    def make(self) -> SqliteStore:
+        self.folder = getattr(self, "folder", None) or Path(self.mktemp())
+        return SqliteStore(self.folder, reactor=reactor, clock=lambda: 5_000_000, inline_limit=1000, min_free=0, process=True)

@@ -27,3 +27,7 @@ def test_a_queue_survives_the_restart(tmp_path: Path) -> None:
     report = memory.measure(tmp_path, 50, connections=2, in_flight=2)
     assert report["rss_mb"][-1]["queued"] == 50
     assert report["full_start_seconds"] > 0
+    looks = report["lookups"]
+    assert {"control id", "patient id", "channel", "status QUEUED", "status PENDING", "time, all"} <= looks["search_ms"].keys()
+    assert min(looks["commands_ms"].values()) > 0
+    assert not any(text.startswith("search") for text in report["missed"])

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-
-def blocks(page: str) -> list[str]:
-    """The sh blocks of a page, in order."""
-    return re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-
-
-def run(script: str, folder: Path) -> str:
-    """Run it with every command checked; give what it printed."""
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        raise AssertionError(output) from None
-    assert process.returncode == 0, output
-    return output
+from adapters.fhir.options import DESTINATION
+from engine.audit import Entry, append
+from engine.errors import Fault
+from engine.options import Place
+from engine.secrets import secrets_of
+from tests.support.pages import ROOT, blocks, run
 
 
 def test_the_tour(tmp_path: Path) -> None:
@@ -43,7 +23,7 @@ def test_the_tour(tmp_path: Path) -> None:
         "meridian run my-hospital &", "meridian run my-hospital >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
     )
     output = run(commands, tmp_path)
-    for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "Patient-PID row"):
+    for shown in ("fine: first", "1 passed, 0 failed", "admission.hl7: AA", "SENT", "yes", "Patient", "Patient-PID row", "messages.shown"):
         assert shown in output, output
 
 
@@ -56,13 +36,28 @@ def test_the_first_screen_names_the_two_commands() -> None:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["engine/docs/operating.md"])
-def test_the_pages(page: str, tmp_path: Path) -> None:
-    """Every sh block of the page, in one folder, in order."""
-    run("\n".join(blocks(page)), tmp_path)
+def test_the_operating_page(tmp_path: Path) -> None:
+    """Every sh block of the page, in one folder, in order; the site of the README's tour has run there."""
+    audit = tmp_path / "my-hospital/data/audit"
+    audit.mkdir(parents=True)
+    (tmp_path / "my-hospital/meridian.yaml").write_text("name: my-hospital\nparty: my-hospital\n")
+    append(audit, [Entry(1_764_000_000_000_000, "node.started", {"node": "my-hospital"})], 1_764_000_000_000_000)
+    output = run("\n".join(blocks("engine/docs/operating.md")), tmp_path)
+    assert output.count("whole: 1 records") == 2
+    assert b"ENCRYPTED" in (tmp_path / "city-certs/node.key").read_bytes()
 
 
-def test_links_lead_somewhere() -> None:
-    """Relative links of the README exist."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
-        assert (ROOT / target).exists(), target
+def test_the_operating_pages_options() -> None:
+    """Its yaml block is a destination as the options have it."""
+    (block,) = blocks("engine/docs/operating.md", "yaml")
+    faults: list[Fault] = []
+    settings = DESTINATION.parse(YAML().load(block)["fhir"], Place("operating.md"), faults)
+    assert faults == []
+    assert [str(secret) for secret in secrets_of(settings)] == ["env:MERIDIAN_KEY_PASSPHRASE", "file:secrets/platform-token"]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    """Relative links of the README and the examples exist."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target

@@ -113,6 +113,7 @@ class MutualTlsTests(TestCase):
         yield self.listen(allow=["county"])
         yield self.refuse(self.trust.provider("stranger"))
         self.assertIn("tls.refused", [event for event, _ in self.trust.audited])
+        self.assertEqual({facts["channel"] for event, facts in self.trust.audited if event.startswith("tls.")}, {"platform"})
 
     @inlineCallbacks
     def test_a_certificate_of_another_authority_is_refused(self):
@@ -152,7 +153,7 @@ class MutualTlsTests(TestCase):
     def test_plain_http_to_a_tls_listener_is_transient(self):
         """A wrong scheme in the channel file is a fault of the configuration, not of the messages."""
         yield self.listen()
-        client = yield self.client(self.trust.provider("county"), url=f"http://localhost:{self.source.port}/fhir")
+        client = yield self.client(self.trust.provider("county"), url=f"http://localhost:{self.source.port}/fhir", tls=None)
         error = yield self.failureOf(client.deliver(parcel(bundle())))
         self.assertNotEqual(type(error).__name__, "PermanentDelivery")
         yield client.close()

@@ -94,7 +94,7 @@ def test_encode_of_decode_is_the_same(case: tuple[bytes, str, Separators, list[l
     assert message.encode() == raw
     assert message.separators == found
     assert [segment.fields for segment in message.segments[1:]] == body
-    assert read_header(raw).field(10) == "C1"
+    assert read_header(raw).fields[10] == "C1"
     assert raw[read_header(raw).content_offset :].lstrip(b"\r\n")[:3] == (body[0][0].encode() if body else b"")
 
 

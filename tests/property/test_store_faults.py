@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.errors import StoreError
-from engine.message import Judgement, Status, Verdict
+from engine.message import BodyRef, Judgement, Status, Verdict
+from engine.store import search
 from engine.store.contract import Plan, Query, Setback, Settlement
 from engine.store.sqlite import SqliteStore
 from tests.support.store import Faults, QueueReactor, failing_fsync, message, open_faulty, power_cut, queued, quick_retries
@@ -25,29 +26,42 @@ from tests.support.store import Faults, QueueReactor, failing_fsync, message, op
 DESTINATIONS = ("a", "b")
 CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 PLANS = st.sampled_from(
-    [None, queued("a"), queued("b", "a"), queued("a", body=b"mapped"), queued("b", body=b"m" * 200), Plan(Status.FILTERED, reason="rule")]
+    [
+        None,
+        queued("a"),
+        queued("b", "a"),
+        queued("a", body=b"mapped"),
+        queued("b", body=b"m" * 200),
+        queued(),
+        Plan(Status.FILTERED, reason="rule"),
+    ]
 )
 INLINE = 100
+TIMES = st.sampled_from([1_000_000, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
 
 
 @dataclass
 class Kept:
-    """A message as the model knows it. `waits` and `dead`: seq by destination; `attempts` of what waits."""
+    """A message as the model knows it. `waits` and `dead`: seq by destination; `late`: those of `waits` that were set back; `sent`:
+    whether it was the body as received, by destination; `mapped`: destinations of `waits` or `dead` that get a rendition; `only`: what a
+    resend has put into the inbox is for these."""
 
     body: bytes
     inbox: bool = False
+    at: int = 1_000_000
+    only: set[str] | None = None
     outcome: Status | None = None
     waits: dict[str, int] = field(default_factory=dict)
     late: set[str] = field(default_factory=set)
     dead: dict[str, int] = field(default_factory=dict)
-    sent: list[str] = field(default_factory=list)
+    sent: dict[str, bool] = field(default_factory=dict)
+    mapped: set[str] = field(default_factory=set)
 
-    @property
-    def status(self) -> Status:
+    def status(self, held: set[str]) -> Status:
         if self.inbox:
             return Status.RECEIVED
         if self.waits:
-            return Status.PENDING if self.late else Status.QUEUED
+            return Status.PENDING if self.late or held & self.waits.keys() else Status.QUEUED
         if self.dead:
             return Status.ERROR
         return self.outcome or Status.SENT
@@ -64,6 +78,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.kept: dict[int, Kept] = {}
         self.purged = {"delivered": 0, "filtered": 0}
         self.count = 0
+        self.spooled: list[tuple[BodyRef, bytes]] = []
+        self.held: set[str] = set()
+        self.resent = 0
         self.open(Path(self.base.name) / "0")
 
     def teardown(self) -> None:
@@ -74,6 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self, folder: Path) -> None:
         self.folder = folder
+        self.spooled.clear()
         store = SqliteStore(folder, reactor=self.reactor, clock=lambda: 5_000_000, inline_limit=INLINE, min_free=0)
         self.store = open_faulty(store, self.reactor.wait, self.faults)
 
@@ -89,8 +107,15 @@ class StoreMachine(RuleBasedStateMachine):
             self.faults.armed = None
 
     def queue(self, kept: Kept, plan: Plan, seqs: tuple[int, ...]) -> None:
-        if plan.status is Status.QUEUED:
-            kept.waits = {routed.destination: seq for routed, seq in zip(plan.routed, seqs, strict=True)}
+        if plan.status is Status.QUEUED and plan.routed:
+            fresh = {routed.destination: seq for routed, seq in zip(plan.routed, seqs, strict=True) if seq}
+            assert kept.only is None or fresh.keys() <= kept.only
+            kept.waits |= fresh
+            kept.mapped -= fresh.keys()
+            kept.mapped |= {routed.destination for routed in plan.routed if routed.body is not None and routed.destination in fresh}
+            self.resent += len(fresh.keys() & kept.sent.keys())
+        elif not plan.routed and plan.status is Status.QUEUED:
+            kept.outcome = Status.FILTERED
         else:
             kept.outcome = plan.status
 
@@ -100,16 +125,37 @@ class StoreMachine(RuleBasedStateMachine):
     def a_write_will_fail(self, after: int, code: int) -> None:
         self.faults.arm(after, code)
 
-    @rule(plan=PLANS, size=st.sampled_from([1, 5, 150]))
-    def accept(self, plan: Plan | None, size: int) -> None:
+    @rule(plan=PLANS, size=st.sampled_from([1, 5, 150]), at=TIMES)
+    def accept(self, plan: Plan | None, size: int, at: int) -> None:
         self.count += 1
-        body = (b"%d" % self.count) * size
-        accepted = self.call(self.store.accept(message(str(self.count), body, plan)))
+        body = (b"%d" % (self.count % 3)) * size  # the same content comes again and again: one file, several rows
+        accepted = self.call(self.store.accept(message(str(self.count), body, plan, received_at=at)))
         if not isinstance(accepted, StoreError):
             assert accepted.message_id not in self.kept
+            kept = self.kept[accepted.message_id] = Kept(body, inbox=plan is None, at=at)
+            if plan is not None:
+                self.queue(kept, plan, accepted.seqs)
+
+    @rule(size=st.sampled_from([1, 150]))
+    def spool(self, size: int) -> None:
+        spool = self.store.spool()
+        spool.write(body := b"%d" % (self.count % 3) * size)
+        self.spooled.append((spool.finish(), body))
+
+    @precondition(lambda self: self.spooled)
+    @rule(plan=PLANS)
+    def accept_spooled(self, plan: Plan | None) -> None:
+        """Whatever was purged and swept since: what is spooled can be accepted."""
+        ref, body = self.spooled.pop()
+        accepted = self.call(self.store.accept(message("s", ref, plan)))  # type: ignore[arg-type]
+        if not isinstance(accepted, StoreError):
             kept = self.kept[accepted.message_id] = Kept(body, inbox=plan is None)
             if plan is not None:
                 self.queue(kept, plan, accepted.seqs)
+
+    @rule(limit=st.integers(1, 4))
+    def sweep(self, limit: int) -> None:
+        self.call(self.store.sweep(limit))
 
     @rule(verdict=st.sampled_from([Verdict.REFUSED, Verdict.INVALID]))
     def accept_refused(self, verdict: Verdict) -> None:
@@ -160,6 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
         if not isinstance(seqs, StoreError):
             self.kept[number].inbox = False
             self.queue(self.kept[number], plan, seqs[0])
+            self.kept[number].only = None
 
     @precondition(lambda self: any(kept.waits for kept in self.kept.values()))
     @rule(data=st.data(), status=st.sampled_from([Status.SENT, Status.SENT, Status.ERROR]))
@@ -172,7 +219,7 @@ class StoreMachine(RuleBasedStateMachine):
         seq = kept.waits.pop(name)
         kept.late.discard(name)
         if status is Status.SENT:
-            kept.sent.append(name)
+            kept.sent[name] = name not in kept.mapped
         else:
             kept.dead[name] = seq
 
@@ -197,6 +244,31 @@ class StoreMachine(RuleBasedStateMachine):
             assert seq > old
             kept.waits[name] = seq
 
+    @precondition(lambda self: any(kept.sent and not kept.inbox for kept in self.kept.values()))
+    @rule(data=st.data())
+    def resend_sent(self, data: Any) -> None:
+        """To where it waits or lies dead already it is not sent another time; what was mapped is mapped again for those who had it."""
+        kept = self.kept[number := self.some(data, lambda kept: kept.sent and not kept.inbox)]
+        name = data.draw(st.sampled_from(sorted(kept.sent)))
+        count = self.call(self.store.resend([number], name))
+        if isinstance(count, StoreError):
+            return
+        assert count == (name not in kept.waits)
+        if name in kept.dead:
+            del kept.dead[name]
+            ((kept.waits[name], _),) = self.claimed(name, number)
+        elif count and kept.sent[name]:
+            ((kept.waits[name], _),) = self.claimed(name, number)
+            kept.mapped.discard(name)
+            self.resent += 1
+        elif count:
+            kept.inbox, kept.only, kept.outcome = True, {name}, None
+
+    @rule(name=st.sampled_from(DESTINATIONS), hold=st.booleans())
+    def hold(self, name: str, hold: bool) -> None:
+        if not isinstance(self.call(self.store.hold("c", name, hold)), StoreError):
+            (self.held.add if hold else self.held.discard)(name)
+
     @precondition(lambda self: any(not kept.waits and not kept.inbox for kept in self.kept.values()))
     @rule(data=st.data())
     def reprocess(self, data: Any) -> None:
@@ -204,6 +276,7 @@ class StoreMachine(RuleBasedStateMachine):
         count = self.call(self.store.reprocess([number]))
         if not isinstance(count, StoreError):
             assert count == 1
+            self.resent -= len(kept.dead.keys() & kept.sent.keys())
             kept.inbox, kept.outcome, kept.dead = True, None, {}
 
     @rule()
@@ -213,19 +286,19 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(gone, StoreError):
             self.forget_what_is_gone()
             return
-        settled = [number for number, kept in self.kept.items() if kept.status in (Status.SENT, Status.FILTERED)]
+        settled = [number for number, kept in self.kept.items() if kept.status(self.held) in (Status.SENT, Status.FILTERED)]
         assert gone == len(settled)
         self.count_purged(settled)
 
     def forget_what_is_gone(self) -> None:
         """A purge that fails half way has removed whole messages, and only such as it may."""
         gone = [number for number in self.kept if self.reactor.wait(self.store.show(number)) is None]
-        assert all(self.kept[number].status in (Status.SENT, Status.FILTERED) for number in gone)
+        assert all(self.kept[number].status(self.held) in (Status.SENT, Status.FILTERED) for number in gone)
         self.count_purged(gone)
 
     def count_purged(self, numbers: list[int]) -> None:
         for number in numbers:
-            self.purged["filtered" if self.kept.pop(number).status is Status.FILTERED else "delivered"] += 1
+            self.purged["filtered" if self.kept.pop(number).status(self.held) is Status.FILTERED else "delivered"] += 1
 
     @rule()
     def restart(self) -> None:
@@ -260,11 +333,36 @@ class StoreMachine(RuleBasedStateMachine):
         armed, self.faults.armed = self.faults.armed, None
         found = self.reactor.wait(self.store.search(Query(limit=10_000)))
         assert [line.message_id for line in found] == sorted(self.kept, reverse=True)
-        assert {line.message_id: line.status for line in found} == {number: kept.status for number, kept in self.kept.items()}
+        assert {line.message_id: line.status for line in found} == self.statuses()
         for number, kept in self.kept.items():
             body = self.reactor.wait(self.store.show(number)).envelope.body
             assert (body if isinstance(body, bytes) else self.reactor.wait(self.store.read_body(body))) == kept.body
         self.faults.armed = armed
+
+    @invariant()
+    def searches_find_what_they_are_asked_for(self) -> None:
+        """By status exactly what is shown with it; by time exactly what is within it, whatever the clock did; and both together."""
+        armed, self.faults.armed = self.faults.armed, None
+        statuses = self.statuses()
+        for status in search.STATUS:
+            expected = [number for number in sorted(statuses, reverse=True) if statuses[number] is status]
+            assert self.found(status=status) == expected
+            assert self.found(status=status, channel="c", control_id="") == expected
+            assert self.found(status=status, since=3, until=9) == [number for number in expected if 3 <= self.kept[number].at < 9]
+        for since, until in ((0, 9), (2, 0), (3, 5), (5, 1_000_000)):
+            within = [number for number, kept in self.kept.items() if since <= kept.at < (until or 1 << 60)]
+            assert self.found(since=since, until=until) == sorted(within, reverse=True)
+            assert self.found(since=since, until=until, limit=2) == sorted(within, reverse=True)[:2]
+        for name in DESTINATIONS:
+            there = [number for number, kept in self.kept.items() if name in {*kept.waits, *kept.dead, *kept.sent}]
+            assert self.found(destination=name) == sorted(there, reverse=True)
+        self.faults.armed = armed
+
+    def found(self, **query: Any) -> list[int]:
+        return [line.message_id for line in self.reactor.wait(self.store.search(Query(**{"limit": 10_000, **query})))]
+
+    def statuses(self) -> dict[int, Status]:
+        return {number: kept.status(self.held) for number, kept in self.kept.items()}
 
     @invariant()
     def the_ledger_closes(self) -> None:
@@ -272,12 +370,13 @@ class StoreMachine(RuleBasedStateMachine):
         lines = self.reactor.wait(self.store.ledger())
         assert all(line.closes for line in lines), lines
         line = next((line for line in lines if not line.destination), None)
-        statuses = [kept.status for kept in self.kept.values()]
+        statuses = [kept.status(self.held) for kept in self.kept.values()]
         if line is not None:
             delivered = statuses.count(Status.SENT) + self.purged["delivered"]
             filtered = statuses.count(Status.FILTERED) + self.purged["filtered"]
             assert (line.delivered, line.filtered, line.dead_lettered) == (delivered, filtered, statuses.count(Status.ERROR))
             assert line.received == len(statuses) + sum(self.purged.values())
+            assert line.resent == self.resent
         self.faults.armed = armed
 
 

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from engine.channel import Order, Outlet, Retry
 from engine.delivery import Delivery
 from engine.errors import DeliveryError
-from engine.message import ACCEPTED, Envelope, Parcel, Receipt, Status
+from engine.message import ACCEPTED, BodyRef, Envelope, Parcel, Receipt, Status
 from engine.observe import Metrics
 from engine.options import Spec
 from engine.store.contract import Arrival, Plan, Routed
@@ -87,13 +87,13 @@ class Line:
     def now(self) -> int:
         return int(self.clock.seconds() * 1e6)
 
-    def commit(self, control_id: str, key: str = "") -> Parcel:
+    def commit(self, control_id: str, key: str = "", body: bytes | BodyRef = b"body") -> Parcel:
         """A message that is in the store's queue, not offered yet."""
-        envelope = Envelope(b"body", "text/plain", "T", control_id, received_at=self.now())
+        envelope = Envelope(body, "text/plain", "T", control_id, received_at=self.now())
         plan = Plan(Status.QUEUED, (Routed("d", order_key=key),))
         accepted = self.store.accept(Arrival("c", envelope, ACCEPTED, b"", plan)).result
         return self.store._parcel(self.store.queue["c", "d"][accepted.seqs[0]])
 
-    def offer(self, *control_ids: str, key: str = "") -> None:
+    def offer(self, *control_ids: str, key: str = "", body: bytes | BodyRef = b"body") -> None:
         for control_id in control_ids:
-            self.delivery.offer(self.commit(control_id, key))
+            self.delivery.offer(self.commit(control_id, key, body))

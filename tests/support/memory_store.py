@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from engine.errors import StoreError
+from engine.errors import StoreCorrupt, StoreError
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status, Verdict
 from engine.store.contract import (
+    CLAIM_BYTES,
     Accepted,
     Arrival,
     Found,
@@ -63,9 +65,11 @@ class MemoryStore:
         self.queue: dict[tuple[str, str], dict[int, Row]] = {}
         self.last_seq: dict[tuple[str, str], int] = {}
         self.held: set[tuple[str, str]] = set()
+        self.resent: dict[tuple[str, str], int] = {}
         self.bodies: dict[str, bytes] = {}
         self.now = 1
         self.fail_with: StoreError | None = None
+        self.unreadable: StoreError | None = None
         self.touched = False
 
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
@@ -84,6 +88,8 @@ class MemoryStore:
         if self.fail_with:
             return fail(self.fail_with)
         envelope = arrival.envelope
+        if isinstance(envelope.body, BodyRef) and envelope.body.digest not in self.bodies:
+            return fail(StoreError("the body is not in the store"))
         if arrival.duplicate_window and envelope.idempotency_key:
             for known in reversed(self.messages.values()):
                 if self._same(known, arrival):
@@ -109,6 +115,8 @@ class MemoryStore:
         return recent and a.channel == b.channel and a.envelope.idempotency_key == b.envelope.idempotency_key
 
     def _plan(self, message: Message, plan: Plan) -> tuple[int, ...]:
+        if plan.status is Status.QUEUED and not plan.routed:
+            plan = Plan(Status.FILTERED, reason="no destination takes it")
         message.in_inbox, message.outcome = False, plan
         return tuple(self._enqueue(message, routed) for routed in plan.routed)
 
@@ -153,7 +161,9 @@ class MemoryStore:
             for seq, row in sorted(self.queue.get((channel, destination), {}).items())
             if after < seq <= (until or seq) and row.state == "ready" and order_key in (None, row.routed.order_key)
         ]
-        return succeed(rows[:limit])
+        weights = accumulate(len(parcel.body) if isinstance(parcel.body, bytes) else 0 for parcel, _ in rows)
+        enough = next((count for count, weight in enumerate(weights, 1) if weight >= CLAIM_BYTES), limit)
+        return succeed(rows[: min(limit, enough)])
 
     def _parcel(self, row: Row) -> Parcel:
         envelope, routed = self.messages[row.message_id].arrival.envelope, row.routed
@@ -184,13 +194,18 @@ class MemoryStore:
         for message in (self.messages[i] for i in message_ids):
             for routed in message.outcome.routed if message.outcome else ():
                 if destination in ("", routed.destination):
-                    name = (message.arrival.channel, routed.destination)
-                    dead = [seq for seq, row in self.queue[name].items() if row.message_id == message.id and row.state == "dead"]
-                    key = self.queue[name].pop(dead[0]).key if dead else ""
-                    self._enqueue(message, routed, key)
-                    count += 1
+                    count += self._send_again(message, routed)
         self.touched = True
         return succeed(count)
+
+    def _send_again(self, message: Message, routed: Routed) -> int:
+        name = (message.arrival.channel, routed.destination)
+        there = [row for row in self.queue[name].values() if row.message_id == message.id]
+        if any(row.state != "dead" for row in there):
+            return 0
+        self._enqueue(message, routed, self.queue[name].pop(there[0].seq).key if there else "")
+        self.resent[name] = self.resent.get(name, 0) + (not there)
+        return 1
 
     def reprocess(self, message_ids: Sequence[int]) -> Deferred[int]:
         for message in (self.messages[i] for i in message_ids):
@@ -200,6 +215,7 @@ class MemoryStore:
 
     def search(self, query: Query) -> Deferred[list[Found]]:
         found = [self._found(m) for m in reversed(self.messages.values()) if query.control_id in ("", m.arrival.envelope.control_id)]
+        found = [line for line in found if query.since <= line.received_at < (query.until or line.received_at + 1)]
         return succeed([line for line in found if query.status in (None, line.status)][: query.limit])
 
     def _found(self, message: Message) -> Found:
@@ -224,10 +240,14 @@ class MemoryStore:
         if message.in_inbox:
             return Status.RECEIVED
         if any(row.state != "dead" for row in rows):
-            return Status.PENDING if any(row.attempts for row in rows) else Status.QUEUED
+            held = any(self._holds(message, row) for row in rows)
+            return Status.PENDING if held or any(row.attempts for row in rows) else Status.QUEUED
         if rows or (message.outcome and message.outcome.status is Status.ERROR):
             return Status.ERROR
         return Status.SENT if message.settled else Status.FILTERED
+
+    def _holds(self, message: Message, row: Row) -> bool:
+        return row.state != "dead" and (message.arrival.channel, row.routed.destination) in self.held
 
     def show(self, message_id: int) -> Deferred[Kept | None]:
         message = self.messages.get(message_id)
@@ -241,7 +261,8 @@ class MemoryStore:
         for channel in sorted({m.arrival.channel for m in self.messages.values()}):
             states = [self.status(m) for m in self.messages.values() if m.arrival.channel == channel]
             sums = [states.count(state) for state in (Status.SENT, Status.FILTERED, Status.ERROR)]
-            lines.append(LedgerLine(channel, "", len(states), *sums, len(states) - sum(sums)))
+            resent = sum(count for (name, _), count in self.resent.items() if name == channel)
+            lines.append(LedgerLine(channel, "", len(states), *sums, len(states) - sum(sums), resent=resent))
         return succeed(lines)
 
     def queues(self) -> Deferred[list[QueueLine]]:
@@ -255,10 +276,17 @@ class MemoryStore:
     def purge(self, before: int, limit: int) -> Deferred[int]:
         return succeed(0)
 
+    def sweep(self, limit: int) -> Deferred[int]:
+        return succeed(0)
+
     def spool(self) -> Spool:
         raise NotImplementedError
 
     def read_body(self, ref: BodyRef) -> Deferred[bytes]:
+        if self.unreadable:
+            return fail(self.unreadable)
+        if ref.digest not in self.bodies:
+            return fail(StoreCorrupt("the body is gone"))
         return succeed(self.bodies[ref.digest])
 
     def keep_body(self, body: bytes) -> BodyRef:

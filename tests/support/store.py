@@ -7,6 +7,7 @@ import os
 import queue
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from engine.message import ACCEPTED, Envelope, Judgement, Status
 from engine.store import group_commit, schema
 from engine.store.contract import Arrival, Plan, Routed
 from engine.store.sqlite import SqliteStore
+from engine.store.transactions import Place
 
 STUCK_SECONDS = 60
 """Not a bound on speed: a test that waits for what never comes must end."""
@@ -95,10 +97,43 @@ def open_faulty(store: SqliteStore, wait: Callable[[Deferred[Any]], Any], faults
     return store
 
 
+class Site:
+    """A store's folder, and the stores that are opened on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.reactor, self.faults = folder, QueueReactor(), Faults()
+        self.wait = self.reactor.wait
+        self.opened: list[SqliteStore] = []
+
+    def open(self, folder: Path | None = None, **options: Any) -> SqliteStore:
+        options = {"inline_limit": 100, "min_free": 0, **options}
+        store = SqliteStore(folder or self.folder, reactor=self.reactor, clock=lambda: 5_000_000, **options)
+        open_faulty(store, self.wait, self.faults)
+        self.opened.append(store)
+        return store
+
+    def close(self, store: SqliteStore) -> None:
+        self.opened.remove(store)
+        self.wait(store.close())
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.folder / "bodies").rglob("*") if path.is_file()]
+
+    @contextmanager
+    def one_group(self, store: SqliteStore) -> Iterator[None]:
+        """What is called inside is committed together, for the writer thread waits meanwhile."""
+        inside, go = threading.Event(), threading.Event()
+        waiting = store._thread.submit(lambda calls: [inside.set() or go.wait(STUCK_SECONDS)], None, place=Place.ALONE)
+        inside.wait(STUCK_SECONDS)
+        yield
+        go.set()
+        self.wait(waiting)
+
+
 @contextmanager
 def quick_retries() -> Iterator[None]:
     """What is put back after a full disk is tried again at once."""
-    with mock.patch.object(group_commit, "FULL_PAUSE", 0.001):
+    with mock.patch.object(group_commit, "PAUSE", 0.001):
         yield
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from channels import load
+from channels.manual import manual
 from engine.errors import ConfigError
 from engine.expressions import ExpressionError, compile_predicate
 from engine.message import HL7V2, Envelope, Status, Verdict
@@ -53,13 +55,15 @@ def oru(sex: str = "F", kind: str = "ORU^R01") -> Envelope:
         ("listen: 2575", "lisen: 2575", ["mllp source has no option 'lisen' (did you mean 'listen'?)", "needs 'listen'"]),
         ("listen: 2575", "listen: 99999", ["channels/lab.yaml:3: source.mllp.listen: 99999 is not a port"]),
         ("order: strict", "order: strickt", ["channels/lab.yaml:9: destinations[1].order: 'strickt'", "(did you mean 'strict'?)"]),
-        ("message.type ==", "message.typ ==", ["channels/lab.yaml:4: accept.0: message has no fact 'typ'", "(did you mean 'type'?)"]),
+        ("message.type ==", "message.typ ==", ["channels/lab.yaml:4: accept[1]: message has no fact 'typ'", "(did you mean 'type'?)"]),
         ("message['PID-8'] != 'X'", "message['PID_8'] != 'X'", ["'PID_8' is not an HL7 v2 path"]),
         ("name: women", "name: all", ["two destinations are called 'all'"]),
         ("name: lab\n", "name: lab\nanswer: from alll\n", ["'from alll' is not possible (did you mean 'from all'?)"]),
         ("name: lab\n", "name: lab\nmap: hl7-to-fhir\n", ["there is no mapping 'hl7-to-fhir' (did you mean 'hl7v2-to-fhir'?)"]),
         ("name: lab\n", "name: lab\nname: lab\n", ["channels/lab.yaml:2: not YAML", "duplicate key"]),
         ("source:\n", "source: [\n", ["not YAML"]),
+        ("name: lab\n", "name: Lab Results\n", ["channels/lab.yaml:1: name: 'Lab Results' cannot be a name; allowed: small letters"]),
+        ("name: women", "name: wo/men", ["channels/lab.yaml:10: destinations[2].name: 'wo/men' cannot be a name"]),
     ],
 )
 def test_a_fault_says_where_and_what(tmp_path: Path, wrong: str, right: str, expected: list[str]) -> None:
@@ -75,6 +79,14 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     said = faults(tmp_path, CHANNEL.replace("order: strict", "order: x").replace("listen: 2575", "listen: x"), "name: n\nworker: 3\n")
     assert len(said) == 4
     assert {line.split(":")[0] for line in said} == {"meridian.yaml", "channels/lab.yaml"}
+
+
+def test_a_fault_of_a_destination_hides_no_other(tmp_path: Path) -> None:
+    """Its own options, its adapter's, and its mapping."""
+    wrong = CHANNEL.replace('{connect: "h:1"}\n    order: strict', "{connect: nowhere}\n    order: x\n    retry: 3\n    map: nothing")
+    said = "\n".join(faults(tmp_path, wrong))
+    for part in ("connect: 'nowhere'", "order: 'x'", "retry must be a mapping", "no mapping 'nothing'"):
+        assert part in said, said
 
 
 def test_two_channels_on_one_port(tmp_path: Path) -> None:
@@ -139,3 +151,10 @@ def test_expressions_allow_nothing_else(source: str) -> None:
     """Calls, attributes and names beyond the listed ones do not compile."""
     with pytest.raises(ExpressionError):
         compile_predicate(source)
+
+
+def test_the_manual_is_markdown() -> None:
+    """Every row of a table has the four cells of its heading, whatever a value's words; defaults are as YAML writes them."""
+    rows = [line for line in manual().splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert "`False`" not in manual()

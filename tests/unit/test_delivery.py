@@ -3,8 +3,9 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from engine.channel import Order, Retry
-from engine.errors import PermanentDelivery, StoreFull, TransientDelivery, UncertainDelivery
-from engine.message import Status
+from engine.delivery import WHOLE
+from engine.errors import PermanentDelivery, StoreError, StoreFull, TransientDelivery, UncertainDelivery
+from engine.message import BodyRef, Status
 from engine.window import WINDOW
 from tests.support.delivery import Line
 
@@ -191,3 +192,36 @@ class DeliveryTests(SynchronousTestCase):
         line.destination.take("A1")
         line.clock.advance(0.01)
         self.assertEqual(line.destination.under_way(), ["A2"])
+
+    def test_a_body_that_is_a_file_is_read_when_it_is_sent(self) -> None:
+        """The window holds the reference only; a body too long for memory is left to the destination."""
+        line = self.start()
+        line.offer("A1", body=line.store.keep_body(b"big"))
+        line.store.bodies["d" * 64] = b"not read"
+        line.offer("B1", body=BodyRef("d" * 64, WHOLE + 1))
+        self.assertEqual([parcel.body for parcel, _ in line.destination.waiting], [b"big", BodyRef("d" * 64, WHOLE + 1)])
+
+    def test_a_damaged_body_is_a_dead_letter_and_the_others_go_on(self) -> None:
+        """Strict order: the one behind it is sent, and the reason can be read."""
+        line = self.start(order=Order.STRICT)
+        ref = line.store.keep_body(b"big")
+        line.offer("A1", body=ref)
+        line.offer("A2")
+        line.offer("A3", body=ref)
+        del line.store.bodies[ref.digest]
+        line.destination.take("A1")
+        line.destination.take("A2")
+        line.clock.advance(0.01)
+        dead = line.store.queue["c", "d"][3]
+        self.assertEqual((dead.state, dead.reason), ("dead", "the content cannot be read back: the body is gone"))
+        self.assertEqual(line.store.status(line.store.messages[3]), Status.ERROR)
+
+    def test_a_body_that_cannot_be_read_now_is_tried_again(self) -> None:
+        """Too many open files are no reason for a dead letter."""
+        line = self.start()
+        line.store.unreadable = StoreError("too many open files")
+        line.offer("A1", body=line.store.keep_body(b"big"))
+        self.assertEqual(line.destination.waiting, [])
+        line.store.unreadable = None
+        line.clock.advance(1.1)
+        self.assertEqual(line.destination.under_way(), ["A1"])

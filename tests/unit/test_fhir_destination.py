@@ -121,6 +121,28 @@ class FhirDestinationTests(SynchronousTestCase):
         for status in (401, 403):
             self.assertTrue(self.failureResultOf(self.delivered(status), TransientDelivery).value.whole_destination)
 
+    def authorization(self):
+        """What the last request showed."""
+        (message,) = HttpFramer(responses=False, most_body=9999).feed(self.transport.value()[self.seen :])
+        self.seen = len(self.transport.value())
+        return message.headers["authorization"]
+
+    def test_a_token_is_shown_and_read_again_after_a_401(self):
+        """The file was replaced while the node ran: the next attempt shows what it now holds; a missing file changes nothing."""
+        token, self.seen = Path(self.mktemp()), 0
+        token.write_text("old\n")
+        self.make(auth={"bearer": f"file:{token.resolve()}"})
+        self.failureResultOf(self.delivered(500), TransientDelivery)
+        token.write_text("new\n")
+        self.assertEqual(self.authorization(), "Bearer old")
+        self.failureResultOf(self.delivered(401), TransientDelivery)
+        self.assertEqual(self.authorization(), "Bearer old")
+        self.successResultOf(self.delivered(200))
+        self.assertEqual(self.authorization(), "Bearer new")
+        token.unlink()
+        self.failureResultOf(self.delivered(401), TransientDelivery)
+        self.assertEqual(self.authorization(), "Bearer new")
+
     def entries(self, *statuses):
         parts = [{"response": {"status": status}} for status in statuses]
         return json.dumps({"resourceType": "Bundle", "type": "batch-response", "entry": parts}).encode()

@@ -2,8 +2,9 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from engine.errors import PermanentDelivery, StoreFull
+from engine.errors import PermanentDelivery, StoreError, StoreFull
 from engine.message import Judgement, Status, Verdict
+from engine.store.contract import Query
 from tests.support.pipeline import Flow, sample
 
 
@@ -179,3 +180,34 @@ class PlannerTests(SynchronousTestCase):
         flow = Flow(light=False)
         flow.send(sample(flow.store.keep_body(b"big")))  # type: ignore[arg-type]
         self.assertEqual(flow.destination.waiting[0][0].body, b"BIG")
+
+    def test_a_damaged_body_ends_its_own_message_only(self) -> None:
+        """ERROR with its reason; the others of its batch are mapped."""
+        flow = Flow(light=False)
+        flow.pipeline.planner.stop()
+        gone = flow.store.keep_body(b"gone")
+        for control_id, body in (("1", b"one"), ("2", gone), ("3", flow.store.keep_body(b"three"))):
+            flow.send(sample(body, control_id))  # type: ignore[arg-type]
+        del flow.store.bodies[gone.digest]
+        flow.pipeline.planner.start()
+        self.assertEqual([parcel.body for parcel, _ in flow.destination.waiting], [b"ONE"])
+        flow.destination.take("1")
+        self.assertEqual([parcel.body for parcel, _ in flow.destination.waiting], [b"THREE"])
+        (found,) = self.successResultOf(flow.store.search(Query(status=Status.ERROR)))
+        self.assertEqual((found.control_id, found.reason), ("2", "the content cannot be read back: the body is gone"))
+
+    def test_a_body_that_cannot_be_read_now_waits(self) -> None:
+        """Too many open files end no message in error; a stop does not wait for better times."""
+        flow = Flow(light=False)
+        flow.store.unreadable = StoreError("too many open files")
+        flow.send(sample(flow.store.keep_body(b"big")))  # type: ignore[arg-type]
+        flow.clock.advance(1.1)
+        self.assertTrue(flow.store.messages[1].in_inbox)
+        flow.store.unreadable = None
+        flow.clock.advance(1.1)
+        self.assertEqual(len(flow.destination.waiting), 1)
+        flow.store.unreadable = StoreError("too many open files")
+        flow.send(sample(flow.store.keep_body(b"bigger"), "2"))  # type: ignore[arg-type]
+        stopped = flow.pipeline.planner.stop()
+        flow.clock.advance(1.1)
+        self.successResultOf(stopped)

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,30 +13,7 @@ from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef, Status
 from engine.store.contract import Arrival, Plan, Query, Settlement
 from engine.store.sqlite import SqliteStore
-from tests.support.store import Faults, QueueReactor, failing_fsync, message, open_faulty, power_cut, queued, quick_retries
-
-
-class Site:
-    """A store's folder, and the stores that are opened on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.reactor, self.faults = folder, QueueReactor(), Faults()
-        self.wait = self.reactor.wait
-        self.opened: list[SqliteStore] = []
-
-    def open(self, folder: Path | None = None, **options: Any) -> SqliteStore:
-        options = {"inline_limit": 100, "min_free": 0, **options}
-        store = SqliteStore(folder or self.folder, reactor=self.reactor, clock=lambda: 5_000_000, **options)
-        open_faulty(store, self.wait, self.faults)
-        self.opened.append(store)
-        return store
-
-    def close(self, store: SqliteStore) -> None:
-        self.opened.remove(store)
-        self.wait(store.close())
-
-    def files(self) -> list[Path]:
-        return [path for path in (self.folder / "bodies").rglob("*") if path.is_file()]
+from tests.support.store import Site, failing_fsync, message, power_cut, queued, quick_retries
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from engine.errors import ParseError
@@ -13,6 +13,7 @@ from engine.formats.hl7v2.header import Header, decoded_msh
 from engine.formats.hl7v2.paths import parse_path
 from engine.formats.hl7v2.separators import STANDARD, Separators
 from engine.message import Judgement, Verdict
+from engine.values import value
 
 _CODES: Final = {Verdict.ACCEPTED: "A", Verdict.REFUSED: "R", Verdict.INVALID: "E", Verdict.UNAVAILABLE: "E"}
 _CONDITIONS: Final = {  # HL7 table 0357
@@ -30,6 +31,8 @@ _CONDITIONS: Final = {  # HL7 table 0357
     "206": "Application record locked",
     "207": "Application internal error",
 }
+_REMEMBERED: Final = 1000
+"""Of headers longer than this nothing is remembered, so that they cannot fill the memory."""
 _LINES: Final = re.compile("[\r\n]+")
 _LINE_END: Final = re.compile(b"[\r\n]")
 
@@ -40,30 +43,47 @@ def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, 
     `header` None: there was no usable MSH; a minimal AR is made (AE where the store cannot take it). `now` in microseconds UTC.
     In the separators, version and character set of the message. `control_id` becomes MSH-10.
     """
-    verdict = judgement.verdict
+    stamp = _stamp(now // 1_000_000)
     if header is None:
-        return _without_header(judgement, control_id, _stamp(now))
-    separators = header.separators
-    f, c = separators.field, separators.component
-    _, _, trigger = header.message_type.partition("^")
-    kind = f"ACK{c}{trigger}{c}ACK" if trigger else "ACK"
-    field = header.field
-    stamp, version = _stamp(now), field(12) or "2.5"
+        return _without_header(judgement, control_id, stamp)
+    verdict, separators, msh = judgement.verdict, header.separators, header.fields
+    codec = _codec(header)
     if separators is not STANDARD:  # a delimiter may be any punctuation, even that of a date
         stamp, control_id = _sayable(stamp, separators, "ascii"), _sayable(control_id, separators, "ascii")
-        version = field(12)
-    charset = field(18)
-    ack = (
-        f"MSH{separators.declared}{f}{field(5)}{f}{field(6)}{f}{field(3)}{f}{field(4)}{f}{stamp}{f}{f}"
-        f"{kind}{f}{control_id}{f}{field(11) or 'P'}{f}{version}{f * 6 + charset if charset else ''}\r"
-        f"MSA{f}{'C' if enhanced else 'A'}{_CODES[verdict]}{f}{header.control_id}"
-    )
+    frame = _frame if header.content_offset < _REMEMBERED else _frame.__wrapped__
+    before, kind, after = frame(separators, header.message_type, msh[3], msh[4], msh[5], msh[6], msh[11], msh[12], msh[18], enhanced)
+    ack = f"{before}{stamp}{kind}{control_id}{after}{_CODES[verdict]}{separators.field}{header.control_id}"
     if verdict is Verdict.ACCEPTED:
-        return f"{ack}\r".encode(_codec(header))
-    codec = _codec(header)
+        return f"{ack}\r".encode(codec)
     reason = _sayable(judgement.reason, separators, codec)
     old = "" < header.version < "2.5"  # such an ERR has no place for text, so MSA-3 says it
-    return f"{ack}{f + reason if old else ''}\r{_err(judgement, reason, separators, old)}\r".encode(codec)
+    return f"{ack}{separators.field + reason if old else ''}\r{_err(judgement, reason, separators, old)}\r".encode(codec)
+
+
+@lru_cache(maxsize=1024)
+def _frame(
+    separators: Separators,
+    message_type: str,
+    application: str,
+    facility: str,
+    to_application: str,
+    to_facility: str,
+    processing: str,
+    version: str,
+    charset: str,
+    enhanced: bool,
+) -> tuple[str, str, str]:
+    """What is the same in all acknowledgments of one kind to one sender: up to MSH-7, up to MSH-10, and up to MSA-1's second letter."""
+    f, c = separators.field, separators.component
+    _, _, trigger = message_type.partition("^")
+    kind = f"ACK{c}{trigger}{c}ACK" if trigger else "ACK"
+    if separators is STANDARD:
+        version = version or "2.5"
+    return (
+        f"MSH{separators.declared}{f}{to_application}{f}{to_facility}{f}{application}{f}{facility}{f}",
+        f"{f}{f}{kind}{f}",
+        f"{f}{processing or 'P'}{f}{version}{f * 6 + charset if charset else ''}\rMSA{f}{'C' if enhanced else 'A'}",
+    )
 
 
 def _without_header(judgement: Judgement, control_id: str, stamp: str) -> bytes:
@@ -72,8 +92,10 @@ def _without_header(judgement: Judgement, control_id: str, stamp: str) -> bytes:
     return f"MSH|^~\\&|||||{stamp}||ACK|{control_id}|P|2.5\rMSA|{code}|\r{err}\r".encode()
 
 
+@lru_cache(maxsize=16)
 def _stamp(now: int) -> str:
-    return datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
+    """`now` in seconds."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S+0000")
 
 
 def _codec(header: Header) -> str:
@@ -123,7 +145,7 @@ def wanted(condition: str, positive: bool) -> bool:
     return condition == "AL" or (condition == "SU" and positive) or (condition == "ER" and not positive)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Acknowledgement:
     """What a receiver said. `code` is MSA-1, `control_id` MSA-2 as raw text (the message it answers), `reference` its own MSH-10;
     `text` is ERR-8 or MSA-3, for the store only; `error_code` is from table 0357."""

@@ -6,14 +6,17 @@ never CR or LF, and segment names are ASCII, so cutting segments out of bytes is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from engine.errors import ParseError
 from engine.formats.hl7v2.charsets import codec_name, first_fitting, named
 from engine.formats.hl7v2.separators import STANDARD, Separators
+from engine.values import value
 
 BOM: Final = b"\xef\xbb\xbf"
+_FIELDS: Final = 21
+_PID: Final = b"\rPID|"
 _MULTI_BYTE: Final = ("gb18030", "big5hkscs", "shift_jis", "euc_kr", "iso2022_jp_ext")
 _ELSEWHERE: Final = (
     (b"\xff\xfe", "the message is in UTF-16, which is not taken: send UTF-8 and say so in MSH-18"),
@@ -24,68 +27,69 @@ _ELSEWHERE: Final = (
 )
 
 
-@dataclass(slots=True)
+@value(frozen=True, slots=True)
 class Header:
-    """`fields[n]` is MSH-n as raw text (MSH-1 the separator itself). `content_offset`: the first byte after the MSH segment.
+    """`fields[n]` is MSH-n as raw text (MSH-1 the separator itself), "" where it is absent, at least up to MSH-21.
 
-    `message_type` is ``ADT^A01`` whatever the delimiters; `sender` and `receiver` are ``application|facility`` by their namespaces
-    (raw text); `codec` is Python's name of what the header was decoded with. Not frozen only because that doubles the cost of making one.
+    `message_type` is ``ADT^A01`` whatever the delimiters; `sender` is ``application|facility`` by their namespaces (raw text);
+    `content_offset`: the first byte after the MSH segment; `codec` is Python's name of what the header was decoded with.
     """
 
-    fields: tuple[str, ...]
+    fields: Sequence[str]
     separators: Separators
     message_type: str
     control_id: str
     sender: str
-    receiver: str
     patient_ids: tuple[str, ...]
     content_offset: int
     codec: str = "ascii"
 
-    def field(self, number: int) -> str:
-        """MSH-`number` as raw text, "" where it is absent."""
-        return self.fields[number] if number < len(self.fields) else ""
+    @property
+    def receiver(self) -> str:
+        """MSH-5 and MSH-6, as `sender`."""
+        component = self.separators.component
+        return f"{_namespace(self.fields[5], component)}|{_namespace(self.fields[6], component)}"
 
     @property
     def structure(self) -> str:
         """MSH-9.3, "" where it is absent."""
-        parts = self.separators.components(self.field(9))
+        parts = self.separators.components(self.fields[9])
         return parts[2] if len(parts) > 2 else ""
 
     @property
     def datetime(self) -> str:
-        return self.field(7)
+        return self.fields[7]
 
     @property
     def processing_id(self) -> str:
-        return self.field(11)
+        return self.fields[11]
 
     @property
     def version(self) -> str:
         """MSH-12.1."""
-        return self.separators.components(self.field(12))[0]
+        return self.separators.components(self.fields[12])[0]
 
     @property
     def sequence_number(self) -> str:
-        return self.field(13)
+        return self.fields[13]
 
     @property
     def accept_ack(self) -> str:
-        return self.field(15)
+        return self.fields[15]
 
     @property
     def application_ack(self) -> str:
-        return self.field(16)
+        return self.fields[16]
 
     @property
     def charset(self) -> str:
         """MSH-18 with all its repetitions, separated by ``~`` whatever the message's own separator."""
-        return _repeated(self.field(18), self.separators)
+        return _repeated(self.fields[18], self.separators)
 
     @property
     def enhanced(self) -> bool:
         """Either of MSH-15 and MSH-16 present means enhanced mode (clause 2.9.2)."""
-        return bool(self.field(15) or self.field(16))
+        return bool(self.fields[15] or self.fields[16])
 
 
 def read_header(body: bytes, charset: str | None = None) -> Header:
@@ -93,25 +97,24 @@ def read_header(body: bytes, charset: str | None = None) -> Header:
     end, msh, codec = _msh(body, charset)
     separators = STANDARD if msh[3:9] == "|^~\\&|" else Separators.of(msh)
     field, component = separators.field, separators.component
-    fields = ("MSH", field, *msh[4:].split(field))
+    fields = ["MSH", field, *msh[4:].split(field)]
     if len(fields) < 11:
         raise ParseError("the MSH segment ends before MSH-10", location="MSH", hl7_code="101")
     kind = fields[9].split(component)
     if not kind[0]:
         raise ParseError("MSH-9 (message type) is empty", location="MSH-9", hl7_code="101")
-    header = Header(
+    if len(fields) <= _FIELDS:
+        fields += [""] * (_FIELDS + 1 - len(fields))
+    return Header(
         fields,
         separators,
         f"{kind[0]}^{kind[1]}" if len(kind) > 1 else kind[0],
         fields[10],
         f"{_namespace(fields[3], component)}|{_namespace(fields[4], component)}",
-        f"{_namespace(fields[5], component)}|{_namespace(fields[6], component)}",
-        (),
+        _patient_ids(body, end, separators, charset or fields[18]),
         _next_segment(body, end),
         codec,
     )
-    header.patient_ids = _patient_ids(body, end, header, charset)
-    return header
 
 
 def separators_and_charset(body: bytes, charset: str | None = None) -> tuple[Separators, str]:
@@ -164,7 +167,7 @@ def _declared_codec(raw: bytes, guess: str) -> str:
 
 def _repeated(msh18: str, separators: Separators) -> str:
     """MSH-18 with its repetitions separated by ``~``, as `codec_name` takes it."""
-    return msh18.replace(separators.repetition, "~") if separators.repetition else msh18
+    return msh18 if separators.repetition in ("~", "") else msh18.replace(separators.repetition, "~")
 
 
 def _namespace(field: str, component: str) -> str:
@@ -188,17 +191,16 @@ def _next_segment(body: bytes, end: int) -> int:
     return end
 
 
-def _patient_ids(body: bytes, end: int, header: Header, charset: str | None) -> tuple[str, ...]:
+def _patient_ids(body: bytes, end: int, separators: Separators, charset: str) -> tuple[str, ...]:
     """PID-3.1 of every repetition of the first PID segment."""
-    separators = header.separators
-    name = f"PID{separators.field}".encode()
-    start = body.find(b"\r" + name, end)
+    name = _PID if separators is STANDARD else f"\rPID{separators.field}".encode()
+    start = body.find(name, end)
     if start < 0:
-        start = body.find(b"\n" + name, end)
+        start = body.find(b"\n" + name[1:], end)
         if start < 0:
             return ()
     raw = body[start + 1 : _segment_end(body, start + 1)]
-    pid = raw.decode("ascii") if raw.isascii() and b"\x1b" not in raw else _decoded_pid(raw, charset or header.charset)
+    pid = raw.decode("ascii") if raw.isascii() and b"\x1b" not in raw else _decoded_pid(raw, _repeated(charset, separators))
     fields = pid.split(separators.field, 4)
     if len(fields) < 4 or not fields[3]:
         return ()

@@ -22,6 +22,7 @@ CREATE TABLE destination (
     hold INTEGER NOT NULL DEFAULT 0,
     last_seq INTEGER NOT NULL DEFAULT 0, -- never used again, also when the queue is empty
     enqueued INTEGER NOT NULL DEFAULT 0, -- the ledger's second book
+    resent INTEGER NOT NULL DEFAULT 0,   -- … for what an operator had sent once more
     purged INTEGER NOT NULL DEFAULT 0,
     UNIQUE (channel, name)
 );
@@ -63,11 +64,12 @@ CREATE TABLE message_patient (
     PRIMARY KEY (patient, message)
 ) WITHOUT ROWID;
 
--- Committed and answered, not planned yet. `only` restricts a resend to one destination.
+-- Committed and answered, not planned yet.
 CREATE TABLE inbox (
     channel INTEGER NOT NULL,
     message INTEGER NOT NULL,
-    only_destination TEXT,
+    only_destinations TEXT,              -- a resend is restricted to these (JSON array); NULL: all
+    again INTEGER NOT NULL DEFAULT 0,    -- 1: an operator has put it back
     PRIMARY KEY (channel, message)
 ) WITHOUT ROWID;
 CREATE INDEX inbox_message ON inbox (message);
@@ -77,8 +79,7 @@ CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     message INTEGER NOT NULL,
     order_key TEXT NOT NULL,
-    body BLOB,                           -- a rendition; NULL with no digest: the message's own body
-    digest TEXT,
+    digest TEXT,                         -- of a rendition that is a file
     size INTEGER NOT NULL DEFAULT 0,
     content_type TEXT,                   -- NULL: the message's own
     message_type TEXT,
@@ -88,9 +89,11 @@ CREATE TABLE queue (
     dead INTEGER NOT NULL DEFAULT 0,
     reason TEXT,
     error_code TEXT,
-    changed_at INTEGER NOT NULL
+    changed_at INTEGER NOT NULL,
+    body BLOB                            -- a rendition; NULL with no digest: the message's own body. Last, so that counts read no body
 );
-CREATE INDEX queue_message ON queue (message);
+CREATE INDEX queue_message ON queue (message, dead, attempts);  -- and the id: all that a status depends on, of a queue with bodies too
+CREATE INDEX queue_troubled ON queue (id, dead) WHERE dead OR attempts > 0;  -- few: what is not in it need only be counted
 CREATE INDEX queue_digest ON queue (digest) WHERE digest IS NOT NULL;
 
 -- Taken by its destination.
@@ -100,6 +103,7 @@ CREATE TABLE delivery (
     settled_at INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     raw INTEGER NOT NULL,                -- 1: the message's own body went out
+    order_key TEXT,                      -- kept for a resend, NULL for none
     reference TEXT,
     PRIMARY KEY (message, queue)
 ) WITHOUT ROWID;

@@ -1,0 +1,46 @@
+"""What the FHIR source would make of a body, tried without a server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adapters.fhir import adapter
+from adapters.fhir.options import SOURCE
+from engine.message import Verdict
+
+PATIENT = {"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "7"}]}
+BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}, "entry": []}
+
+
+def rehearse(body: object, **options: object):  # type: ignore[no-untyped-def]
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return adapter.rehearse(SOURCE.defaults(listen=0, **options), raw, "urn:meridian:party:county")
+
+
+def test_a_bundle_and_a_create() -> None:
+    """Message type, control id and peer as the server's; a single create travels as a transaction."""
+    envelope, fault = rehearse(BUNDLE)
+    assert (envelope.message_type, envelope.control_id, envelope.peer, fault) == (
+        "Bundle transaction",
+        "B1",
+        "urn:meridian:party:county",
+        None,
+    )
+    envelope, fault = rehearse(PATIENT)
+    assert (envelope.message_type, envelope.patient_ids, fault) == ("Patient create", ("7",), None)
+    assert json.loads(envelope.body)["entry"][0]["request"] == {"method": "POST", "url": "Patient"}
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", {"resourceType": 7}, {**BUNDLE, "type": "collection"}, {**BUNDLE, "entry": {}}])
+def test_what_the_server_would_refuse(body: object) -> None:
+    """A judgement, never an exception."""
+    assert rehearse(body)[1].verdict is Verdict.INVALID
+
+
+def test_validation_where_the_channel_wants_it() -> None:
+    """Only then."""
+    wrong = {**PATIENT, "birthDate": "yesterday"}
+    assert rehearse(wrong)[1] is None
+    assert rehearse(wrong, validate="fhir.resources")[1].location == "Patient.birthDate"
