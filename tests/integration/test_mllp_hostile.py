@@ -4,17 +4,22 @@ within its bounds, and serves the others."""
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
-from twisted.internet.protocol import ClientCreator, Protocol
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from adapters.mllp import adapter
 from adapters.mllp.framing import MllpFramer
 from adapters.mllp.protocol import MllpConnection
 from tests.contracts.source_contract import HeldIntake
+from tests.support.certs import Trust
 from tests.support.mllp import Intake, context, message, msa
 from tests.support.mllp_loopback import send
 
@@ -37,12 +42,13 @@ class Watched(MllpConnection):
         self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
-        self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
+        self._wire = getattr(self.transport, "transport", self.transport)  # below TLS
+        self._wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
-        waiting = len(self.transport.dataBuffer) - self.transport.offset + self.transport._tempDataLen
+        waiting = len(self._wire.dataBuffer) - self._wire.offset + self._wire._tempDataLen
         self.most = max(self.most, waiting)
 
     def pauseProducing(self) -> None:
@@ -60,6 +66,7 @@ class Watched(MllpConnection):
         self.gone.callback(None)
 
 
+@implementer(IHandshakeListener)
 class Peer(Protocol):
     """Sends and reads as the test says; `heard` counts answers, `all_heard` fires with the contents of the `wanted` ones."""
 
@@ -70,6 +77,10 @@ class Peer(Protocol):
         self.wanted, self._framer = wanted, MllpFramer()
         self.all_heard: Deferred[list[bytes]] = Deferred()
         self.lost: Deferred[None] = Deferred()
+        self.secure: Deferred[Peer] = Deferred()
+
+    def handshakeCompleted(self) -> None:
+        self.secure.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.contents += [frame.content for frame in self._framer.feed(data)]
@@ -83,12 +94,15 @@ class Peer(Protocol):
 class HostileTests(TestCase):
     timeout = 120
 
+    tls: Any = None
+    ward: Any = None
+
     def listen(self, intake: Any = None, **options: Any) -> Any:
         self.intake = Intake() if intake is None else intake
         self.audited: list[Any] = []
         self.watched: list[Watched] = []
         settings = adapter.source_options.defaults(**{"listen": "127.0.0.1:0", **options})
-        self.source = adapter.source(settings, context(reactor, audited=self.audited))
+        self.source = adapter.source(settings, context(reactor, tls=self.tls, audited=self.audited))
         self.source.buildProtocol = self.build
         self.addCleanup(self.source.stop)
         return self.source.start(self.intake)
@@ -98,7 +112,9 @@ class HostileTests(TestCase):
         return self.watched[-1]
 
     def connect(self, wanted: int = 1) -> Deferred[Any]:
-        return ClientCreator(reactor, Peer, wanted).connectTCP("127.0.0.1", self.source.port)
+        endpoint: Any = HostnameEndpoint(reactor, "127.0.0.1" if self.tls is None else "localhost", self.source.port)
+        connected = connectProtocol(endpoint if self.tls is None else wrapClientTLS(self.ward, endpoint), Peer(wanted))
+        return connected if self.tls is None else connected.addCallback(lambda peer: peer.secure)
 
     @inlineCallbacks
     def end(self, *peers: Peer):  # type: ignore[no-untyped-def]
@@ -109,16 +125,26 @@ class HostileTests(TestCase):
     @inlineCallbacks
     def served(self):  # type: ignore[no-untyped-def]
         """Somebody else is served as ever."""
-        (answer,) = yield send(self.source.port, MllpFramer.wrap(message("other")))
+        (answer,) = yield send(self.source.port, MllpFramer.wrap(message("other")), tls=self.ward)
         self.assertEqual(msa(answer), "AA|other")
 
+    def test_who_never_reads_is_read_no_more(self) -> Deferred[None]:
+        """Over plain TCP."""
+        return self.never_reads()
+
+    def test_who_never_reads_is_read_no_more_over_tls(self) -> Deferred[None]:
+        """Where Twisted has a buffer of its own above TCP's."""
+        trust = Trust(Path(self.mktemp()).resolve(), reactor)
+        self.tls, self.ward = trust.provider("platform"), trust.provider("ward").client(None, "localhost")
+        return self.never_reads(tls={})
+
     @inlineCallbacks
-    def test_who_never_reads_is_read_no_more(self):  # type: ignore[no-untyped-def]
+    def never_reads(self, **options):  # type: ignore[no-untyped-def]
         """Twenty thousand messages and no ear for an answer: what waits to be written is bounded. When it reads at last, it has an
         answer to each, in order."""
-        yield self.listen()
+        yield self.listen(**options)
         peer = yield self.connect(MANY)
-        peer.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL)
+        getattr(peer.transport, "transport", peer.transport).socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL)
         peer.transport.pauseProducing()
         peer.transport.write(b"".join(MllpFramer.wrap(message(str(number))) for number in range(MANY)))
         yield self.watched[0].deaf

@@ -238,6 +238,14 @@ class ConnectionTests(SynchronousTestCase):
             line.connection.dataReceived(b"|")
         self.assertTrue(line.wire.aborted)
 
+    def test_a_handshake_that_does_not_end(self) -> None:
+        """Has no longer than a message, and counts as slow, not as idle."""
+        line = Listening(tls={}, receive_within="5s")
+        line.clock.advance(6)
+        self.assertTrue(line.wire.aborted)
+        count = line.source._context.metrics.registry.get_sample_value
+        self.assertEqual(count("meridian_mllp_faults_total", {"channel": "c", "fault": "slow"}), 1)
+
     def test_an_idle_connection_is_closed(self) -> None:
         """After the idle time, counted from the last message."""
         line = Listening(idle="10s")
