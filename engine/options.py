@@ -113,6 +113,7 @@ class Settings(Mapping[str, Any]):
 
     def __init__(self, spec: Spec, values: dict[str, Any], lines: dict[str, int] | None = None) -> None:
         self._spec, self._values, self.lines = spec, values, lines or {}
+        self.__dict__.update((name, value) for name, value in values.items() if not hasattr(Settings, name))  # found without a call
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # keeps copy and pickle, which probe before __init__ has run, from recursing

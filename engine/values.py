@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as value
 else:
     from dataclasses import dataclass, fields
+    from operator import attrgetter
 
     def value(*, frozen, slots):
         def made(plain):
             kind = dataclass(slots=slots, unsafe_hash=frozen)(plain)
-            names = [field.name for field in fields(kind)]
-            kind.__reduce__ = lambda self: (kind, tuple([getattr(self, name) for name in names]))
+            values = attrgetter(*[field.name for field in fields(kind)])
+            kind.__reduce__ = lambda self: (kind, values(self))  # every kind has more than one field, so this is a tuple
             return kind
 
         return made

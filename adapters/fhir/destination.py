@@ -68,13 +68,13 @@ class FhirDestination:
     # --- life ------------------------------------------------------------------------------------
 
     def open(self) -> Deferred[None]:
+        self._authorize()
         reactor, bind = self._context.reactor, HostnameEndpoint
         endpoint: Any = bind(reactor, self._host, self._port, timeout=self._options.connect_timeout)
         if self._tls:
             creator = self._context.tls.client(self._options.tls, self._host, self._context.name)
             endpoint = wrapClientTLS(creator, endpoint)
         self._endpoint = endpoint
-        self._authorize()
         return succeed(None)
 
     def _authorize(self) -> None:

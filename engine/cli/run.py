@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -15,7 +16,7 @@ from typing import Any
 
 import typer
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 
 from engine.cli.opened import now
 from engine.errors import MeridianError
@@ -31,6 +32,8 @@ def command(
     """Run the node of a site. Logs are JSON lines on standard error. SIGTERM and Ctrl-C stop it gracefully."""
     sys.setswitchinterval(0.0005)  # the store's threads must not wait 5 ms for a busy reactor to let go
     _allow_many_files()
+    gc.freeze()  # what is loaded stays; and what a message leaves behind is seldom a cycle
+    gc.set_threshold(50_000, 20, 20)
     failed: list[MeridianError] = []
     reactor.callWhenRunning(_Run(site, log_level, failed).start)
     reactor.run()
@@ -61,6 +64,7 @@ class _Run:
         self._log = json_log(sys.stderr, log_level or self._parts.log_level)
         self._failed = failed
         self._stopping = False
+        self._parts_to_stop: list[Callable[[], Any]] = []
 
     @inlineCallbacks
     def start(self) -> Generator[Deferred[Any], Any, None]:
@@ -72,9 +76,11 @@ class _Run:
         parts, metrics = self._parts, Metrics()
         try:
             audit = AuditLog(parts.settings.data / "audit", reactor=reactor, clock=now, log=self._log, metrics=metrics)
+            self._parts_to_stop.append(audit.close)
             tls = TlsProvider(parts.certs, reactor=reactor, log=self._log, metrics=metrics, audit=audit.record)
             store = SqliteStore(parts.settings.data, reactor=reactor, clock=now, process=True, **parts.store_options)
             self._audit, self._tls = audit, tls
+            self._parts_to_stop.append(tls.stop)
             self._node = Node(
                 parts.settings,
                 parts.channels,
@@ -89,6 +95,7 @@ class _Run:
                 audit=audit.record,
                 unaudited=lambda: audit.failing if parts.settings.audit_strict else "",
             )
+            self._parts_to_stop.append(self._node.stop)
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: reactor.callFromThread(self.stop))
             yield self._node.start()
@@ -96,7 +103,7 @@ class _Run:
             audit.record("node.started", node=parts.settings.name)
         except MeridianError as error:
             self._failed.append(error)
-            reactor.stop()
+            yield self._end()
         except Exception:  # noqa: BLE001  # the process's last boundary: say what happened and end
             self._log.exception("cannot start")
             os._exit(70)
@@ -110,4 +117,15 @@ class _Run:
         yield self._node.stop()
         self._audit.record("node.stopped", node=self._parts.settings.name)
         yield self._audit.close()
+        reactor.stop()
+
+    @inlineCallbacks
+    def _end(self) -> Generator[Deferred[Any], Any, None]:
+        """After a start that failed: end what has begun, newest first. A thread that goes on would keep the process for ever."""
+        self._stopping = True
+        for stop in reversed(self._parts_to_stop):
+            try:
+                yield maybeDeferred(stop)
+            except Exception:  # noqa: BLE001  # the others must be stopped all the same
+                self._log.exception("a part did not stop")
         reactor.stop()

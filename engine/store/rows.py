@@ -95,3 +95,9 @@ def envelope_of(row: Row) -> Envelope:
         content_digest=row["content_digest"] or b"",
         facts=orjson.loads(row["facts"]) if row["facts"] else {},
     )
+
+
+def unreferred(connection: Connection, digests: Sequence[str]) -> list[str]:
+    """Those of `digests` that no row refers to."""
+    sql = "SELECT 1 FROM message WHERE digest = ? UNION ALL SELECT 1 FROM queue WHERE digest = ?"
+    return [digest for digest in digests if connection.execute(sql, (digest, digest)).fetchone() is None]

@@ -44,7 +44,7 @@ from engine.store.contract import (
 )
 from engine.store.group_commit import GroupCommit
 from engine.store.reads import Reads
-from engine.store.rows import SEQ_BITS
+from engine.store.rows import SEQ_BITS, unreferred
 from engine.store.schema import NodeLock, connect, migrate, translate
 from engine.store.transactions import Place
 from engine.store.writes import PlanCall, SettleCall, Writes
@@ -196,17 +196,21 @@ class SqliteStore:
     def _purged(self, gone: tuple[int, list[str]]) -> int | Deferred[int]:
         """The rows are gone: now the files that nothing refers to any more."""
         count, digests = gone
-        return self._remove(lambda: digests).addCallback(lambda _: count) if digests else count
+        return self._remove(digests).addCallback(lambda _: count) if digests else count
 
     def sweep(self, limit: int) -> Deferred[int]:
-        return self._remove(lambda: self._bodies.next_files(limit))
+        return self._read(self._orphans, limit).addCallback(lambda digests: self._remove(digests) if digests else 0)
 
-    def _remove(self, digests: Callable[[], Sequence[str]]) -> Deferred[int]:
+    def _orphans(self, limit: int) -> list[str]:
+        """Of the next files those that no row refers to now; one may be on its way."""
+        return unreferred(self._connections[1], self._bodies.next_files(limit))
+
+    def _remove(self, digests: Sequence[str]) -> Deferred[int]:
         """Remove those of the files that no row refers to: in the writer thread, in a transaction of its own, and so while no other
         process has one. Gives how many went."""
 
         def remove(_: Sequence[Any]) -> list[int]:
-            return [sum(self._bodies.remove(digest) for digest in self._writes.unreferred(digests()))]
+            return [sum(self._bodies.remove(digest) for digest in unreferred(self._connections[0], digests))]
 
         if not self._open_now:
             return fail(StoreError("the store is closed"))

@@ -423,11 +423,6 @@ class Writes:
         self._db.execute(f"DELETE FROM message WHERE id {here}", numbers)
         self._db.execute("UPDATE node SET last_message = max(last_message, ?)", (max(numbers),))
 
-    def unreferred(self, digests: Sequence[str]) -> list[str]:
-        """Those of `digests` that no row refers to."""
-        sql = "SELECT 1 FROM message WHERE digest = ? UNION ALL SELECT 1 FROM queue WHERE digest = ?"
-        return [digest for digest in digests if self._db.execute(sql, (digest, digest)).fetchone() is None]
-
 
 @cache
 def _delivered(count: int) -> str:

@@ -171,12 +171,15 @@ def read(body: bytes) -> Acknowledgement:
     if body[:3] != b"MSH":
         raise ParseError("the answer does not begin with an MSH segment", location="MSH", hl7_code="100")
     text = body.decode("ascii") if body.isascii() and b"\x1b" not in body else _decoded(body)
-    separators = STANDARD if text[3:9] == "|^~\\&|" else Separators.of(_LINES.split(text, maxsplit=1)[0])
-    lines = {line[:3]: line.split(separators.field) for line in reversed(_LINES.split(text))}  # the first of each name stays
+    segments = text.split("\r") if "\n" not in text else _LINES.split(text)
+    separators = STANDARD if text[3:9] == "|^~\\&|" else Separators.of(segments[0])
+    lines = {line[:3]: line.split(separators.field) for line in reversed(segments)}  # the first of each name stays
     msa = lines.get("MSA")
     if msa is None or len(msa) < 2 or not msa[1]:
         raise ParseError("the answer has no MSA segment with a code", location="MSA", hl7_code="100")
     msh, err = lines["MSH"], lines.get("ERR")
+    if err is None and len(msa) <= 3:  # it says no more, as most do
+        return Acknowledgement(msa[1], _at(msa, 2), _at(msh, 9), "", "")
     said, number = _condition(err, separators) if err else ("", "")
     said = said or separators.unescape(_at(msa, 3))
     return Acknowledgement(msa[1], _at(msa, 2), _at(msh, 9), said, number or _at(msa, 6).split(separators.component)[0].strip())
