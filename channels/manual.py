@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from channels.spec import CHANNEL, DESTINATION, NODE
 from engine import registry
+from engine.errors import ConfigError
 from engine.options import Spec
 
 
 def _sides(side: str) -> dict[str, Spec]:
-    found = {name: getattr(registry.adapter(name), f"{side}_options") for name in sorted(registry.names(registry.ADAPTERS))}
+    """Of the adapters that can be loaded here."""
+    found = {}
+    for name in sorted(registry.names(registry.ADAPTERS)):
+        with suppress(ConfigError):
+            found[name] = getattr(registry.adapter(name), f"{side}_options")
     return {name: spec for name, spec in found.items() if spec is not None}
 
 

@@ -153,21 +153,26 @@ class _Loader:
 
     # --- parts -----------------------------------------------------------------------------------
 
-    def _adapters(self, side: str) -> dict[str, Adapter]:
-        """The adapters that have that side, by name."""
-        found = {name: registry.adapter(name) for name in registry.names(registry.ADAPTERS)}
-        return {name: adapter for name, adapter in found.items() if getattr(adapter, f"{side}_options") is not None}
+    def _adapter(self, name: str, side: str, place: Place) -> Adapter | None:
+        """Only the adapters that a site uses are loaded: one that is broken, or whose extra is missing, is of no concern to the others."""
+        try:
+            adapter = registry.adapter(name)
+        except ConfigError as error:
+            self._faults.extend(Fault(place.file, place.line, f"{place.path}: {fault.text}") for fault in error.faults)
+            return None
+        if getattr(adapter, f"{side}_options") is None:
+            self._fault(place, f"{place.path}: {name!r} cannot be a {side}")
+            return None
+        return adapter
 
     def _source(self, document: Any, place: Place) -> tuple[Adapter, Settings] | None:
         if "source" not in document:
             return None
         where = place.child(document, "source")
-        adapters = self._adapters("source")
-        name, node, _ = split_adapter(document["source"], _NO_SOURCE, dict(adapters), where, self._faults)
-        if not name:
+        name, node, _ = split_adapter(document["source"], _NO_SOURCE, sorted(registry.names(registry.ADAPTERS)), where, self._faults)
+        adapter = self._adapter(name, "source", where.child(document["source"], name)) if name else None
+        if adapter is None or adapter.source_options is None:
             return None
-        adapter = adapters[name]
-        assert adapter.source_options is not None
         return adapter, adapter.source_options.parse(node, where.child(document["source"], name), self._faults)
 
     def _destinations(
@@ -190,13 +195,11 @@ class _Loader:
         return outlets, routes
 
     def _destination(self, node: Any, channel: Settings, place: Place) -> tuple[Outlet, Route] | None:
-        adapters = self._adapters("destination")
-        name, options, rest = split_adapter(node, DESTINATION, dict(adapters), place, self._faults)
+        name, options, rest = split_adapter(node, DESTINATION, sorted(registry.names(registry.ADAPTERS)), place, self._faults)
         settings = DESTINATION.parse(rest, place, self._faults)
-        if not name:
+        adapter = self._adapter(name, "destination", place.child(node, name)) if name else None
+        if adapter is None or adapter.destination_options is None:
             return None
-        adapter = adapters[name]
-        assert adapter.destination_options is not None
         parsed = adapter.destination_options.parse(options, place.child(node, name), self._faults)
         mapping = "" if settings.map == "none" else settings.map or channel.map or ""
         if mapping:

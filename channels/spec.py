@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -153,7 +154,7 @@ DESTINATION: Final = Spec(
 )
 
 
-def split_adapter(node: Any, own: Spec, known: dict[str, Any], place: Place, faults: list[Fault]) -> tuple[str, Any, Any]:
+def split_adapter(node: Any, own: Spec, known: Sequence[str], place: Place, faults: list[Fault]) -> tuple[str, Any, Any]:
     """Separate the one adapter key of `node` from the options of `own`: gives adapter name, its options node, the rest.
 
     An adapter name of "" means that there was none; the fault is noted.

@@ -67,4 +67,7 @@ def _load(group: str, name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{name!r} needs the package {error.name!r}: pip install 'meridian[{name}]'") from error
+        command = f": pip install 'meridian[{name}]'" if name in _SHIPPED[group] else ", which is not installed"
+        raise ConfigError(f"{name!r} needs the package {error.name!r}{command}") from error
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{name!r} cannot be loaded from {dotted}: {error}") from error

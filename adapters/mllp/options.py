@@ -57,9 +57,13 @@ SOURCE: Final = Spec(
         Option("in_flight", integer(1, 1024), "messages of one connection under way at once; beyond that it is not read", default=64),
         Option("in_flight_size", SIZE, "the same in bytes; one message may always be under way", default="16MB"),
         Option(
+            "batch", integer(1, 10_000_000), "messages in one frame at most; a longer batch is refused and kept as a whole", default=10_000
+        ),
+        Option(
             "when_unavailable",
             choice("answer", "silent"),
-            "when the store cannot take a message: AE/CE with condition 207, or no answer and the connection is closed",
+            "when the store cannot take a message: AE/CE with condition 207 (where the sender wants no answer the connection is "
+            "closed), or no answer and the connection is closed",
             default="answer",
         ),
         _RELEASE,

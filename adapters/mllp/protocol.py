@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -34,6 +35,7 @@ FLUSH: Final = 5.0
 """Seconds for the last bytes to leave, before a connection is cut off."""
 
 _STRAY: Final = Judgement(Verdict.INVALID, "bytes outside of any frame", "100")
+_LONG_BATCH: Final = Judgement(Verdict.INVALID, "too many messages in one frame", "207")
 
 
 class _Turn:
@@ -47,9 +49,10 @@ class _Turn:
         self.missing = len(parts)
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class MllpConnection(Protocol):
-    """Reads frames, hands them to the intake, answers strictly in order; stops reading while too much is under way."""
+    """Reads frames, hands them to the intake, answers strictly in order; stops reading while too much is under way, or while
+    the peer does not read its answers (then the transport says `pauseProducing`)."""
 
     transport: Any
 
@@ -61,7 +64,7 @@ class MllpConnection(Protocol):
         self._framer = MllpFramer(source.options.max_size)
         self._turns: deque[_Turn] = deque()
         self._under_way = self._bytes = 0
-        self._paused = self._ending = self._lingers = self._closing = self._gone = False
+        self._paused = self._deaf = self._silent = self._ending = self._lingers = self._closing = self._gone = False
         self._timer: DelayedCall | None = None
         self._deadline = 0.0
         self._peer: str | None = None if source.options.tls is not None else ""
@@ -75,6 +78,7 @@ class MllpConnection(Protocol):
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         if self._source.admit(self):
+            self.transport.registerProducer(self, True)
             self._touch(self._options.idle if self._peer is not None else self._options.receive_within)
         else:
             self._gone = True
@@ -84,13 +88,25 @@ class MllpConnection(Protocol):
         self._peer = self._source.peer_of(self.transport)
         self._touch(self._options.idle)
 
+    def readConnectionLost(self) -> None:
+        """The peer has said all that it has to say, and may still read: many a script closes its side and waits for the answer."""
+        self._end_of_stream()
+        self.stop()
+
+    def writeConnectionLost(self) -> None:
+        """Only told to those who close their own side alone."""
+
     def connectionLost(self, reason: Failure | None = None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._source.gone(self)
+        self._end_of_stream()
+        self._gone = True
+
+    def _end_of_stream(self) -> None:
+        """Keep what stands after the last frame, tell of a frame that was cut in two."""
         if self._gone or self._ending:
             return
-        self._gone = True
         try:
             stray = self._framer.finish()
         except FramingError as error:
@@ -122,6 +138,7 @@ class MllpConnection(Protocol):
 
     def _close(self) -> None:
         self._closing = True
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
         self._touch(FLUSH)
 
@@ -193,6 +210,9 @@ class MllpConnection(Protocol):
             self._quarantine(before)
         reader, peer = self._source.reader, self.peer
         if batch.is_batch(content):
+            if batch.most_messages(content) > self._options.batch:
+                self._submit((reader.broken(content, _LONG_BATCH, peer, self.remote),), len(content))
+                return
             of = batch.split(content)
             for fault in of.faults:
                 self._source.fault("batch", self, reason=fault)
@@ -205,9 +225,7 @@ class MllpConnection(Protocol):
         self._turns.append(turn)
         self._under_way += len(parts)
         self._bytes += size
-        if not self._paused and not self._ending and self._crowded:
-            self._paused = True
-            self.transport.pauseProducing()
+        self._read_less()
         if not parts:
             self._answer()
         for index, part in enumerate(parts):
@@ -230,7 +248,7 @@ class MllpConnection(Protocol):
             turn = turns.popleft()
             self._under_way -= len(turn.parts)
             self._bytes -= turn.size
-            if self._gone or self._closing:
+            if self._gone or self._closing or self._silent:
                 self._source.fault("unheard", self)
             else:
                 due += self._worded(turn)
@@ -243,22 +261,40 @@ class MllpConnection(Protocol):
 
     @property
     def _crowded(self) -> bool:
-        return self._under_way >= self._most or self._bytes >= self._most_bytes
+        return self._deaf or self._under_way >= self._most or self._bytes >= self._most_bytes
+
+    def _read_less(self) -> None:
+        if self._crowded and not self._paused and not self._ending:
+            self._paused = True
+            self.transport.pauseProducing()
 
     def _read_on(self) -> None:
         if self._paused and not self._gone and not self._closing:
             self._paused = False
             self.transport.resumeProducing()
 
+    def pauseProducing(self) -> None:
+        """The transport's: answers pile up that the peer does not read."""
+        self._deaf = True
+        self._read_less()
+
+    def resumeProducing(self) -> None:
+        self._deaf = False
+        if not self._crowded:
+            self._read_on()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, and connectionLost follows."""
+
     def _worded(self, turn: _Turn) -> list[bytes]:
         """The contents of the frames that answer a frame."""
         acks = [ack for ack in turn.acks if ack is not None]
         unavailable = any(ack.judgement.verdict is Verdict.UNAVAILABLE for ack in acks)
         due = [] if self._options.release == 1 else [NOT_COMMITTED if unavailable else COMMIT]
-        if unavailable and self._options.when_unavailable == "silent":
-            self._ending = True
-            return due
-        answers = [answer for part, ack in zip(turn.parts, acks, strict=True) for answer in part.answers(ack)]
-        if turn.batch is not None and (turn.batch.batch_headers or turn.batch.file_header):
+        silent = unavailable and self._options.when_unavailable == "silent"
+        answers = [[] if silent else part.answers(ack) for part, ack in zip(turn.parts, acks, strict=True)]
+        if unavailable and not any(answers):
+            self._ending = self._silent = True  # the only sign there is; a later answer could be taken for the one to this
+        elif turn.batch is not None and turn.batch.has_headers:
             return [*due, self._source.batch_answer(turn.batch, answers)]
-        return due + answers
+        return [*due, *chain.from_iterable(answers)]

@@ -31,7 +31,7 @@ FAULTS: Final = {
     "impostor": "a sender that may not send here, or not as it claims",
     "slow": "a message or a TLS handshake took too long",
     "stray": "bytes outside of any frame, kept",
-    "unheard": "the sender left before its answer; the message is kept",
+    "unheard": "the sender did not hear its answer; what was kept is kept",
     "unreadable": "a message that cannot be read, kept",
 }
 """What the label `fault` of ``meridian_mllp_faults_total`` may be, and what the log says."""
@@ -149,6 +149,6 @@ class MllpSource(Factory):
             reason=judgement.reason if judgement else "",
         )
 
-    def batch_answer(self, of: batch.Batch, answers: Sequence[bytes]) -> bytes:
+    def batch_answer(self, of: batch.Batch, answers: Sequence[Sequence[bytes]]) -> bytes:
         stamp = datetime.fromtimestamp(self.clock() // 1_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
-        return batch.wrap_answers(of, answers, control_id=self._context.new_id(), stamp=stamp)
+        return batch.wrap_answers(of, answers, new_id=self._context.new_id, stamp=stamp)

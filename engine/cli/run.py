@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import random
+import resource
 import signal
 import sys
 import uuid
@@ -30,6 +31,7 @@ def command(
 ) -> None:
     """Run the node of a site. Logs are JSON lines on standard error. SIGTERM and Ctrl-C stop it gracefully."""
     sys.setswitchinterval(0.0005)  # the store's threads must not wait 5 ms for a busy reactor to let go
+    _allow_many_files()
     gc.freeze()  # what is loaded stays; and what a message leaves behind is seldom a cycle
     gc.set_threshold(50_000, 20, 20)
     failed: list[MeridianError] = []
@@ -37,6 +39,13 @@ def command(
     reactor.run()
     if failed:
         raise failed[0]
+
+
+def _allow_many_files() -> None:
+    """Each connection is an open file. The usual soft limit of 1024 would be used up by one channel's connections, and then the store
+    could open none."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _ids() -> Callable[[], str]:

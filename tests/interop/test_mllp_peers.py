@@ -58,6 +58,19 @@ class TestSenders:
         ]  # fmt: skip
         assert CHINESE.encode() in site.kept()[1].body
 
+    def test_node_hl7_client_sends_a_batch(self, tmp_path: Path) -> None:
+        """It reads the batch that answers, and finds an acknowledgment for each message."""
+        site = Site(tmp_path / "site", accept=["message.type == 'ADT^A01'"])
+        wrong = admission("2", kind="SIU^S12^SIU_S12")
+        sent = [
+            "BHS|^~\\&|HIS|WARD|PLATFORM|CITY|20261124080000||||B1\r" + admission("1") + wrong + admission("3") + "BTS|3",
+            admission("4"),
+        ]
+        with site.running():
+            told = self.node_client(tmp_path, port=site.port, messages=sent)
+        assert told == [*answers("1"), *answers("2", code="AR"), *answers("3", "4")]
+        assert [one.control_id for one in site.kept()] == list("1234")
+
     def test_node_hl7_client_over_mutual_tls(self, tmp_path: Path) -> None:
         """With its certificate it is taken, and its party is in the store; a party that is not on the list and one without any
         certificate get nothing in, and are audited."""

@@ -27,15 +27,17 @@ class Kept:
 
 
 class Site:
-    """Written at once. `source` are further options of the MLLP source, `channel` what the channel file says beside it."""
+    """Written at once. `mllp` are further options of the MLLP source, `channel` what the channel file says beside or instead of it."""
 
-    def __init__(self, folder: Path, source: dict[str, Any] | None = None, **channel: Any) -> None:
+    def __init__(self, folder: Path, mllp: dict[str, Any] | None = None, **channel: Any) -> None:
         self.folder = folder
         self.ports = BenchSite(folder, free_port(), free_port())
-        mllp = {"listen": f"{HOST}:{self.port}", **(source or {})}
         (folder / "channels").mkdir(parents=True)
         self._write("meridian.yaml", {"name": "site", "party": "site", "http": {"listen": f"{HOST}:{self.ports.http}"}})
-        self._write("channels/lines.yaml", {"name": "lines", "source": {"mllp": mllp}, "destinations": [], **channel})
+        self._write(
+            "channels/lines.yaml",
+            {"name": "lines", "source": {"mllp": {"listen": f"{HOST}:{self.port}", **(mllp or {})}}, "destinations": [], **channel},
+        )
 
     def _write(self, name: str, content: Any) -> None:
         """As JSON, which is YAML."""

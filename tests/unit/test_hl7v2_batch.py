@@ -66,16 +66,38 @@ def test_what_is_a_batch(body: bytes, expected: bool) -> None:
     assert batch.is_batch(body) is expected
 
 
+def answer(body: bytes, *acks: bytes) -> bytes:
+    ids = iter(range(1, 100))
+    return batch.wrap_answers(batch.split(body), [[ack] for ack in acks], new_id=lambda: f"N{next(ids)}", stamp="2026")
+
+
 def test_the_answer_is_a_batch() -> None:
     """The parties swapped, BHS-11 new, BHS-12 the control id of the batch that came, BTS-1 the number of acknowledgments."""
-    found = batch.split(BHS + ONE + TWO + b"BTS|2\r")
-    answer = batch.wrap_answers(found, [b"MSH|ack1\r", b"MSH|ack2\r"], control_id="N9", stamp="20260102")
-    assert answer == b"BHS|^~\\&|RCV|RF|SND|SF|20260102||||N9|B7\rMSH|ack1\rMSH|ack2\rBTS|2\r"
-    assert batch.split(answer).faults == []
+    answered = answer(BHS + ONE + TWO + b"BTS|2\r", b"MSH|ack1\r", b"MSH|ack2\r")
+    assert answered == b"BHS|^~\\&|RCV|RF|SND|SF|2026||||N1|B7\rMSH|ack1\rMSH|ack2\rBTS|2\r"
+    assert batch.split(answered).faults == []
+
+
+def test_each_batch_of_a_file_has_its_answer() -> None:
+    """In a file of answers; what stood in no batch is answered in none; an acknowledgment without a last CR does not run into the next."""
+    answered = answer(
+        FHS + ONE + BHS + ONE + TWO + b"BTS|2\r" + BHS.replace(b"B7", b"B8") + b"BTS|0\rFTS|2\r", b"MSH|0", b"MSH|1", b"MSH|2\r"
+    )
+    assert answered == (
+        b"FHS|^~\\&|RCV|RF|SND|SF|2026||||N3|F1\rMSH|0\r"
+        b"BHS|^~\\&|RCV|RF|SND|SF|2026||||N1|B7\rMSH|1\rMSH|2\rBTS|2\r"
+        b"BHS|^~\\&|RCV|RF|SND|SF|2026||||N2|B8\rBTS|0\rFTS|3\r"
+    )
 
 
 def test_the_answer_to_other_delimiters_and_bytes() -> None:
     """The delimiters of the batch header; bytes of any character set go back as they came."""
-    found = batch.split(b"BHS@~&#\\@\xb2\xe1@SF@RCV@RF\r" + ONE + b"BTS@1\r")
-    answer = batch.wrap_answers(found, [], control_id="N9", stamp="2026")
-    assert answer == b"BHS@~&#\\@RCV@RF@\xb2\xe1@SF@2026@@@@N9@\rBTS@0\r"
+    answered = answer(b"BHS@~&#\\@\xb2\xe1@SF@RCV@RF\r" + ONE + b"BTS@1\r", b"MSH|1\r")
+    assert answered == b"BHS@~&#\\@RCV@RF@\xb2\xe1@SF@2026@@@@N1@\rMSH|1\rBTS@1\r"
+    assert answer(b"BHS\r" + ONE + b"BTS\r", b"MSH|1\r").startswith(b"BHS|^~\\&|||||2026||||N1|\rMSH|1\r")
+
+
+@pytest.mark.parametrize("body", [b"", b"MSH\rMSH\nMSH", b"BHS\rX\rBHS\rX\nBTS\rX\rFTS", FHS + BHS + ONE + TWO + b"BTS|2\rFTS|1\r"])
+def test_how_many_messages_there_are_at_most(body: bytes) -> None:
+    """Never fewer than `split` finds, so that a limit holds before anything is cut."""
+    assert len(batch.split(body).messages) <= batch.most_messages(body) <= body.count(b"\r") + body.count(b"\n") + 1

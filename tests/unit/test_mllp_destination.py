@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from adapters.mllp import adapter
 from adapters.mllp.client import MllpClient
-from adapters.mllp.framing import MllpFramer
+from adapters.mllp.framing import COMMIT, NOT_COMMITTED, MllpFramer
 from engine.errors import PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.message import Parcel
 from tests.support.mllp import Transport, message
@@ -101,6 +101,52 @@ class ClientTests(SynchronousTestCase):
         self.assertNoResult(done)
         self.answer(client, ack("AA", "1"))
         self.successResultOf(done)
+
+    def test_release_2(self) -> None:
+        """The commit acknowledgment alone does not settle, HL7's own after it does; where that does not come it is uncertain."""
+        client = self.client(release=2, timeout="5s", in_flight=2)
+        first, second = client.send(parcel("1")), client.send(parcel("2"))
+        self.answer(client, COMMIT, ack("AA", "1"), COMMIT)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.clock.advance(6)
+        self.failureResultOf(second, UncertainDelivery)
+
+    def test_release_2_could_not_commit(self) -> None:
+        """Nothing was taken: it is sent again. The negative one is of the oldest message that is not committed."""
+        client = self.client(release=2, in_flight=2)
+        first, second = client.send(parcel("1")), client.send(parcel("2"))
+        self.answer(client, COMMIT, NOT_COMMITTED)
+        self.assertNoResult(first)
+        self.failureResultOf(second, TransientDelivery)
+        self.answer(client, COMMIT)
+        self.assertNoResult(first)
+        self.answer(client, COMMIT)
+        self.assertEqual(len(self.unexpected), 2)
+
+    def test_who_asks_for_no_answer(self) -> None:
+        """MSH-15 and -16 NE: as the channel says, written is delivered (with release 2: committed), or an answer is waited for."""
+        body = message("1", msh15="NE", msh16="ER")
+        self.successResultOf(self.client(when_not_asked="settle").send(parcel("1", body)))
+        client = self.client(when_not_asked="settle", release=2)
+        done = client.send(parcel("1", body))
+        self.assertNoResult(done)
+        self.answer(client, COMMIT)
+        self.successResultOf(done)
+        client = self.client()
+        done = client.send(parcel("1", body))
+        self.assertNoResult(done)
+        self.answer(client, ack("AE", "1"))
+        self.failureResultOf(done, PermanentDelivery)
+
+    def test_one_message_a_connection(self) -> None:
+        """No room for another one; closed with the answer."""
+        client = self.client(keep_open=False, in_flight=5)
+        done = client.send(parcel("1"))
+        self.assertEqual((client.room, self.wire.disconnecting), (0, False))
+        self.answer(client, ack("AA", "1"))
+        self.successResultOf(done)
+        self.assertTrue(self.wire.disconnecting)
 
     def test_no_answer_in_time_is_uncertain(self) -> None:
         """It may have been taken: repeat with the same key, on a fresh connection."""

@@ -6,11 +6,29 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from adapters.mllp.framing import COMMIT, NOT_COMMITTED
 from adapters.mllp.protocol import FLUSH, LINGER
-from engine.message import Judgement, Verdict
+from engine.message import ACCEPTED, Judgement, Verdict
 from engine.pipeline import UNAVAILABLE
 from tests.support.mllp import Listening, message, msa
 
 REFUSED = Judgement(Verdict.REFUSED, "not for this channel", "200", "MSH-9")
+
+ENHANCED = {  # MSH-15 and -16: answers to a message that is taken, one that is refused, one that cannot be kept
+    ("AL", "AL"): ("CA AA", "CR", "CE"),
+    ("AL", "NE"): ("CA", "CR", "CE"),
+    ("AL", "ER"): ("CA", "CR", "CE"),
+    ("AL", "SU"): ("CA AA", "CR", "CE"),
+    ("AL", ""): ("CA", "CR", "CE"),
+    ("NE", "AL"): ("AA", "AR", "AE"),
+    ("NE", "ER"): ("", "AR", "AE"),
+    ("NE", "SU"): ("AA", "", ""),
+    ("", "AL"): ("AA", "AR", "AE"),
+    ("ER", "AL"): ("AA", "CR", "CE"),
+    ("ER", "ER"): ("", "CR", "CE"),
+    ("ER", ""): ("", "CR", "CE"),
+    ("SU", "AL"): ("CA AA", "AR", "AE"),
+    ("SU", "ER"): ("CA", "AR", "AE"),
+    ("SU", "NE"): ("CA", "", ""),
+}
 
 
 class AnswerTests(SynchronousTestCase):
@@ -49,25 +67,24 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(msa(answer), "AR|9")
         self.assertIn(b"\rERR||MSH^1^9^1|200^Unsupported message type^HL70357|E||||not for this channel\r", answer)
 
-    def test_enhanced_mode_accept_and_application(self) -> None:
-        """MSH-15 and -16 AL: CA at once, then AA."""
-        line = Listening()
-        line.send(message("5", msh15="AL", msh16="AL"))
-        self.assertEqual(line.codes(), ["CA|5", "AA|5"])
+    def test_enhanced_mode(self) -> None:
+        """MSH-15 and -16 (table 0155): what is answered to a message that is taken, refused, or cannot be kept (clause 2.9.3)."""
+        for (accept, application), answers in ENHANCED.items():
+            for judgement, expected in zip((ACCEPTED, REFUSED, UNAVAILABLE), answers, strict=True):
+                line = Listening()
+                line.intake.judgement = judgement
+                line.send(message("5", msh15=accept, msh16=application))
+                codes = " ".join(code.removesuffix("|5") for code in line.codes())
+                self.assertEqual(codes, expected, (accept, application, judgement.verdict))
+                self.assertEqual(len(line.intake.kept), 1)
 
-    def test_enhanced_mode_never(self) -> None:
-        """NE and NE: kept, and nothing is answered."""
-        line = Listening()
-        line.send(message("5", msh15="NE", msh16="NE"))
-        self.assertEqual((line.heard(), len(line.intake.kept)), ([], 1))
-
-    def test_enhanced_mode_on_error_only(self) -> None:
-        """ER: a good message is not answered, a refused one is CR."""
-        line = Listening()
-        line.send(message("1", msh15="ER"))
-        line.intake.judgement = REFUSED
-        line.send(message("2", msh15="ER"))
-        self.assertEqual(line.codes(), ["CR|2"])
+    def test_who_wants_no_answer_and_whose_message_cannot_be_kept(self) -> None:
+        """The connection is closed, the only sign there is."""
+        for judgement, closed in ((ACCEPTED, False), (REFUSED, False), (UNAVAILABLE, True)):
+            line = Listening()
+            line.intake.judgement = judgement
+            line.send(message("5", msh15="NE", msh16="NE"))
+            self.assertEqual((line.heard(), line.wire.disconnecting), ([], closed))
 
     def test_a_full_store_is_ae_never_aa(self) -> None:
         """UNAVAILABLE: AE in original, CE in enhanced mode, text says to try later; or silence where asked for."""
@@ -75,10 +92,19 @@ class AnswerTests(SynchronousTestCase):
         line.intake.judgement = UNAVAILABLE
         line.send(message("1"), message("2", msh15="AL"))
         self.assertEqual(line.codes(), ["AE|1", "CE|2"])
-        silent = Listening(when_unavailable="silent")
-        silent.intake.judgement = UNAVAILABLE
-        silent.send(message("1"))
-        self.assertEqual(silent.heard(), [])
+
+    def test_a_full_store_and_silence(self) -> None:
+        """Where asked for: no answer, closed; nor is a later message answered, since that could be taken for the answer to this one."""
+        line = Listening(at_once=False, when_unavailable="silent")
+        line.send(message("1"))
+        line.intake.judgement = UNAVAILABLE
+        line.send(message("2"))
+        line.intake.judgement = ACCEPTED
+        line.send(message("3"))
+        for index in (2, 1, 0):
+            line.intake.answer(index)
+        self.assertEqual(line.codes(), ["AA|1"])
+        self.assertTrue(line.wire.disconnecting)
 
     def test_no_usable_msh_is_quarantined_and_answered_ar(self) -> None:
         """Kept as it came, answered AR with the reason."""
@@ -212,6 +238,14 @@ class ConnectionTests(SynchronousTestCase):
             line.connection.dataReceived(b"|")
         self.assertTrue(line.wire.aborted)
 
+    def test_a_handshake_that_does_not_end(self) -> None:
+        """Has no longer than a message, and counts as slow, not as idle."""
+        line = Listening(tls={}, receive_within="5s")
+        line.clock.advance(6)
+        self.assertTrue(line.wire.aborted)
+        count = line.source._context.metrics.registry.get_sample_value
+        self.assertEqual(count("meridian_mllp_faults_total", {"channel": "c", "fault": "slow"}), 1)
+
     def test_an_idle_connection_is_closed(self) -> None:
         """After the idle time, counted from the last message."""
         line = Listening(idle="10s")
@@ -229,6 +263,49 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(line.wire.producerState, "paused")
         line.intake.answer(0)
         self.assertEqual(line.wire.producerState, "producing")
+
+    def test_a_peer_that_does_not_read_its_answers(self) -> None:
+        """The transport says so; then no more is read, until it has read. While it is ending what comes is thrown away all the same."""
+        line = Listening()
+        line.wire.producer.pauseProducing()
+        self.assertEqual(line.wire.producerState, "paused")
+        line.wire.producer.resumeProducing()
+        self.assertEqual(line.wire.producerState, "producing")
+        line.wire.producer.pauseProducing()
+        line.connection.stop()
+        self.assertEqual((line.wire.producerState, line.wire.producer, line.wire.disconnecting), ("producing", None, True))
+
+    def test_room_is_not_enough_where_the_peer_does_not_read(self) -> None:
+        """Nor is its reading, while too much is under way."""
+        line = Listening(at_once=False, in_flight=1)
+        line.send(message("1"))
+        line.wire.producer.pauseProducing()
+        line.intake.answer(0)
+        self.assertEqual(line.wire.producerState, "paused")
+        line.wire.producer.resumeProducing()
+        line.send(message("2"))
+        line.wire.producer.resumeProducing()
+        self.assertEqual(line.wire.producerState, "paused")
+
+    def test_a_sender_that_closes_its_side(self) -> None:
+        """It hears its answer before the connection ends; what stood after its last frame is kept."""
+        line = Listening(at_once=False)
+        line.send(message("1"))
+        line.connection.dataReceived(b"junk")
+        line.connection.readConnectionLost()
+        self.assertFalse(line.wire.disconnecting)
+        line.intake.answer(0)
+        self.assertEqual((line.codes(), line.wire.disconnecting), (["AA|1"], True))
+        self.assertEqual([envelope.body for envelope in line.intake.kept], [message("1"), b"junk"])
+
+    def test_a_connection_that_is_lost_while_it_is_ending(self) -> None:
+        """Nothing is left behind that would fire later."""
+        line = Listening(at_once=False)
+        line.send(message("1"))
+        line.connection.stop()
+        line.connection.connectionLost(Failure(ConnectionDone()))
+        line.intake.answer(0)
+        self.assertEqual((line.heard(), line.clock.getDelayedCalls()), ([], []))
 
     def test_limits_of_connections(self) -> None:
         """In all, and from one address; what is refused is audited."""
@@ -274,6 +351,23 @@ class BatchTests(SynchronousTestCase):
         line.send(b"BHS|^~\\&|LAB\r" + message("1") + b"MSH|bad\r" + message("2") + b"BTS|3\r")
         (answer,) = line.heard()
         self.assertEqual((answer.count(b"MSA|AA|"), answer.count(b"MSA|AR|")), (2, 1))
+
+    def test_a_file_of_batches(self) -> None:
+        """Each batch has its answer, in a file of answers."""
+        line = Listening()
+        line.send(b"FHS|^~\\&|LAB\rBHS|^~\\&|LAB\r" + message("1") + b"BTS|1\rBHS|^~\\&|LAB\r" + message("2") + b"BTS|1\rFTS|2\r")
+        (answer,) = line.heard()
+        lines = [one[:3] for one in answer.split(b"\r")]
+        self.assertEqual(lines, b"FHS BHS MSH MSA BTS BHS MSH MSA BTS FTS ".split(b" "))
+
+    def test_more_messages_than_a_batch_may_have(self) -> None:
+        """Refused and kept as one; the connection goes on."""
+        line = Listening(batch=2)
+        long = b"BHS|^~\\&|LAB\r" + message("1") + message("2") + message("3") + b"BTS|3\r"
+        line.send(long, message("1") + message("2") + message("3"), message("4"))
+        self.assertEqual(line.codes(), ["AR", "AE|1", "AA|4"])
+        self.assertEqual(line.intake.kept[0].body, long)
+        self.assertEqual([envelope.idempotency_key for envelope in line.intake.kept[:2]], ["", ""])
 
     def test_a_sequence_without_headers(self) -> None:
         """Several messages in one frame are answered one by one."""

@@ -8,7 +8,7 @@ fault that is told, never a reason to drop a message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,15 +32,12 @@ class Batch:
     batch_trailers: list[bytes] = field(default_factory=list)
     file_trailer: bytes = b""
     faults: list[str] = field(default_factory=list)
+    groups: list[tuple[bytes, list[int]]] = field(default_factory=list)
+    """In order: a BHS (b"" for messages that stand in no batch), and the places of its messages in `messages`."""
 
     @property
-    def header_fields(self) -> list[str]:
-        """The fields of the first BHS (or the FHS), index n is field n; empty where the file has neither. Latin-1 keeps every byte."""
-        raw = (self.batch_headers or [self.file_header])[0]
-        if len(raw) < 5:
-            return []
-        text = raw.decode("latin-1")
-        return [text[:3], text[3], *text[4:].split(text[3])]
+    def has_headers(self) -> bool:
+        return bool(self.file_header or self.batch_headers)
 
 
 def is_batch(body: bytes) -> bool:
@@ -48,6 +45,11 @@ def is_batch(body: bytes) -> bool:
     if body[:3] in (b"FHS", b"BHS") or body[:6] in (b"\xef\xbb\xbfFHS", b"\xef\xbb\xbfBHS"):
         return True
     return body.rfind(b"MSH") > 3 and (b"\rMSH" in body or b"\nMSH" in body)
+
+
+def most_messages(body: bytes) -> int:
+    """What `split` gives at most, at the price of a few searches: each message is followed by one of these lines, or the end."""
+    return 1 + sum(body.count(end + name) for end in (b"\r", b"\n") for name in (b"MSH", *_ENVELOPE))
 
 
 def split(body: bytes) -> Batch:
@@ -89,6 +91,7 @@ class _Cutter:
         elif name == b"BHS":
             self._end_of_batch("the next one begins")
             batch.batch_headers.append(segment)
+            batch.groups.append((segment, []))
             self._counted, self._open = 0, True
         elif name == b"BTS":
             batch.batch_trailers.append(segment)
@@ -102,7 +105,11 @@ class _Cutter:
 
     def _close(self) -> None:
         if self._message:
-            self.batch.messages.append(b"".join(self._message))
+            groups, messages = self.batch.groups, self.batch.messages
+            if not groups or (groups[-1][0] and not self._open):
+                groups.append((b"", []))
+            groups[-1][1].append(len(messages))
+            messages.append(b"".join(self._message))
             self._message.clear()
             self._counted += 1
 
@@ -126,20 +133,31 @@ class _Cutter:
         return self.batch
 
 
-def wrap_answers(batch: Batch, answers: Sequence[bytes], *, control_id: str, stamp: str) -> bytes:
-    """The batch response: BHS with the parties swapped, the acknowledgments, BTS with their number. `stamp` is a DTM.
+def wrap_answers(batch: Batch, answers: Sequence[Sequence[bytes]], *, new_id: Callable[[], str], stamp: str) -> bytes:
+    """The response: what came with headers is answered with headers, the parties swapped; in each batch the acknowledgments of its
+    messages, and BTS with their number. `answers` has those of each message; `stamp` is a DTM.
 
-    BHS-11 is `control_id`, BHS-12 the control id of the batch that is answered.
+    BHS-11 and FHS-11 are new, BHS-12 and FHS-12 the control ids of what is answered.
     """
-    fields = batch.header_fields
+    body = b""
+    for header, places in batch.groups:
+        acks = [ack if ack.endswith(b"\r") else ack + b"\r" for place in places for ack in answers[place]]
+        body += _enclosed(header, b"BHS", b"".join(acks), len(acks), new_id, stamp) if header else b"".join(acks)
+    return _enclosed(batch.file_header, b"FHS", body, len(batch.groups), new_id, stamp) if batch.file_header else body
+
+
+def _enclosed(header: bytes, name: bytes, body: bytes, count: int, new_id: Callable[[], str], stamp: str) -> bytes:
+    """`body` between the answer to `header` and its trailer. Latin-1 keeps every byte."""
+    text = header.decode("latin-1")
+    fields = [text[:3], text[3], *text[4:].split(text[3])] if len(text) > 4 else []
     separators = _separators(fields)
     f = separators.field
 
     def of(number: int) -> str:
         return fields[number] if number < len(fields) else ""
 
-    head = f"BHS{separators.declared}{f}{of(5)}{f}{of(6)}{f}{of(3)}{f}{of(4)}{f}{stamp}{f * 4}{control_id}{f}{of(11)}"
-    return head.encode("latin-1") + b"\r" + b"".join(answers) + f"BTS{f}{len(answers)}\r".encode()
+    head = f"{separators.declared}{f}{of(5)}{f}{of(6)}{f}{of(3)}{f}{of(4)}{f}{stamp}{f * 4}{new_id()}{f}{of(11)}\r"
+    return name + head.encode("latin-1") + body + name[:1] + f"TS{f}{count}\r".encode()
 
 
 def _separators(fields: list[str]) -> Separators:
