@@ -37,7 +37,6 @@ CLAIM: Final = 256
 """Parcels asked of the store at once."""
 WHOLE: Final = 16 << 20
 SETTLE_TOGETHER: Final = 64
-SETTLE_WITHIN: Final = 0.002
 
 End = Receipt | DeliveryError
 
@@ -284,7 +283,7 @@ class Delivery:
         if len(self._settlements) >= SETTLE_TOGETHER:
             self._flush()
         elif self._settle_call is None:
-            self._settle_call = self._reactor.callLater(SETTLE_WITHIN, self._flush)
+            self._settle_call = self._reactor.callLater(0, self._flush)  # with all that ends in this turn of the reactor
         self._ended(parcel.message_id, end)
         self._refill()
         self._pump()

@@ -251,19 +251,20 @@ class Writes:
     def settle(self, calls: Sequence[SettleCall]) -> list[None]:
         """End parcels: SENT leaves the queue, ERROR stays in it, dead."""
         now = self._clock()
+        sent: dict[int, Settlement] = {}
         for channel, destination, settlements in calls:
             number = self.destination_id(channel, destination)
-            sent = {number << SEQ_BITS | end.seq: end for end in settlements if end.status is Status.SENT}
-            for part in chunks(sorted(sent), 128):
-                values = [value for i in part for value in (i, sent[i].attempts, sent[i].reference or None)]
-                self._db.execute(_delivered(len(part)), [*values, now])
-                self._db.execute(f"DELETE FROM queue WHERE id IN ({marks(part)})", part)
             for end in settlements:
-                if end.status is Status.ERROR:
+                if end.status is Status.SENT:
+                    sent[number << SEQ_BITS | end.seq] = end
+                else:
                     self._bury(number << SEQ_BITS | end.seq, end, now)
-            answers = {end.message_id: (end.message_id, number, end.answer) for end in settlements if end.answer}
-            if answers:
+            if answers := {end.message_id: (end.message_id, number, end.answer) for end in settlements if end.answer}:
                 self._replace_answers(number, list(answers.values()))
+        for part in chunks(sorted(sent), 128):
+            values = [value for i in part for value in (i, sent[i].attempts, sent[i].reference or None)]
+            self._db.execute(_delivered(len(part)), [*values, now])
+            self._db.execute(f"DELETE FROM queue WHERE id IN ({marks(part)})", part)
         return [None] * len(calls)
 
     def _replace_answers(self, destination: int, rows: list[tuple[int, int, bytes]]) -> None:

@@ -45,7 +45,7 @@ CREATE TABLE message (
     hl7_code TEXT,
     location TEXT,
     answer BLOB NOT NULL,
-    key BLOB,                            -- 16-byte digest of channel and idempotency key, NULL: not checked
+    key BLOB,                            -- end and digest of the idempotency key (rows.key_digest), NULL: not checked
     content_digest BLOB,
     digest TEXT,                         -- of a body that is a file
     size INTEGER NOT NULL
