@@ -61,7 +61,9 @@ class CommitProcess(Child):
         self._calls.append(Waiting(work, argument, urgent, place, done=done))
         if urgent:
             self._urgent += 1
-            if self._urgent == 1:
+            if not self._groups:
+                self._send()  # the disk is idle
+            elif self._urgent == 1:
                 self._send_within(0)  # with all else that this turn of the reactor brings
         elif len(self._calls) == 1:
             self._send_within(LINGER)
