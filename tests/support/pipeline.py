@@ -75,6 +75,7 @@ class Flow:
         """What the source hears, as soon as it hears it."""
         heard: list[Ack] = []
         self.pipeline.intake(envelope, reply, invalid).addCallback(heard.append)
+        self.clock.advance(0)  # what follows the answer
         return heard
 
 
