@@ -61,7 +61,7 @@ def load(folder: Path, *, secrets: bool = True) -> Site:
     if secrets:
         _check_secrets([node, *(options for channel in enabled for options in _options(channel))], faults, loader.warnings)
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(sorted(faults, key=lambda fault: (fault.file, fault.line)))
     disabled = tuple(name for name, runs in loader.enabled.items() if not runs)
     return Site(folder, node, enabled, loader.warnings, disabled, loader.files)
 

@@ -55,7 +55,7 @@ def search(
         print_json([asdict(line) for line in found])
     else:
         columns = ("number#", "received", "channel", "type", "control id", "sender", "status", "reason")
-        print_table(f"{len(found)} messages", columns, [_row(line) for line in found])
+        print_table("1 message" if len(found) == 1 else f"{len(found)} messages", columns, [_row(line) for line in found])
     raise typer.Exit(0 if found else 1)
 
 
