@@ -1,8 +1,8 @@
 """The writer in a process of its own: what engine.store.group_commit does in a thread, without sharing the interpreter with the reactor.
 
 A transaction of SQLite gives up the interpreter lock and takes it back a dozen times; beside a busy reactor each time costs a fifth of
-a millisecond and more. So a node lets a child process write (ADR 009), ``python -m engine.store.committer``. Two groups are on their
-way at most: one that is being committed and one that lies in the pipe. What is called meanwhile makes up the next one.
+a millisecond and more. So a node lets a child process write (ADR 009), ``python -m engine.store.committer``. While one group is being
+committed the next lies in the pipe, and a third one if it is large. What is called meanwhile makes up the one after that.
 
 When the child dies, whoever waits hears StoreError: what it asked for may be on the disk or not, as after any lost answer. What
 may be tried again is, with a new child, which says that others have written, so that the node looks again at its queues.
@@ -23,7 +23,9 @@ from engine.store.committer import LOCK
 from engine.store.group_commit import GROUP, LINGER, PAUSE, Waiting, fire
 from engine.store.transactions import Place
 
-_GROUPS: Final = 2
+_LEAST: Final = (1, 1, 8)
+"""Calls that a group must have at the least to be sent while none, one or two others are on their way."""
+
 _DIED: Final = "the process that writes the store has ended; it is started again"
 
 DestinationIds = Mapping[tuple[str, str], int]
@@ -86,7 +88,7 @@ class CommitProcess(Child):
         self._turn = self._reactor.callLater(seconds, self._send)
 
     def _send(self) -> None:
-        if not self._alive or not self._calls or len(self._groups) >= _GROUPS:
+        if not self._alive or not self._calls or len(self._groups) >= len(_LEAST) or len(self._calls) < _LEAST[len(self._groups)]:
             return  # the next outcome, or the next child, leads back here
         group, self._calls = self._calls[:GROUP], self._calls[GROUP:]
         self._urgent = sum(call.urgent for call in self._calls)
