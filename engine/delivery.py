@@ -71,6 +71,7 @@ class Delivery:
         self._spilled_since_claim = False
         self._claiming = False
         self._in_flight = 0
+        self._sent_at: dict[int, int] = {}
         self._misses = 0  # failures of the destination as such, in a row
         self._resume_at = 0
         self._timer: DelayedCall | None = None
@@ -82,6 +83,7 @@ class Delivery:
         labels = {"channel": channel, "destination": outlet.name}
         self._delivered = metrics.counter("meridian_delivered_total", "parcels taken by their destination", **labels)
         self._dead = metrics.counter("meridian_dead_lettered_total", "parcels that went to the dead letters", **labels)
+        self._seconds = metrics.histogram("meridian_delivery_seconds", "from the sending to the destination's receipt", **labels)
         self._retried = metrics.counter("meridian_retried_total", "failed attempts that are repeated", **labels)
 
     # --- life ------------------------------------------------------------------------------------
@@ -215,6 +217,7 @@ class Delivery:
 
     def _hand_over(self, whole: Parcel, parcel: Parcel) -> None:
         """`whole` goes out; `parcel` is what the window knows, with a body that may be a BodyRef."""
+        self._sent_at[parcel.seq] = self._clock()
         try:
             sent = self._destination.deliver(whole)
         except DeliveryError as error:
@@ -226,6 +229,7 @@ class Delivery:
     def _sent(self, receipt: Receipt, parcel: Parcel) -> None:
         self._misses = 0
         self._delivered.inc()
+        self._seconds.observe((self._clock() - self._sent_at.pop(parcel.seq)) / 1e6)
         self._end(
             parcel,
             receipt,
@@ -243,6 +247,7 @@ class Delivery:
         self._log.error("unexpected failure in a delivery", exc_info=failure.value, extra=self._facts())
 
     def _failed(self, error: DeliveryError, parcel: Parcel) -> None:
+        self._sent_at.pop(parcel.seq, None)
         if isinstance(error, PermanentDelivery) or self._backoff.gives_up(parcel.received_at, self._clock()):
             self._dead.inc()
             self._log.warning("dead letter", extra=self._facts(parcel, code=error.code, reason=error.text))

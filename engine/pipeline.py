@@ -62,7 +62,9 @@ class Pipeline:
         self._refused = metrics.counter("meridian_refused_total", "messages refused or invalid, and kept", **label)
         self._duplicates = metrics.counter("meridian_duplicates_total", "repetitions answered from the stored answer", **label)
         self._unavailable = metrics.counter("meridian_unavailable_total", "messages that the store could not take", **label)
+        self._invalid = metrics.counter("meridian_invalid_total", "accepted messages that could not be read or mapped", **label)
         self._commit_seconds = metrics.histogram("meridian_commit_seconds", "from the intake to the commit", **label)
+        self._ack_seconds = metrics.histogram("meridian_ack_seconds", "from the intake to the answer that the sender hears", **label)
 
     def connect(self, deliveries: Mapping[str, Delivery]) -> None:
         """Say where the channel's destinations are, by name. Called once, before the source starts."""
@@ -72,19 +74,19 @@ class Pipeline:
 
     def intake(self, envelope: Envelope, reply: Reply, invalid: Judgement | None = None) -> Deferred[Ack]:
         """engine.contracts.Intake"""
+        begun = self._clock()
         if invalid is not None:
-            return self._commit(invalid, envelope, reply)
+            return self._commit(invalid, envelope, reply, begun)
         if self._channel.program.checks_content:
             judged = self._workers.submit("judge", self._channel.name, [envelope])
-            return judged.addCallback(lambda results: self._commit(_judgement(results[0]), envelope, reply))
-        return self._commit(self._channel.program.judge(envelope), envelope, reply)
+            return judged.addCallback(lambda results: self._commit(_judgement(results[0]), envelope, reply, begun))
+        return self._commit(self._channel.program.judge(envelope), envelope, reply, begun)
 
-    def _commit(self, judgement: Judgement, envelope: Envelope, reply: Reply) -> Deferred[Ack]:
+    def _commit(self, judgement: Judgement, envelope: Envelope, reply: Reply, begun: int) -> Deferred[Ack]:
         accepted = judgement.verdict is Verdict.ACCEPTED
         plan = self._channel.program.plan(envelope) if accepted and self._channel.program.light else None
         answer = b"" if accepted and self._channel.answer_from else reply(judgement)
         arrival = Arrival(self._channel.name, envelope, judgement, answer, plan, self._window if envelope.idempotency_key else 0)
-        begun = self._clock()
         kept = self._store.accept(arrival)
         ack: Deferred[Ack] = kept.addCallbacks(self._committed, self._not_kept, callbackArgs=(arrival, reply, begun), errbackArgs=(reply,))
         return ack
@@ -96,17 +98,22 @@ class Pipeline:
         return Ack(UNAVAILABLE, reply(UNAVAILABLE))
 
     def _committed(self, kept: Accepted, arrival: Arrival, reply: Reply, begun: int) -> Ack | Deferred[Ack]:
-        self._commit_seconds.observe((self._clock() - begun) / 1e6)
+        took = (self._clock() - begun) / 1e6
+        self._commit_seconds.observe(took)
         if kept.duplicate:
-            return self._repeated(kept, arrival, reply)
+            return self._repeated(kept, arrival, reply, begun)
         self._received.inc()
         if arrival.judgement.verdict is not Verdict.ACCEPTED:
             self._refused.inc()
+            self._ack_seconds.observe(took)
             return Ack(arrival.judgement, arrival.answer, kept.message_id)
         if not self._unpublished:
             self._reactor.callLater(0, self._publish_committed)
         self._unpublished.append((kept, arrival))
-        return self._await_answer(kept.message_id, reply) if self._channel.answer_from else Ack(ACCEPTED, arrival.answer, kept.message_id)
+        if self._channel.answer_from:
+            return self._await_answer(kept.message_id, reply, begun)
+        self._ack_seconds.observe(took)
+        return Ack(ACCEPTED, arrival.answer, kept.message_id)
 
     def _publish_committed(self) -> None:
         """After the answers of a whole group: senders go on sooner, and fewer of them are woken one by one."""
@@ -117,19 +124,20 @@ class Pipeline:
             else:
                 self.planner.add(kept.message_id, arrival.envelope)
 
-    def _repeated(self, kept: Accepted, arrival: Arrival, reply: Reply) -> Ack | Deferred[Ack]:
+    def _repeated(self, kept: Accepted, arrival: Arrival, reply: Reply, begun: int) -> Ack | Deferred[Ack]:
         if not kept.same_content:
             judgement = REUSED_KEY if self._channel.refuse_reused_key else arrival.judgement
-            return self._commit(judgement, replace(arrival.envelope, idempotency_key=""), reply)
+            return self._commit(judgement, replace(arrival.envelope, idempotency_key=""), reply, begun)
         self._duplicates.inc()
         judgement = kept.judgement or ACCEPTED
         if not kept.answer and self._channel.answer_from and judgement.verdict is Verdict.ACCEPTED:
-            return self._await_answer(kept.message_id, reply, duplicate=True)
+            return self._await_answer(kept.message_id, reply, begun, duplicate=True)
+        self._ack_seconds.observe((self._clock() - begun) / 1e6)
         return Ack(judgement, kept.answer, kept.message_id, duplicate=True)
 
     # --- answering with a destination's result ----------------------------------------------------
 
-    def _await_answer(self, message_id: int, reply: Reply, *, duplicate: bool = False) -> Deferred[Ack]:
+    def _await_answer(self, message_id: int, reply: Reply, begun: int, *, duplicate: bool = False) -> Deferred[Ack]:
         ack: Deferred[Ack] = Deferred()
         earlier = self._answers.pop(message_id, None)
         if earlier is not None:  # the sender gave up on its first connection: that one hears the same
@@ -137,8 +145,13 @@ class Pipeline:
             ack.addCallback(_both, earlier[0])
         timeout = self._reactor.callLater(self._channel.answer_within, self._answer_late, message_id)
         self._answers[message_id] = (ack, reply, timeout)
+        ack.addCallback(self._timed, begun)
         if duplicate:
             ack.addCallback(lambda result: replace(result, duplicate=True))
+        return ack
+
+    def _timed(self, ack: Ack, begun: int) -> Ack:
+        self._ack_seconds.observe((self._clock() - begun) / 1e6)
         return ack
 
     def _answer_late(self, message_id: int) -> None:
@@ -166,6 +179,7 @@ class Pipeline:
     def _publish(self, message_id: int, envelope: Envelope, plan: Plan, seqs: Sequence[int]) -> None:
         """A plan is on disk: offer its parcels to their deliveries, answer who waits in vain."""
         if plan.status is Status.ERROR:
+            self._invalid.inc()
             self._log.warning(
                 "invalid message",
                 extra={"channel": self._channel.name, "control_id": envelope.control_id, "code": plan.error_code, "reason": plan.reason},

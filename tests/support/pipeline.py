@@ -59,7 +59,8 @@ class Flow:
         recipe = Recipe(ScriptedProgram, (light,))  # type: ignore[arg-type]
         outlet = Outlet("d", "scripted", NO_OPTIONS)
         channel = Channel("c", "test", NO_OPTIONS, (outlet,), program, recipe, answer_from, refuse_reused_key=refuse_reused_key)
-        common = {"reactor": self.clock, "clock": self.now, "metrics": Metrics(), "log": logging.getLogger("test")}
+        self.metrics = Metrics()
+        common = {"reactor": self.clock, "clock": self.now, "metrics": self.metrics, "log": logging.getLogger("test")}
         workers = Workers({"c": recipe}, 0, reactor=self.clock, log=common["log"])  # type: ignore[arg-type]
         self.pipeline = Pipeline(channel, self.store, workers, **common)  # type: ignore[arg-type]
         ended = lambda message_id, end: self.pipeline.ended("d", message_id, end)  # noqa: E731
@@ -70,6 +71,10 @@ class Flow:
 
     def now(self) -> int:
         return int(self.clock.seconds() * 1e6)
+
+    def sample(self, name: str) -> float | None:
+        """A metric's value, of the one child that it has here."""
+        return next((one.value for family in self.metrics.registry.collect() for one in family.samples if one.name == name), None)
 
     def send(self, envelope: Envelope, invalid: Judgement | None = None) -> list[Ack]:
         """What the source hears, as soon as it hears it."""

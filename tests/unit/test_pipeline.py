@@ -53,6 +53,7 @@ class IntakeTests(SynchronousTestCase):
         flow.send(sample(b"broken", "2"))
         statuses = [flow.store.status(message) for message in flow.store.messages.values()]
         self.assertEqual(statuses, [Status.FILTERED, Status.ERROR])
+        self.assertEqual((flow.sample("meridian_invalid_total"), flow.sample("meridian_ack_seconds_count")), (1, 2))
 
     def test_the_ledger_closes_over_all_of_it(self) -> None:
         """One of each: received = delivered + filtered + dead-lettered + in flight."""
@@ -107,6 +108,15 @@ class AnswerFromTests(SynchronousTestCase):
         self.assertEqual(heard, [])
         flow.destination.take("1")
         self.assertEqual(heard[0].judgement.verdict, Verdict.ACCEPTED)
+
+    def test_latencies_are_measured_from_the_intake_and_from_the_sending(self) -> None:
+        """The commit is at once here; the destination and so the sender's answer take two seconds."""
+        flow = Flow(answer_from="d")
+        flow.send(sample())
+        flow.clock.advance(2)
+        flow.destination.take("1")
+        found = [flow.sample(f"meridian_{what}_seconds_{part}") for what in ("commit", "ack", "delivery") for part in ("count", "sum")]
+        self.assertEqual(found, [1, 0, 1, 2, 1, 2])
 
     def test_hears_a_permanent_refusal(self) -> None:
         """The destination's own words reach the sender as a negative answer."""
