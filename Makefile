@@ -42,7 +42,7 @@ types: env
 tests: env
 	$(BIN)/pytest $(ARGS)
 
-# the whole crash suite: 50 kills and more over 20,000 messages; `make test` runs a bounded one
+# the whole crash suite: 50 kills of nodes and 50 of their workers over 20,000 messages; `make test` runs a bounded one
 crash: env
 	MERIDIAN_CRASH=full $(BIN)/pytest tests/crash $(ARGS)
 

@@ -1,13 +1,15 @@
-"""Both nodes of the main job are killed (SIGKILL) at random points under load and started again.
+"""Both nodes of the main job are killed (SIGKILL) at random points under load and started again; as often one of the processes that work
+for a node is (the one that writes the store, maps, or writes the resources), which the node itself starts again.
 
 Senders repeat only what was not acknowledged. At the end nothing acknowledged is missing, and nothing was applied twice. `make test` runs a
-bounded version; MERIDIAN_CRASH=full (`make crash`) kills at least 50 times over 20,000 messages.
+bounded version; MERIDIAN_CRASH=full (`make crash`) kills 50 times each over 20,000 messages.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -17,13 +19,14 @@ from twisted.internet.defer import DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from engine.bench.processes import tree
 from engine.demo.morning import ACCEPTED, Item
 from engine.demo.nodes import LedgerReader, NodeProcess
 from engine.demo.simulator import Report, Sender, endpoint
 from engine.demo.sites import Landscape
 
 FULL = os.environ.get("MERIDIAN_CRASH") == "full"
-MESSAGES, KILLS, LINES = (20_000, 50, 12) if FULL else (400, 4, 6)
+MESSAGES, KILLS, LINES = (20_000, 50, 12) if FULL else (400, 3, 6)
 
 
 def admission(number: int) -> Item:
@@ -33,6 +36,18 @@ def admission(number: int) -> Item:
         f"EVN|A08|20261123081500\rPID|1||P{number % 97}^^^COUNTY^MR||Doe^Jo||19800115|M\rPV1|1|O\r"
     )
     return Item(0.0, body.encode(), "ADT^A08", "", ACCEPTED, "HIS", control_id)
+
+
+class PatientSender(Sender):
+    """Sends again also what was answered AE, which here says that the store could not take it."""
+
+    @inlineCallbacks
+    def _send(self, item):  # type: ignore[no-untyped-def]
+        answer = yield super()._send(item)
+        while answer.code == "AE":
+            yield deferLater(reactor, self._pause)
+            answer = yield super()._send(item)
+        return answer
 
 
 class KilledNodes(TestCase):
@@ -52,19 +67,28 @@ class KilledNodes(TestCase):
             yield node.ready()
         items = [admission(number) for number in range(MESSAGES)]
         where = endpoint(reactor, "127.0.0.1", landscape.ports["mllp"])
-        senders = [Sender(items[line::LINES], where, reactor=reactor, pause=0.2, most_attempts=1000) for line in range(LINES)]
+        senders = [PatientSender(items[line::LINES], where, reactor=reactor, pause=0.2, most_attempts=1000) for line in range(LINES)]
         sending = DeferredList([sender.run() for sender in senders], fireOnOneErrback=True)
-        for kill in range(KILLS):
-            due = MESSAGES * (kill + chance.random()) / (KILLS + 1)
+        victims = chance.sample([self.kill_and_restart, self.kill_worker] * KILLS, 2 * KILLS)
+        for number, kill in enumerate(victims):
+            due = MESSAGES * (number + chance.random()) / (len(victims) + 1)
             while sum(len(sender.answers) for sender in senders) < due and not sending.called:
                 yield deferLater(reactor, 0.02)
             yield deferLater(reactor, chance.random() * 0.05)
-            yield self.kill_and_restart(chance.choice(folders))
+            yield kill(chance.choice(folders))
         yield sending
         report = Report.of([answer for sender in senders for answer in sender.answers])
         self.assertEqual((report.codes, report.unanswered), ({"AA": MESSAGES}, ()))
         yield self.settled(folders)
         self.check_platform(landscape, {item.control_id for item in items})
+
+    @inlineCallbacks
+    def kill_worker(self, folder):  # type: ignore[no-untyped-def]
+        """One of the processes that work for a node; it may just be without."""
+        node = self.nodes[folder.name].transport.pid
+        while not (workers := tree(node)[1:]):
+            yield deferLater(reactor, 0.02)
+        os.kill(random.choice(workers), signal.SIGKILL)
 
     @inlineCallbacks
     def kill_and_restart(self, folder):  # type: ignore[no-untyped-def]
