@@ -74,12 +74,13 @@ def first(text: str) -> str:
 
 
 def cached(convert: Convert) -> Convert:
-    """Remember what `convert` made of a text for a facility. For values that recur between messages and are never changed."""
+    """Remember what `convert` made of a text for a facility. For values that recur between messages and are never changed; what an escape
+    stands for may be another text in the next message."""
     store: dict[tuple[str, str], Any] = {}
 
     @wraps(convert)
     def remembered(text: str, transaction: V2Transaction) -> Any:
-        if transaction.losses is not None:
+        if transaction.losses is not None or "\\" in text:
             return convert(text, transaction)
         key = (text, transaction.facility)
         try:

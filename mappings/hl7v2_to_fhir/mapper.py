@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,13 +68,13 @@ class V2Mapper:
         if family == "ADT" and not any(fields[0] == "PID" for fields in segments):
             raise ValidationError("an ADT message needs a PID segment", location="PID", hl7_code="100")
         tx = tx or V2Transaction()
+        tx.unescape = _unescape(message.separators, message.charset)
         self._describe(tx, msh, kind)
         walk = Walk(self._compiled.routes, family, tx)
         walk.all(segments)
         return tx, walk, segments
 
     def _describe(self, tx: V2Transaction, msh: list[str], kind: list[str]) -> None:
-        tx.unescape = STANDARD.unescape
         tx.facility = tx.text(first(msh[4]))
         tx.sender = f"{tx.text(first(msh[3]))}|{tx.facility}"
         tx.control_id = tx.text(msh[10]) if msh[10] != NULL else ""
@@ -112,6 +115,13 @@ def prepared(segments: Segments, separators: Separators) -> Segments:
     for fields in cleaned:
         fields[0] = fields[0].strip().upper()
     return [msh, *cleaned[1:]]
+
+
+def _unescape(own: Separators, charset: str) -> Callable[[str], str]:
+    """What undoes the escapes of a message whose delimiters, but the field separator, were made the standard ones. ``\\X..\\`` is in
+    the message's character set (HL7 v2.5 clause 2.7.6); where that is plain ASCII, in UTF-8, which contains it."""
+    separators = STANDARD if own == STANDARD else replace(STANDARD, field=own.field, truncation=own.truncation)
+    return partial(separators.unescape, charset="utf-8" if charset == "ascii" else charset)
 
 
 def _translation(separators: Separators) -> dict[int, str]:
