@@ -138,13 +138,14 @@ def _order_number(draft: Draft) -> str:
 
 
 def order_key(draft: Draft, known: Known, tx: V2Transaction) -> str:
-    """One order's result: its number and the service, or patient, service and time, or at last the message."""
+    """One order's result: its number and the service, or patient, service and time, or (a control has no patient) the message."""
     fields = [*(draft.view.get("OBR") or []), "", "", "", "", "", "", "", ""]
     number = _order_number(draft)
     if number:
         return f"{tx.facility} {number} {_code(fields[4])}"
-    if fields[4] and fields[7]:
-        return f"{known.patient(draft)} {_code(fields[4])} {fields[7]}"
+    patient = known.patient(draft)
+    if fields[4] and fields[7] and patient:
+        return f"{patient} {_code(fields[4])} {fields[7]}"
     return _message_part(draft, known, tx)
 
 

@@ -1,12 +1,15 @@
 """Walks the segments of a message and decides what each becomes.
 
-The segment groups of the four families (ADT, ORU, ORM, OML) differ little in what matters: a PID opens a patient, an ORC,
+The segment groups of the families (ADT, ORU, ORM, OML, OUL) differ little in what matters: a PID opens a patient, an ORC,
 or an OBR that has no ORC, opens an order, OBX and SPM belong to the order that is open, and a NTE to what it
 follows. Read this way, a message whose segments are out of order, doubled or missing still gives all that it says.
+An instrument's OUL^R22 (HL7 v2.5.1 clause 13.3.3) is about specimens: a SPM opens one, several orders may follow for it, and an ORC
+stands behind its OBR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +33,7 @@ _ANCHORS: Final = {
     "DG1": "DG1",
 }
 _OF_ORDER: Final = ("ServiceRequest", "DiagnosticReport", "Observation", "Specimen", "Condition", "Provenance")
+_ORDER_SEGMENTS: Final = ("ORC", "OBR", "SPM", "TQ1", "OBX", "NTE")
 _NEW_ORDER: Final = frozenset(("NW", "CA", "XO", "RP", "SC", "DC", "RO"))
 
 Segments = list[list[str]]
@@ -78,10 +82,12 @@ class Walk:
                     self.prior = True
                     continue
                 self._open_patient(fields)
-            elif name == "ORC" or (name == "OBR" and not self.awaits_obr):
+            elif name == "SPM" and self.family == "OUL":
+                self._open_specimen()
+            elif self._begins_order(segments, index):
                 self._open_order(segments, index)
-            if name in ("ORC", "OBR"):
-                self.awaits_obr = name == "ORC"
+            if name == "OBR":
+                self.awaits_obr = False
             self.segment(name, fields)
         self._close_order()
 
@@ -154,14 +160,32 @@ class Walk:
         self.view = {name: value for name, value in self.view.items() if name in ("MSH", "EVN")}
         self.view["PID"] = fields
 
+    def _open_specimen(self) -> None:
+        """The orders that follow are for the specimen that begins here."""
+        self._close_order()
+        self._forget(_OF_ORDER, _ORDER_SEGMENTS)
+
+    def _begins_order(self, segments: Segments, index: int) -> bool:
+        name = segments[index][0]
+        if name == "ORC":
+            return not (self.family == "OUL" and segments[index - 1][0] == "OBR")
+        return name == "OBR" and not self.awaits_obr
+
+    def _forget(self, kinds: Sequence[str], names: Sequence[str]) -> None:
+        for kind in kinds:
+            self.current.pop(kind, None)
+        self.view = {name: value for name, value in self.view.items() if name not in names}
+
     def _open_order(self, segments: Segments, index: int) -> None:
         main = self.current.get("ServiceRequest")
         self._close_order()
-        self.awaits_obr = False
-        for kind in _OF_ORDER:
-            self.current.pop(kind, None)
-        self.view = {name: value for name, value in self.view.items() if name not in ("ORC", "OBR", "SPM", "TQ1", "OBX", "NTE")}
-        self.view.update(_ahead(segments, index))
+        self.awaits_obr = segments[index][0] == "ORC"
+        if self.family == "OUL":
+            self._forget([kind for kind in _OF_ORDER if kind != "Specimen"], [name for name in _ORDER_SEGMENTS if name != "SPM"])
+            self.view |= _ahead(segments, index, ("ORC", "OBR", "TQ1"), ends=("SPM", "PID"))
+        else:
+            self._forget(_OF_ORDER, _ORDER_SEGMENTS)
+            self.view |= _ahead(segments, index, ("OBR", "SPM", "TQ1"), ends=("ORC", "PID"))
         self.order = []
         control = component(self.view.get("ORC") or [], 1)
         if self.family == "OML":
@@ -181,14 +205,14 @@ class Walk:
         self.order = None
 
 
-def _ahead(segments: Segments, index: int) -> dict[str, list[str]]:
-    """The ORC, OBR, first SPM and TQ1 of the order that begins at `index`."""
+def _ahead(segments: Segments, index: int, wanted: Sequence[str], ends: Sequence[str]) -> dict[str, list[str]]:
+    """The first of each `wanted` segment of the order that begins at `index`."""
     found = {segments[index][0]: segments[index]}
     for fields in segments[index + 1 :]:
         name = fields[0]
-        if name in ("ORC", "PID") or (name == "OBR" and "OBR" in found):
+        if name in ends or (name == "OBR" and "OBR" in found):
             break
-        if name in ("OBR", "SPM", "TQ1"):
+        if name in wanted:
             found.setdefault(name, fields)
     return found
 
