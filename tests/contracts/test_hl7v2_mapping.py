@@ -67,7 +67,12 @@ class Hl7v2MappingTests(MappingContract, TestCase):
         hl7("ADT^A01", PID).replace(b"Rivera", b"Rivera\xff"),
         hl7("ADT^A01", PID).replace(b"UNICODE UTF-8", b"KLINGON"),
     ]
-    lacking: ClassVar[list[tuple[bytes, str]]] = [(hl7("ADT^A01^ADT_A01", "NK1|1|Rivera^Tom"), "PID"), (hl7("", PID), "MSH-9")]
+    lacking: ClassVar[list[tuple[bytes, str]]] = [
+        (hl7("ADT^A01^ADT_A01", "NK1|1|Rivera^Tom"), "PID"),
+        (hl7("", PID), "MSH-9"),
+        (hl7("ADT^A40^ADT_A39", PID), "MRG-1"),
+        (hl7("ADT^A40^ADT_A39", PID, 'MRG|""||A1'), "MRG-1"),
+    ]
     secrets: ClassVar[list[str]] = ["Rivera", "Ana", "P1^", "19800102"]
     overlay: ClassVar[tuple[str, str]] = (
         "hl7v2-to-fhir/segments/Patient-PID.csv",
@@ -259,6 +264,8 @@ def test_where_a_result_was_interpreted() -> None:
     assert role["resource"]["practitioner"] == person
     (place,) = (entry for entry in entries(placed, "Location") if [{"reference": entry["fullUrl"]}] == role["resource"]["location"])
     assert place["resource"]["name"] == "R4"
+    elsewhere = only(placed.replace(b"^R4", b"^R5"), "PractitionerRole")
+    assert elsewhere["fullUrl"] != role["fullUrl"]
 
 
 def test_both_citizenships_and_the_name_that_is_called() -> None:

@@ -80,7 +80,8 @@ def test_valid_closed_and_deterministic(file: Path) -> None:
 
 
 def test_most_of_what_others_carry_is_carried() -> None:
-    """Values of another converter's Bundle that stand in the message: at least 80 of 100 are in ours in the same words (81.2 measured)."""
+    """Values of another converter's Bundle that stand in the message: at least 86 of 100 are in ours (86.1 measured), in the same words or,
+    for times and the names of HL7 tables, as FHIR writes them. What is not, and why, is in mappings/README.md."""
     carried = wanted = 0
     for file in messages():
         other = file.with_suffix(".json")
@@ -96,4 +97,4 @@ def test_most_of_what_others_carry_is_carried() -> None:
         wanted += len(values)
         carried += sum(any(word in ours for word in spellings(value)) for value in values)
     assert wanted > 1000
-    assert carried / wanted >= 0.80, f"{carried} of {wanted}"
+    assert carried / wanted >= 0.86, f"{carried} of {wanted}"
