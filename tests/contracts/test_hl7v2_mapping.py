@@ -45,6 +45,16 @@ def only(body: bytes, kind: str) -> Any:
     return entry
 
 
+RICH = hl7(
+    "ORU^R01^ORU_R01",
+    segment("PID", {3: "P1^^^H^MR", 5: "Rivera^Ana^^^^^^^^^^^^^Annie", 26: "CHN", 39: "CAN"}),
+    segment("ORC", {1: "RE", 2: "O1^HIS", 3: "L1^LIS", 8: "O9&HIS"}),
+    segment("OBR", {1: "1", 3: "L1^LIS", 4: "GLU^Glucose^L", 25: "F", 29: "O8&HIS", 32: "D7&Lee&Kim^^^LAB^R4", 34: "D8&Roe"}),
+    segment("OBX", {1: "1", 2: "NM", 3: "GLU^Glucose^L", 5: "5.1", 11: "F"}),
+    segment("PRT", {2: "UC", 4: "EQUIP", 10: "A7^ANALYZERS"}),
+)
+"""What the tables say beyond a hospital's morning: roles in places, two citizenships, a device, two parent orders."""
+
 _SOURCE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+)(?:\[(\d+)\])?(?:\.(\d+))?)?")
 
 
@@ -54,6 +64,7 @@ class Hl7v2MappingTests(MappingContract, TestCase):
     mapping = "hl7v2-to-fhir"
     bodies: ClassVar[list[bytes]] = [
         hl7("ADT^A01^ADT_A01", "EVN|A01|20261123080000", PID, PV1, "DG1|1||J18.9^Pneumonia^I10"),
+        RICH,
         *sorted({item.kind: item.body for item in morning(7, 6) if item.kind}.values()),
     ]
     unsupported: ClassVar[list[tuple[bytes, str]]] = [
@@ -276,3 +287,10 @@ def test_both_citizenships_and_the_name_that_is_called() -> None:
     codes = [one["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] for one in patient["extension"]]
     assert codes == ["CHN", "CAN"]
     assert patient["name"][1] == {"use": "nickname", "given": ["Annie"]}
+
+
+def test_the_device_of_an_observation_and_both_parents_of_an_order() -> None:
+    """PRT-10 (§7.4.4); ORC-8 (§4.5.1.8) and OBR-29 (§7.4.1.29) where they name different orders."""
+    assert only(RICH, "Observation")["resource"]["device"]["reference"] in [entry["fullUrl"] for entry in entries(RICH, "Device")]
+    parents = only(RICH, "ServiceRequest")["resource"]["basedOn"]
+    assert sorted(parent["identifier"]["value"] for parent in parents) == ["O8", "O9"]
