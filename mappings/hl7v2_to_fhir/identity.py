@@ -181,10 +181,12 @@ def _organization(draft: Draft, known: Known, tx: V2Transaction) -> str:
 
 
 def _role(draft: Draft, known: Known, tx: V2Transaction) -> str:
+    """Who, for whom, as what, where: the same person in another room is another role, or two reports would show one room."""
     body = draft.body
     who = [body.get(name, {}).get("reference", "") for name in ("practitioner", "organization")]
     codes = [coding.get("code", "") for code in body.get("code", ()) for coding in code.get("coding", ())]
-    return " ".join([*who, *codes])
+    places = [place.get("reference", "") for place in body.get("location", ())]
+    return " ".join([*who, *codes, *places])
 
 
 _BY_IDENTIFIER: Final = frozenset(("Encounter", "Account", "Organization", "EpisodeOfCare", "Specimen", "ServiceRequest"))

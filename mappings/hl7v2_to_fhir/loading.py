@@ -168,6 +168,7 @@ class Vocabulary:
             "Organization.CX": to(refs.organization_cx),
             "Organization.CWE": to(refs.organization_coded),
             "Location": to(refs.location),
+            "Location.NDL": to(refs.location_ndl),
             "Location.HD": to(refs.location_hd),
             "Location.DLD": to(refs.discharged_to),
             "Device": to(refs.device),

@@ -39,7 +39,7 @@ class V2Mapper:
         return _compile_again, (self._site_mappings,)
 
     def map(self, body: bytes, charset: str | None = None) -> Rendition:
-        """The Bundle for one message. Raises ParseError, UnsupportedError (MSH-9), ValidationError (no PID)."""
+        """The Bundle for one message. Raises ParseError, UnsupportedError (MSH-9), ValidationError (no PID; nothing to merge)."""
         transaction = self.begin(body, charset=charset)
         made = self.finish(*transaction, body)
         return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(transaction[0]))
@@ -65,8 +65,8 @@ class V2Mapper:
             known = ", ".join(sorted(self._compiled.events))
             code = "201" if any(name.startswith(kind[0] + "^") for name in self._compiled.events) else "200"
             raise UnsupportedError(f"this message type is not mapped; mapped are {known}", location="MSH-9", hl7_code=code)
-        if family == "ADT" and not any(fields[0] == "PID" for fields in segments):
-            raise ValidationError("an ADT message needs a PID segment", location="PID", hl7_code="100")
+        if family == "ADT":
+            _check(event, segments)
         tx = tx or V2Transaction()
         tx.unescape = _unescape(message.separators, message.charset)
         self._describe(tx, msh, kind)
@@ -97,6 +97,15 @@ class V2Mapper:
         tx.drafts.append(source)
         identifier = {"system": f"urn:meridian:message:{uri_part(tx.sender)}", "value": tx.control_id or "unknown"}
         return bundle.bundle(tx, identifier, times.instant(first(msh[7]), tx.zone))
+
+
+def _check(event: str, segments: Segments) -> None:
+    """What an ADT message cannot do without. A merge that does not say what is merged would pass for an update, and the old record
+    live on unnoticed (HL7 v2.5.1 §3.3.40, §3.4.10.1: MRG-1 is required)."""
+    if not any(fields[0] == "PID" for fields in segments):
+        raise ValidationError("an ADT message needs a PID segment", location="PID", hl7_code="100")
+    if event == "ADT^A40" and not any(fields[0] == "MRG" and len(fields) > 1 and fields[1].strip('^~&"') for fields in segments):
+        raise ValidationError("a merge (ADT^A40) needs the identifier of the record that is merged", location="MRG-1", hl7_code="101")
 
 
 def prepared(segments: Segments, separators: Separators) -> Segments:

@@ -225,6 +225,10 @@ class References:
             chain.append(ready("Location", {**body, **({"identifier": [identifier]} if identifier else {})}, f"{tx.facility} {described}"))
         return chain[::-1]
 
+    def location_ndl(self, text: str, tx: V2Transaction) -> list[Ready]:
+        """NDL (v2.5.1 §2.A.47): its components 4 to 11 are in the order of a PL's 1 to 8."""
+        return self.location("^".join(text.split("^")[3:]), tx)
+
     def _describe(self, chain: list[Ready], parts: list[str], tx: V2Transaction, described: str, comprehensive: str) -> None:
         """What a PL says of the smallest place: description, further number, bed status (PL.5, table 0116), type (PL.6)."""
         body = dict(chain[-1].body)

@@ -37,6 +37,20 @@ def leaves(value: object) -> Iterator[str]:
         yield str(value)
 
 
+_TIME = re.compile(r"((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?:([01]\d|2[0-3])([0-5]\d)([0-5]\d)?)?(?:\.\d+)?(?:[+-]\d{4})?")
+_TABLE = re.compile(r"HL7(\d{4})")
+
+
+def spellings(value: str) -> Iterator[str]:
+    """`value`, and how FHIR has to write it: a v2 time (DTM) as a dateTime to the same precision, a table's name as its address."""
+    yield value
+    if match := _TIME.fullmatch(value):
+        year, month, day, *clock = match.groups()
+        yield f"{year}-{month}-{day}" + ("T" if clock[0] else "") + ":".join(word for word in clock if word)
+    elif match := _TABLE.fullmatch(value):
+        yield f"v2-{match[1]}"
+
+
 def references(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         if isinstance(value.get("reference"), str):
@@ -66,7 +80,8 @@ def test_valid_closed_and_deterministic(file: Path) -> None:
 
 
 def test_most_of_what_others_carry_is_carried() -> None:
-    """Values of another converter's Bundle that stand in the message: at least 80 of 100 are in ours in the same words (81.2 measured)."""
+    """Values of another converter's Bundle that stand in the message: at least 86 of 100 are in ours (86.1 measured), in the same words or,
+    for times and the names of HL7 tables, as FHIR writes them. What is not, and why, is in mappings/README.md."""
     carried = wanted = 0
     for file in messages():
         other = file.with_suffix(".json")
@@ -80,6 +95,6 @@ def test_most_of_what_others_carry_is_carried() -> None:
         text = body.decode("utf-8", "replace")
         values = {value for value in leaves(orjson.loads(other.read_bytes())) if len(value) > 3 and value in text}
         wanted += len(values)
-        carried += sum(value in ours for value in values)
+        carried += sum(any(word in ours for word in spellings(value)) for value in values)
     assert wanted > 1000
-    assert carried / wanted >= 0.80, f"{carried} of {wanted}"
+    assert carried / wanted >= 0.86, f"{carried} of {wanted}"
