@@ -14,6 +14,7 @@ from engine.values import value
 
 HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
+ASTM: Final = "application/astm+e1394"
 
 
 class Status(StrEnum):

@@ -24,11 +24,13 @@ MAPPINGS: Final = "meridian.mappings"
 _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     ADAPTERS: {
         "mllp": "adapters.mllp:adapter",
+        "astm": "adapters.astm:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
+        "application/astm+e1394": "engine.formats.astm:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
     },
     MAPPINGS: {"hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules"},

@@ -1,0 +1,66 @@
+"""From a message's records to an envelope; no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final
+
+from engine.errors import ParseError
+from engine.formats.astm import Message, codec
+from engine.message import ASTM, Envelope, Judgement, Verdict
+from engine.options import Settings
+
+_KINDS: Final = (("Q", "ASTM^Q"), ("R", "ASTM^R"), ("O", "ASTM^O"))
+
+
+class Reader:
+    """Makes envelopes by a channel's options; `clock` in microseconds UTC."""
+
+    def __init__(self, options: Settings, clock: Callable[[], int]) -> None:
+        self._charset: str = options.charset
+        self._clock = clock
+
+    def read(self, content: bytes, peer: str, remote: str) -> tuple[Envelope, Judgement | None]:
+        """Never raises: what cannot be read has a judgement. The same bytes from the same sender are the same message sent again: an
+        instrument that missed our last answer repeats all, and its control id (H-3) is often empty or always the same."""
+        try:
+            message = codec.decode_with(content, self._charset)
+        except ParseError as error:
+            return self._unread(content, peer, remote), Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location)
+        digest = blake2b(content, digest_size=16)
+        sender = message.get("H-5") or ""
+        envelope = Envelope(
+            content,
+            ASTM,
+            _kind(message),
+            message.get("H-3") or "",
+            sender,
+            peer,
+            remote,
+            self._clock(),
+            _patients(message),
+            f"{peer or sender}|{digest.hexdigest()}",
+            digest.digest(),
+            {"charset": self._charset},
+        )
+        return envelope, None
+
+    def incomplete(self, content: bytes, reason: str, peer: str, remote: str) -> tuple[Envelope, Judgement]:
+        """What came of a message that did not end: kept where an operator finds it, never taken for a message."""
+        return self._unread(content, peer, remote), Judgement(Verdict.INVALID, f"incomplete: {reason}", "207", "L")
+
+    def _unread(self, content: bytes, peer: str, remote: str) -> Envelope:
+        return Envelope(content, ASTM, peer=peer, remote=remote, received_at=self._clock(), facts={"charset": self._charset})
+
+
+def _kind(message: Message) -> str:
+    """ASTM^Q for a host query, ASTM^R for results, ASTM^O for orders, else ASTM."""
+    there = {record.type for record in message.records}
+    return next((name for letter, name in _KINDS if letter in there), "ASTM")
+
+
+def _patients(message: Message) -> tuple[str, ...]:
+    """P-3, the practice's own number of each patient, and P-4, the laboratory's."""
+    found = [record.get(field, component=1) for record in message.of("P") for field in (3, 4)]
+    return tuple(dict.fromkeys(one for one in found if one))
