@@ -18,6 +18,7 @@ Invariants
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -28,7 +29,8 @@ RECEIVER_WAITS: Final = 30.0
 LONGEST_TEXT: Final = 63_993
 """Characters of a frame's text in LIS01-A2; 240 in E1381."""
 _TAIL: Final = 5  # ETX or ETB, checksum, CR, LF
-_SIGNALS: Final = STX + ETX + EOT + ENQ + ETB
+_SIGNAL: Final = re.compile(b"[%b]" % (STX + ETX + EOT + ENQ + ETB))
+_BEGINNING: Final = re.compile(b"[%b]" % (STX + ENQ + EOT))
 
 
 class State(Enum):
@@ -92,12 +94,14 @@ class Receiver:
         self._limits = limits or Limits()
         self.state = State.NEUTRAL
         self._buffer = bytearray()
+        self._scanned = 0  # so much of the buffer has no signal in it but the first
         self._expected = 1
         self._records: list[bytes] = []
         self._open = b""
         self._size = 0
         self._after: tuple[list[bytes], bytes] = ([], b"")
         self._judged: bytes | None = None  # a frame that was refused for good
+        self._told = False  # the store has spoken on what is here: it is no incomplete message
 
     @property
     def patience(self) -> float | None:
@@ -107,6 +111,8 @@ class Receiver:
     def feed(self, data: bytes) -> list[Step]:
         """Bytes have come."""
         self._buffer += data
+        if self.state is State.COMMITTING:  # a sender that does not wait for its answer sends in vain
+            del self._buffer[self._limits.text + 2 + _TAIL :]
         return self._go_on()
 
     def late(self) -> list[Step]:
@@ -115,26 +121,23 @@ class Receiver:
 
     def lost(self) -> list[Step]:
         """The line is gone; what the store still has in hand is its own affair."""
-        self._buffer.clear()
+        self._drop(len(self._buffer))
         return [] if self.state is State.COMMITTING else self._end("the line was lost before the terminator record")
 
     def kept(self, positive: bool, *, again: bool = True) -> list[Step]:
         """The messages of the last `Complete` are on the disk, or not. With `again` the sender may try the same frame once more;
         without, a repetition of it is answered NAK at once."""
         self.state = State.TRANSFER
-        gave_up = any(mark in self._buffer for mark in (EOT, ENQ))
+        gave_up = EOT in self._buffer or ENQ in self._buffer
         answer: list[Step] = []
         if positive:
             self._records, self._open = self._after
             self._size = sum(map(len, self._records)) + len(self._open)
             self._expected = (self._expected + 1) % 8
+        self._told = not positive
+        if positive or again:
             self._judged = None
-        elif again:
-            self._judged = None
-        if gave_up:
-            if not positive:
-                self._forget()  # it is told by the store's own refusal, and the sender has it still
-        else:
+        if not gave_up:
             answer = [Answer(ACK if positive else NAK)]
         return answer + self._go_on()
 
@@ -149,11 +152,9 @@ class Receiver:
                 end = self._frame_end()
                 if end is None:
                     break
-                content = bytes(buffer[:end])
-                del buffer[:end]
-                steps += self._frame(content)
+                steps += self._frame(self._drop(end))
                 continue
-            del buffer[:1]
+            self._drop(1)
             if signal == ENQ:
                 steps += self._enquired()
             elif signal == EOT:
@@ -165,23 +166,30 @@ class Receiver:
     def _frame_end(self) -> int | None:
         """Where the frame at the buffer's beginning ends, also a broken one; None while more must come."""
         buffer = self._buffer
-        at = next((at for at in range(1, len(buffer)) if buffer[at] in _SIGNALS), None)
-        if at is None:
+        found = _SIGNAL.search(buffer, max(1, self._scanned))
+        if found is None:
+            self._scanned = len(buffer)
             return len(buffer) if len(buffer) > self._limits.text + 2 else None
-        if buffer[at] not in ETX + ETB:
+        at = found.start()
+        if found[0] not in (ETX, ETB):
             return at  # another frame or phase begins within it
-        return at + _TAIL if len(buffer) >= at + _TAIL else self._cut_tail(at)
-
-    def _cut_tail(self, at: int) -> int | None:
-        """A frame whose checksum does not come, since something else does."""
-        return next((index for index in range(at + 1, len(self._buffer)) if self._buffer[index] in STX + ENQ + EOT), None)
+        if len(buffer) >= at + _TAIL:
+            return at + _TAIL
+        cut = _BEGINNING.search(buffer, at + 1)  # a checksum that does not come, since something else does
+        return cut.start() if cut is not None else None
 
     def _noise(self) -> list[Step]:
         """Bytes outside of any frame: thrown away, as many as there are, and counted once."""
-        buffer = self._buffer
-        end = next((at for at in range(len(buffer)) if buffer[at] in STX + ENQ + EOT), len(buffer))
-        del buffer[:end]
+        found = _BEGINNING.search(self._buffer)
+        self._drop(found.start() if found is not None else len(self._buffer))
         return [Fault("noise")]
+
+    def _drop(self, size: int) -> bytes:
+        """Take so much from the buffer's beginning."""
+        dropped = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._scanned = 0
+        return dropped
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -194,12 +202,10 @@ class Receiver:
 
     def _end(self, reason: str) -> list[Step]:
         content = CR.join([*self._records, self._open]) if self._records or self._open else b""
-        self._forget()
+        incomplete = bool(content.strip()) and not self._told
+        self._records, self._open, self._size, self._judged, self._told = [], b"", 0, None, False
         self.state = State.NEUTRAL
-        return [Incomplete(content, reason)] if content.strip() else []
-
-    def _forget(self) -> None:
-        self._records, self._open, self._size, self._judged = [], b"", 0, None
+        return [Incomplete(content, reason)] if incomplete else []
 
     def _frame(self, content: bytes) -> list[Step]:
         if self.state is State.NEUTRAL:
@@ -245,7 +251,7 @@ class Receiver:
 
     def _taken(self, records: list[bytes], rest: bytes) -> list[Step]:
         self._size = sum(map(len, records)) + len(rest) if records is not self._records else self._size + len(rest) - len(self._open)
-        self._records, self._open = records, rest
+        self._records, self._open, self._told = records, rest, False
         self._expected = (self._expected + 1) % 8
         return [Answer(ACK)]
 

@@ -185,7 +185,8 @@ class AstmConnection(Protocol):
 
     @property
     def _peer(self) -> str:
-        return self._source.peer_of(self.transport)
+        """The party that the connection has proven."""
+        return "" if self._source.options.tls is None else self._source.peer_of(self.transport)
 
     def _hand_in(self, messages: Sequence[bytes]) -> None:
         self._under_way += 1
