@@ -223,9 +223,8 @@ class _Loader:
             )
             self._faults.append(fault)
             return
-        own = self._folder / "mappings"
         try:
-            self._mappers[name] = registry.mapping(name).compile(own if own.is_dir() else None)
+            self._mappers[name] = registry.mapping(name).compile(self._folder / "mappings")
         except ConfigError as error:
             self._faults.extend(error.faults)
 

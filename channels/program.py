@@ -101,7 +101,8 @@ class ChannelProgram:
             if not routes:
                 return _NOWHERE
             renditions: dict[str, Rendition] = {}
-            return Plan(Status.QUEUED, tuple(self._routed(route, envelope, renditions) for route in routes))
+            routed = tuple(self._routed(route, envelope, renditions) for route in routes)
+            return Plan(Status.QUEUED, routed, unmapped=max((one.unmapped for one in renditions.values()), default=0))
         except MessageError as error:
             return Plan(Status.ERROR, reason=str(error), error_code=error.code)
         except Exception as error:  # noqa: BLE001  # the one boundary around third parties' codecs and mappings

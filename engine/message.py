@@ -143,9 +143,11 @@ class Lineage:
 
 @value(frozen=True, slots=True)
 class Rendition:
-    """A mapped message. `order_keys` are the business keys (patient identifiers) of what is inside."""
+    """A mapped message. `order_keys` are the business keys (patient identifiers) of what is inside, `unmapped` how many codes
+    in it no table knew that should (they are kept, and flagged)."""
 
     body: bytes
     content_type: str
     message_type: str = ""
     order_keys: tuple[str, ...] = ()
+    unmapped: int = 0

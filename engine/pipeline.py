@@ -63,6 +63,7 @@ class Pipeline:
         self._duplicates = metrics.counter("meridian_duplicates_total", "repetitions answered from the stored answer", **label)
         self._unavailable = metrics.counter("meridian_unavailable_total", "messages that the store could not take", **label)
         self._invalid = metrics.counter("meridian_invalid_total", "accepted messages that could not be read or mapped", **label)
+        self._unmapped = metrics.counter("meridian_unmapped_codes_total", "codes of instruments that no table of the site knew", **label)
         self._commit_seconds = metrics.histogram("meridian_commit_seconds", "from the intake to the commit", **label)
         self._ack_seconds = metrics.histogram("meridian_ack_seconds", "from the intake to the answer that the sender hears", **label)
 
@@ -184,6 +185,8 @@ class Pipeline:
                 "invalid message",
                 extra={"channel": self._channel.name, "control_id": envelope.control_id, "code": plan.error_code, "reason": plan.reason},
             )
+        if plan.unmapped:
+            self._unmapped.inc(plan.unmapped)
         if self._channel.answer_from and not any(routed.destination == self._channel.answer_from for routed in plan.routed):
             verdict = Verdict.INVALID if plan.status is Status.ERROR else Verdict.ACCEPTED
             self._answer(message_id, Judgement(verdict, plan.reason, "207" if verdict is Verdict.INVALID else ""), b"")

@@ -33,7 +33,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
     },
-    MAPPINGS: {"hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules"},
+    MAPPINGS: {"hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules", "astm-to-fhir": "mappings.astm_to_fhir:rules"},
 }
 
 

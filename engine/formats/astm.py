@@ -115,6 +115,11 @@ class Record:
         whole = self.fields[field - 1] if field <= len(self.fields) else ""
         return whole.count(self._delimiters.repeat) + 1 if whole else 0
 
+    def components(self, field: int, repeat: int = 1) -> int:
+        """How many components a field's repetition has; one where it is not divided."""
+        whole = self.fields[field - 1] if field <= len(self.fields) else ""
+        return _part(whole, self._delimiters.repeat, repeat).count(self._delimiters.component) + 1
+
 
 def _part(text: str, mark: str, number: int) -> str:
     parts = text.split(mark) if mark else [text]

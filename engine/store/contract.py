@@ -43,12 +43,13 @@ class Routed:
 @value(frozen=True, slots=True)
 class Plan:
     """What is to become of a message: QUEUED with `routed`, or settled as FILTERED or ERROR with a reason (never payload). QUEUED without
-    a destination settles as FILTERED."""
+    a destination settles as FILTERED. `unmapped` codes are counted, not stored."""
 
     status: Status
     routed: tuple[Routed, ...] = ()
     reason: str = ""
     error_code: str = ""
+    unmapped: int = 0
 
 
 @value(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Con
         draft.body["recorded"] = recorded
     if occurred:
         draft.body["occurredDateTime"] = occurred
-    sent = "^".join(word for word in msh[9].split("^")[:3])
+    what, sent = tx.source if tx.source[0] else ("HL7 v2 message", "^".join(msh[9].split("^")[:3]))
     draft.body["activity"] = {"coding": [coding(TERMINOLOGY + "v2-0003", tx.event)], "text": f"message - {sent}"}
     author: Body = {"type": _AUTHOR}
     application = device(msh[3], tx) if msh[3].strip('^"') else None
@@ -68,7 +68,7 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Con
     draft.body["entity"] = [
         {
             "role": "source",
-            "what": {"identifier": {"system": system, "value": tx.control_id or "unknown"}, "display": f"HL7 v2 message {sent}"},
+            "what": {"identifier": {"system": system, "value": tx.control_id or "unknown"}, "display": f"{what} {sent}"},
         },
         {"role": "source", "what": {"identifier": {"system": "urn:meridian:sha256", "value": sha256(body).hexdigest()}}},
     ]

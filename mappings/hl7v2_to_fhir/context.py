@@ -27,7 +27,8 @@ class Terms:
 
 @dataclass(slots=True)
 class V2Transaction(Transaction):
-    """One message's transaction. `unescape` is the codec's, `facility` MSH-4.1, `zone` the offset for times without one."""
+    """One message's transaction. `unescape` is the codec's, `facility` MSH-4.1, `zone` the offset for times without one, `source` what the
+    message is and of what type where that is no HL7 v2 message with its MSH-9."""
 
     unescape: Callable[[str], str] = field(default=str)
     facility: str = ""
@@ -36,6 +37,7 @@ class V2Transaction(Transaction):
     control_id: str = ""
     event: str = ""
     event_message: str = ""
+    source: tuple[str, str] = ("", "")
 
     def text(self, raw: str) -> str:
         """`raw` as a person reads it."""

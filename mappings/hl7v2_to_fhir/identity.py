@@ -81,11 +81,11 @@ def settle(draft: Draft, known: Known, tx: V2Transaction) -> None:
             identifier = None
     else:
         identifier = None
+    specimen = _own_specimen(draft, known, tx) if draft.kind == "Specimen" else ""
     uuid = ""
-    if identifier is None:
-        parts = _PARTS.get(draft.kind, _message_part)(draft, known, tx)
-        key = f"{draft.kind} {parts}"
-        if draft.kind not in _ONE_PER_KEY:
+    if identifier is None or specimen:
+        key = f"{draft.kind} {specimen or _PARTS.get(draft.kind, _message_part)(draft, known, tx)}"
+        if draft.kind not in _ONE_PER_KEY and not specimen:
             key = known.again(key)
         uuid = name_uuid(key)
         identifier = {"system": KEY_SYSTEM, "value": uuid}
@@ -137,12 +137,27 @@ def _order_number(draft: Draft) -> str:
     return ""
 
 
+def _own_specimen(draft: Draft, known: Known, tx: V2Transaction) -> str:
+    """The specimen of an instrument's message (OUL^R22) whose number nobody vouches for: numbers begin again the next morning, so patient
+    and day belong to it. "" for any other, and for a control's, which has the same number every day."""
+    fields = [*(draft.view.get("SPM") or []), *[""] * 18]
+    number, role = fields[2].strip('^&"'), fields[11]
+    if tx.event != "R22" or not number or "&" in number or (role and not role.startswith("P")):
+        return ""
+    header, order = draft.view["MSH"], [*(draft.view.get("OBR") or []), *[""] * 8]
+    day = (fields[17] or order[7] or header[7])[:8]
+    return f"{tx.facility} specimen {number} {known.patient(draft)} {day}"
+
+
 def order_key(draft: Draft, known: Known, tx: V2Transaction) -> str:
-    """One order's result: its number and the service, or patient, service and time, or (a control has no patient) the message."""
+    """One order's result: its number and the service, or specimen and service, or patient, service and time, or (a control has neither)
+    the message."""
     fields = [*(draft.view.get("OBR") or []), "", "", "", "", "", "", "", ""]
     number = _order_number(draft)
     if number:
         return f"{tx.facility} {number} {_code(fields[4])}"
+    if fields[4] and (specimen := _own_specimen(draft, known, tx)):
+        return f"{specimen} {_code(fields[4])}"
     patient = known.patient(draft)
     if fields[4] and fields[7] and patient:
         return f"{patient} {_code(fields[4])} {fields[7]}"

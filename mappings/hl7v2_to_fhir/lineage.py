@@ -19,6 +19,8 @@ from mappings.hl7v2_to_fhir.context import V2Transaction
 from mappings.rules import Map, Rule
 from mappings.transaction import Draft
 
+PROTOCOL: Final = "not carried: protocol"
+"""What says how a message was written, not what it says."""
 _OF_PROVENANCE: Final = (7, 9, 10)
 _PROTOCOL: Final = (12, 13, 14, 15, 16, 18, 20, 21)
 
@@ -194,4 +196,4 @@ class FieldTrace:
                 known = (id(fields), index) in self._carried or (fields[0] == "MSH" and index in _OF_PROVENANCE)
                 if raw and raw != NULL and not known and not (index == 1 and raw.isdecimal()):
                     protocol = fields[0] == "MSH" and index in _PROTOCOL
-                    yield Lineage("", f"{fields[0]}[{number}]-{index}", "not carried: protocol" if protocol else "not carried")
+                    yield Lineage("", f"{fields[0]}[{number}]-{index}", PROTOCOL if protocol else "not carried")

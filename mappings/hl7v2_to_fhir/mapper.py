@@ -23,6 +23,10 @@ from mappings.hl7v2_to_fhir.structure import Segments, Walk
 from mappings.hl7v2_to_fhir.terminology import uri_part
 from mappings.transaction import name_uuid
 
+INSTRUMENT: Final = "R22"
+"""The event of what an instrument reports itself."""
+LOINC: Final = "http://loinc.org"
+UNMAPPED: Final = {"system": "urn:meridian:mapping", "code": "unmapped-test", "display": "The test has no LOINC code in the site's tables"}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -40,23 +44,26 @@ class V2Mapper:
 
     def map(self, body: bytes, charset: str | None = None) -> Rendition:
         """The Bundle for one message. Raises ParseError, UnsupportedError (MSH-9), ValidationError (no PID; nothing to merge)."""
-        transaction = self.begin(body, charset=charset)
-        made = self.finish(*transaction, body)
-        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(transaction[0]))
+        tx = V2Transaction()
+        segments = self._read(body, charset, tx)
+        self.walk(segments, tx)
+        return self.rendition(tx, segments, body)
 
     def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
         """The same Bundle, and for each element where it came from."""
         trace = FieldTrace()
         tx = V2Transaction(trace=trace, losses=[])
-        _, walk, segments = self.begin(body, tx)
-        made = self.finish(tx, walk, segments, body)
-        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx)), trace.lineage(tx, segments)
+        segments = self._read(body, None, tx)
+        self.walk(segments, tx)
+        return self.rendition(tx, segments, body), trace.lineage(tx, segments)
 
-    def begin(self, body: bytes, tx: V2Transaction | None = None, charset: str | None = None) -> tuple[V2Transaction, Walk, Segments]:
-        """Walk the message; the drafts are there but nothing has its identity yet."""
+    def _read(self, body: bytes, charset: str | None, tx: V2Transaction) -> Segments:
         message = hl7v2.decode(body, charset=charset)
-        segments = [segment.fields for segment in message.segments if segment.name.strip()]
-        segments = prepared(segments, message.separators)
+        tx.unescape = _unescape(message.separators, message.charset)
+        return prepared([segment.fields for segment in message.segments if segment.name.strip()], message.separators)
+
+    def walk(self, segments: Segments, tx: V2Transaction) -> None:
+        """Draft the resources; nothing has its identity yet. `segments` are as `prepared` gives them, and `tx` has its `unescape`."""
         msh = segments[0]
         kind = msh[9].split("^")
         event = "^".join(kind[:2])
@@ -67,12 +74,8 @@ class V2Mapper:
             raise UnsupportedError(f"this message type is not mapped; mapped are {known}", location="MSH-9", hl7_code=code)
         if family == "ADT":
             _check(event, segments)
-        tx = tx or V2Transaction()
-        tx.unescape = _unescape(message.separators, message.charset)
         self._describe(tx, msh, kind)
-        walk = Walk(self._compiled.routes, family, tx)
-        walk.all(segments)
-        return tx, walk, segments
+        Walk(self._compiled.routes, family, tx).all(segments)
 
     def _describe(self, tx: V2Transaction, msh: list[str], kind: list[str]) -> None:
         tx.facility = tx.text(first(msh[4]))
@@ -82,9 +85,10 @@ class V2Mapper:
         zones = self._compiled.zones
         tx.zone = times.offset_of(msh[7]) or zones.get(tx.facility) or zones.get("*", "")
 
-    def finish(self, tx: V2Transaction, walk: Walk, segments: Segments, body: bytes) -> dict[str, Any]:
-        """Identities, defaults, Provenance: the Bundle as dicts."""
+    def rendition(self, tx: V2Transaction, segments: Segments, body: bytes) -> Rendition:
+        """Identities, defaults, Provenance: the Bundle of what was walked. `body` is the message as it came."""
         msh = segments[0]
+        unmapped = _flag_unmapped(tx) if tx.event == INSTRUMENT else 0
         bundle.finish(tx)
         for draft in tx.drafts:
             for element, put, value in self._compiled.defaults.get(draft.kind, ()):
@@ -96,7 +100,8 @@ class V2Mapper:
             source.body["_recorded"] = {"extension": [loading.ABSENT]}
         tx.drafts.append(source)
         identifier = {"system": f"urn:meridian:message:{uri_part(tx.sender)}", "value": tx.control_id or "unknown"}
-        return bundle.bundle(tx, identifier, times.instant(first(msh[7]), tx.zone))
+        made = bundle.bundle(tx, identifier, times.instant(first(msh[7]), tx.zone))
+        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx), unmapped)
 
 
 def _check(event: str, segments: Segments) -> None:
@@ -155,6 +160,15 @@ def _order_keys(tx: V2Transaction) -> tuple[str, ...]:
             named = draft.query.removeprefix("identifier=")
             keys.update(dict.fromkeys([*(one for one in found if one == named), *found]))
     return tuple(keys)
+
+
+def _flag_unmapped(tx: V2Transaction) -> int:
+    """Tag each result whose test has no LOINC code, so that whoever uses it sees that it means what only its instrument knows; how many."""
+    results = [draft for draft in tx.drafts if draft.kind == "Observation"]
+    unmapped = [draft for draft in results if LOINC not in (one.get("system") for one in draft.body.get("code", {}).get("coding", ()))]
+    for draft in unmapped:
+        draft.body.setdefault("meta", {}).setdefault("tag", []).append(UNMAPPED)
+    return len(unmapped)
 
 
 def _compile_again(site_mappings: Path | None) -> V2Mapper:

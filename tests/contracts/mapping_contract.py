@@ -167,7 +167,7 @@ class MappingContract:
 
     def test_lineage_names_a_sites_rows(self) -> None:
         site = registry.mapping(self.mapping).compile(self.site(*self.overlay))
-        assert any(line.rule.endswith("(site)") for line in site.explain(self.bodies[0])[1])
+        assert any("(site)" in line.rule for line in site.explain(self.bodies[0])[1])
 
     def test_a_sites_fault_is_named_with_file_and_line(self) -> None:
         folder = self.site(*self.bad_overlay)

@@ -1,0 +1,106 @@
+"""What a laboratory says of its instruments, in files that it can edit: SITE/mappings/astm-to-fhir/.
+
+``instruments.csv`` (`sender, facility, tests`) knows an instrument by the name that it gives itself (H-5, whole or its first component;
+``*`` is any other), says which facility's patients it measures, and which file of ``tests/`` has its test codes.
+``tests/NAME.csv`` (`code, to, display, unit`) has the LOINC code of each test code, and its unit in UCUM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from engine.errors import ConfigError, Fault
+from mappings.astm_to_fhir.records import Rule, rules
+from mappings.tables import Row, read
+
+SITE_FOLDER: Final = "astm-to-fhir"
+_INSTRUMENT_COLUMNS: Final = ("sender", "facility", "tests")
+_TEST_COLUMNS: Final = ("code", "to", "display", "unit")
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One row of instruments.csv with its tests. `name` is that of the file of tests."""
+
+    facility: str = ""
+    name: str = ""
+    tests: Mapping[str, Row] = field(default_factory=dict)
+    row: Row | None = None
+
+    def test(self, codes: Sequence[str]) -> Row | None:
+        """The row of the first code that has one; one with parameters behind a slash (``10/1/not``) is known without them too."""
+        for code in codes:
+            found = self.tests.get(code) or self.tests.get(code.split("/", 1)[0])
+            if found is not None:
+                return found
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Everything a translation looks up. `instruments` is None where no site has named any: then every sender is taken."""
+
+    rules: Sequence[Rule]
+    instruments: Mapping[str, Instrument] | None = None
+
+    def instrument(self, sender: str, name: str) -> Instrument | None:
+        """The instrument that calls itself `sender` (H-5) or `name` (H-5.1), None where the site knows it not."""
+        if self.instruments is None:
+            return Instrument()
+        return self.instruments.get(sender) or self.instruments.get(name) or self.instruments.get("*")
+
+
+def load(site_mappings: Path | None) -> Tables:
+    """Raises ConfigError with every fault of a site's files. A site must name its instruments: a patient's number means nothing without
+    the facility that gave it."""
+    faults: list[Fault] = []
+    if site_mappings is None:
+        return Tables(rules(None, faults))
+    folder = site_mappings / SITE_FOLDER
+    _check_names(folder, faults)
+    compiled = rules(folder / "records.csv", faults)
+    instruments = _instruments(folder, faults)
+    if faults:
+        raise ConfigError(faults)
+    return Tables(compiled, instruments)
+
+
+def _check_names(folder: Path, faults: list[Fault]) -> None:
+    """A file that nothing reads would silently do nothing: say so."""
+    for path in sorted(folder.rglob("*.csv")):
+        relative = path.relative_to(folder)
+        if relative.as_posix() not in ("records.csv", "instruments.csv") and relative.parts[0] != "tests":
+            faults.append(
+                Row(str(path), 0, {}).fault("is no table of this mapping", ("records.csv", "instruments.csv", "tests/"), relative.name)
+            )
+
+
+def _instruments(folder: Path, faults: list[Fault]) -> dict[str, Instrument]:
+    file = folder / "instruments.csv"
+    if not file.exists():
+        faults.append(
+            Fault(
+                str(file),
+                0,
+                "is missing: it says whose patients each instrument measures",
+                "a line sender,facility,tests and a row *,FACILITY,",
+            )
+        )
+        return {}
+    found: dict[str, Instrument] = {}
+    there = sorted(path.stem for path in (folder / "tests").glob("*.csv"))
+    for row in read(file, _INSTRUMENT_COLUMNS, faults, site=True):
+        if not row["facility"]:
+            faults.append(row.fault("says no facility: patients of two places with the same number would become one"))
+        if row["sender"] in found:
+            faults.append(row.fault(f"names {row['sender']!r} again"))
+        name = row["tests"]
+        if name and name not in there:
+            faults.append(row.fault(f"there is no file tests/{name}.csv", there, name))
+            continue
+        tests = {test["code"]: test for test in read(folder / "tests" / f"{name}.csv", _TEST_COLUMNS, faults, site=True)} if name else {}
+        found[row["sender"]] = Instrument(row["facility"], name, tests, row)
+    return found
