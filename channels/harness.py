@@ -1,6 +1,7 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .json) goes in; line ends of .hl7 files become the segment terminator, as `meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json) goes in; line ends of .hl7 and .astm files become the CR that ends segments and records, as
+`meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
@@ -25,10 +26,11 @@ from engine import registry
 from engine.channel import Channel
 from engine.contracts import Rehearsing
 from engine.identity import party_uri
-from engine.message import FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
+from engine.message import ASTM, FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES: Final = {".hl7": HL7V2, ".json": FHIR_JSON}
+_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON}
+_OF_LINES: Final = (HL7V2, ASTM)
 _EXPECTED: Final = ".expected.json"
 
 
@@ -63,7 +65,9 @@ def _astray(folder: Path, site: Site) -> Iterator[Outcome]:
         for file in sorted(inside.glob(f"*{_EXPECTED}")) if inside.name in known else ():
             stem = file.name.removesuffix(_EXPECTED)
             if not any((inside / f"{stem}{suffix}").exists() for suffix in _TYPES):
-                yield Outcome(f"{inside.name}/{stem}", (f"{file.name} is here, but no message {stem}.hl7 or {stem}.json",))
+                yield Outcome(
+                    f"{inside.name}/{stem}", (f"{file.name} is here, but no message {', '.join(stem + suffix for suffix in _TYPES)}",)
+                )
 
 
 def _one(channel: Channel, file: Path, update: bool) -> Outcome:
@@ -117,7 +121,7 @@ def _word(got: dict[str, Any]) -> str:
 
 def _body(file: Path) -> bytes:
     content = file.read_bytes()
-    return content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") if _TYPES[file.suffix] == HL7V2 else content
+    return content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") if _TYPES[file.suffix] in _OF_LINES else content
 
 
 def result_of(channel: Channel, body: bytes, peer: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A morning of a county hospital, 07:30 to about noon, as HL7 v2.5 messages. The same seed gives the same bytes.
 
 Three systems send, as they do in such hospitals: the hospital information system (HIS) in GB 18030, the outpatient record (EMR) and
-the laboratory (LIS) in UTF-8. Everything and everyone is invented.
+the laboratory (LIS) in UTF-8; and instruments that report by themselves, over ASTM. Everything and everyone is invented.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from hashlib import sha256
 from typing import Final, NamedTuple
 
+from engine.demo import instruments
 from engine.demo import writing as hl7
 from engine.demo.laboratory import PANELS, Panel, measure
 from engine.demo.people import TRAPS, Person, person
@@ -31,7 +33,8 @@ _COMPLAINTS: Final = (("J18.9", "肺炎"), ("I10", "原发性高血压"), ("E11.
 @dataclass(frozen=True, slots=True)
 class Item:
     """One message to send. `at_seconds` counts from the opening; `kind` is its type (``ADT^A01``), or "" where it cannot be read;
-    `note` says in words what it is; `expect` is accepted, broken or duplicate; `system` names who sends it (HIS, EMR, LIS)."""
+    `note` says in words what it is; `expect` is accepted, broken or duplicate; `system` names who sends it (HIS, EMR, LIS, an instrument).
+    `control_id` is how the platform knows it."""
 
     at_seconds: float
     body: bytes
@@ -60,7 +63,7 @@ def morning(seed: int, patients: int = 12, day: date = DAY) -> list[Item]:
     for number in range(patients):
         writer.patient(number)
     items = _numbered(writer.drafts, seed, day)
-    return sorted([*items, *_mishaps(items)], key=lambda item: item.at_seconds)
+    return sorted([*items, *_mishaps(items), *writer.measured, *_broken_off(writer.measured)], key=lambda item: item.at_seconds)
 
 
 def _numbered(drafts: list[_Draft], seed: int, day: date) -> list[Item]:
@@ -89,12 +92,25 @@ def _mishaps(items: list[Item]) -> list[Item]:
     return [again, Item(middle.at_seconds + 7, headless, "", "a result without its MSH", BROKEN, LIS.name, tls=LIS.tls)]
 
 
+def _broken_off(measured: list[Item]) -> list[Item]:
+    """An instrument that was switched off in mid-message, and sends all of it later; and one that did not hear our last answer."""
+    if len(measured) < 2:
+        return []
+    first, second = measured[:2]
+    half = b"".join(first.body.splitlines(keepends=True)[:4])
+    return [
+        Item(first.at_seconds - 5, half, "", "a transfer that the instrument broke off", BROKEN, first.system),
+        Item(second.at_seconds + 20, second.body, second.kind, "the same specimen again", DUPLICATE, second.system, second.control_id),
+    ]
+
+
 class _Morning:
     """Tells one patient's story after another."""
 
     def __init__(self, chance: random.Random, day: date) -> None:
         self._chance, self._day = chance, day
         self.drafts: list[_Draft] = []
+        self.measured: list[Item] = []
         self._orders = 0
 
     def _at(self, seconds: float) -> datetime:
@@ -131,6 +147,8 @@ class _Morning:
         code, text = self._chance.choice(_COMPLAINTS)
         self._admit(somebody, visit, begin, hl7.dg1(code, text, visit.began), *([hl7.al1("青霉素")] if number % 3 == 0 else []))
         done = self._laboratory(HIS, hl7.pid(somebody), somebody, visit, self._later(begin, 5, 20))
+        for model in instruments.MODELS:
+            self._measure(model, somebody, self._later(begin, 10, 40))
         if number % 2 == 0:
             done = self._later(done, 1, 10)
             before, visit = visit.place, Visit(visit.number, "I", self._bed(), visit.doctor, visit.began)
@@ -163,6 +181,13 @@ class _Morning:
         self._say(known, HIS, "ADT^A40^ADT_A39", "the nameless patient is identified: records merged", *merged)
         admitted = self._later(known, 2, 10)
         self._admit(somebody, Visit(visit.number, "I", self._bed(), visit.doctor, self._at(admitted)), admitted)
+
+    def _measure(self, model: instruments.Model, somebody: Person, seconds: float) -> None:
+        """An instrument reports a specimen itself."""
+        number = len(self.measured) + 1
+        body = instruments.records(self._chance, model, somebody, f"S{self._day:%y%m%d}{number:04d}", self._at(seconds), str(number))
+        known_by = f"{number}-{sha256(body).hexdigest()[:16]}"
+        self.measured.append(Item(round(seconds, 1), body, "ASTM^R", f"measured by {model.name}", ACCEPTED, model.name, known_by))
 
     def _admit(self, somebody: Person, visit: Visit, seconds: float, *more: str) -> None:
         allergies = [one for one in more if one.startswith("AL1")]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 
+from engine.demo.instruments import BLOOD_GAS, COAGULATION, InstrumentLine
 from engine.demo.morning import ACCEPTED, Item, morning
 from engine.demo.nodes import LedgerReader, NodeProcess
 from engine.demo.simulator import Answer, Report, Sender, endpoint
@@ -22,7 +23,8 @@ from engine.tls import CLIENT_TLS, TlsProvider
 _POLL_SECONDS: Final = 0.25
 _DRAIN_SECONDS: Final = 120.0
 
-SOURCES: Final = {"intake": "fhir", "wards": "mllp", "laboratory": "mllp"}
+SOURCES: Final = {"intake": "fhir", "wards": "mllp", "laboratory": "mllp", "coagulation": "astm", "blood-gas": "astm"}
+_LINES: Final = {COAGULATION.name: "coagulation", BLOOD_GAS.name: "blood_gas"}
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Show:
     def play(self) -> Generator[Deferred[Any], Any, Outcome]:
         """Send the morning, wait until all of it has arrived, judge."""
         self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
+        self._senders += [self._instrument(name, port) for name, port in _LINES.items()]
         sending = DeferredList([sender.run() for sender in self._senders], fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
@@ -102,7 +105,14 @@ class Show:
             provider = TlsProvider(certs, reactor=self._reactor, log=log, metrics=Metrics(), audit=lambda event, **facts: None)
             creator = provider.client(CLIENT_TLS.defaults(peer=HOSPITAL), "localhost")
         where = endpoint(self._reactor, "localhost" if tls else "127.0.0.1", ports["mllp_tls" if tls else "mllp"], creator)
-        return Sender([item for item in self._items if item.system == system], where, reactor=self._reactor, pace=self._pace)
+        return Sender(self._of(system), where, reactor=self._reactor, pace=self._pace)
+
+    def _instrument(self, name: str, port: str) -> Sender:
+        where = endpoint(self._reactor, "127.0.0.1", self._landscape.ports[port])
+        return Sender(self._of(name), where, reactor=self._reactor, pace=self._pace, line=InstrumentLine, code=bytes.decode)
+
+    def _of(self, system: str) -> list[Item]:
+        return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
         return [answer for sender in self._senders for answer in sender.answers]

@@ -9,7 +9,7 @@ A foreign hand on purpose: it shares no line with adapters.mllp, so the demo doe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from engine.demo.morning import Item
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
+_POSITIVE: Final = ("AA", "CA", "ACK")
 
 
 def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClientEndpoint:
@@ -36,7 +37,8 @@ def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClie
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one item. `code` is MSA-1 (table 0008), "" when nobody answered; `latency` in seconds, of the last attempt."""
+    """What became of one item. `code` is MSA-1 (table 0008) or an instrument's ACK, NAK or EOT, "" when nobody answered; `latency` in
+    seconds, of the last attempt."""
 
     item: Item
     code: str
@@ -45,7 +47,8 @@ class Answer:
 
 
 class Sender:
-    """One sending system. `pace` is real seconds per second of the morning; `answers` grows while it runs.
+    """One sending system. `pace` is real seconds per second of the morning; `answers` grows while it runs; `line` speaks its protocol and
+    `code` reads what is answered.
 
     An item that is not answered within `answer_within` seconds, or whose connection is lost, is sent again, up to `most_attempts` times.
     """
@@ -60,12 +63,15 @@ class Sender:
         answer_within: float = 10.0,
         most_attempts: int = 60,
         pause: float = 0.5,
+        line: Callable[[], Any] | None = None,
+        code: Callable[[bytes], str] | None = None,
     ) -> None:
         self.items = sorted(items, key=lambda item: item.at_seconds)
         self.answers: list[Answer] = []
         self._where, self._reactor, self._pace = where, reactor, pace
         self._answer_within, self._most_attempts, self._pause = answer_within, most_attempts, pause
-        self._line: _Line | None = None
+        self._make_line, self._code = line or _Line, code or acknowledgment_code
+        self._line: Any = None
 
     @inlineCallbacks
     def run(self) -> Generator[Deferred[Any], Any, list[Answer]]:
@@ -85,10 +91,10 @@ class Sender:
         for attempt in range(1, self._most_attempts + 1):
             try:
                 if self._line is None:
-                    self._line = yield connectProtocol(self._where, _Line())
+                    self._line = yield connectProtocol(self._where, self._make_line())
                 sent = self._reactor.seconds()
                 answer = yield self._line.ask(item.body).addTimeout(self._answer_within, self._reactor)
-                return Answer(item, acknowledgment_code(answer), self._reactor.seconds() - sent, attempt)
+                return Answer(item, self._code(answer), self._reactor.seconds() - sent, attempt)
             except (ConnectError, ConnectionLost, TimeoutError):
                 # an answer that comes after all must not be taken for the next one's: this connection is done with
                 self._drop()
@@ -122,13 +128,13 @@ class Report:
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Report:
-        """An accepted item and a duplicate must hear AA or CA, a broken one must hear anything else."""
+        """An accepted item and a duplicate must hear AA, CA or ACK, a broken one must hear anything else."""
         return cls(
             sent=len(answers),
             codes=dict(Counter(answer.code for answer in answers)),
             repeated=sum(answer.attempts > 1 for answer in answers),
             unanswered=tuple(answer.item.control_id for answer in answers if not answer.code),
-            unexpected=tuple(a.item.control_id for a in answers if a.code and (a.code in ("AA", "CA")) != (a.item.expect != "broken")),
+            unexpected=tuple(a.item.control_id for a in answers if a.code and (a.code in _POSITIVE) != (a.item.expect != "broken")),
         )
 
 

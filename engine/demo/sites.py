@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from certs import Authority
+from engine.demo.instruments import MODELS
 from engine.demo.nodes import NodeFolder
+from engine.demo.writing import FACILITY
 
 PLATFORM: Final = "province-platform"
 HOSPITAL: Final = "county-hospital"
@@ -63,13 +65,39 @@ destinations:
     retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
 """
 
+_COAGULATION: Final = """\
+name: coagulation
+doc: what the coagulation analyzer reports by itself, over TCP
+source:
+  astm: {{listen: "127.0.0.1:{coagulation}"}}
+map: astm-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    order: by patient
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+_BLOOD_GAS: Final = """\
+name: blood-gas
+doc: what the blood gas analyzer of the emergency room reports by itself
+source:
+  astm: {{listen: "127.0.0.1:{blood_gas}", charset: gb18030}}
+map: astm-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    order: by patient
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
 
 class Landscape:
     """Both sites below one folder, with one private authority for all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls")
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "blood_gas")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
@@ -82,13 +110,25 @@ class Landscape:
             authority.issue(node.name, dns=("localhost",), ips=("127.0.0.1",), out=node.site / "certs")
         authority.issue(LABORATORY, dns=("localhost",), out=self.laboratory_certs)
         self._site(self.platform, "province", intake=_INTAKE)
-        self._site(self.hospital, "hospital", wards=_WARDS, laboratory=_LABORATORY)
+        channels = {"wards": _WARDS, "laboratory": _LABORATORY, "coagulation": _COAGULATION, "blood-gas": _BLOOD_GAS}
+        self._site(self.hospital, "hospital", **channels)
+        self._tests(self.hospital.site / "mappings" / "astm-to-fhir")
 
     def _site(self, node: NodeFolder, level: str, **channels: str) -> None:
         (node.site / "channels").mkdir(parents=True)
         (node.site / "meridian.yaml").write_text(_NODE.format(name=node.name, level=level, http=node.http_port))
         for name, text in channels.items():
             (node.site / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+
+    @staticmethod
+    def _tests(folder: Path) -> None:
+        """What the laboratory says of its instruments."""
+        (folder / "tests").mkdir(parents=True)
+        rows = [f"{model.name},{FACILITY},{FACILITY},{model.name}" for model in MODELS]
+        (folder / "instruments.csv").write_text("\n".join(["sender,facility,authority,tests", *rows, ""]))
+        for model in MODELS:
+            codes = [f'{one.local},{one.loinc},"{one.name}",{one.unit}' for one in model.analytes]
+            (folder / "tests" / f"{model.name}.csv").write_text("\n".join(["code,to,display,unit", *codes, ""]))
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,7 +1,8 @@
 """What a laboratory says of its instruments, in files that it can edit: SITE/mappings/astm-to-fhir/.
 
-``instruments.csv`` (`sender, facility, tests`) knows an instrument by the name that it gives itself (H-5, whole or its first component;
-``*`` is any other), says which facility's patients it measures, and which file of ``tests/`` has its test codes.
+``instruments.csv`` (`sender, facility, authority, tests`) knows an instrument by the name that it gives itself (H-5, whole or its first
+component; ``*`` is any other), says which facility it belongs to, who assigns the patient numbers in P-3 (as HL7 v2 senders have it in
+PID-3.4, so that the patient is the same one), and which file of ``tests/`` has its test codes.
 ``tests/NAME.csv`` (`code, to, display, unit`) has the LOINC code of each test code, and its unit in UCUM.
 """
 
@@ -17,7 +18,7 @@ from mappings.astm_to_fhir.records import Rule, rules
 from mappings.tables import Row, read
 
 SITE_FOLDER: Final = "astm-to-fhir"
-_INSTRUMENT_COLUMNS: Final = ("sender", "facility", "tests")
+_INSTRUMENT_COLUMNS: Final = ("sender", "facility", "authority", "tests")
 _TEST_COLUMNS: Final = ("code", "to", "display", "unit")
 
 
@@ -26,6 +27,7 @@ class Instrument:
     """One row of instruments.csv with its tests. `name` is that of the file of tests."""
 
     facility: str = ""
+    authority: str = ""
     name: str = ""
     tests: Mapping[str, Row] = field(default_factory=dict)
     row: Row | None = None
@@ -86,7 +88,7 @@ def _instruments(folder: Path, faults: list[Fault]) -> dict[str, Instrument]:
                 str(file),
                 0,
                 "is missing: it says whose patients each instrument measures",
-                "a line sender,facility,tests and a row *,FACILITY,",
+                "a line sender,facility,authority,tests and a row *,FACILITY,,",
             )
         )
         return {}
@@ -102,5 +104,5 @@ def _instruments(folder: Path, faults: list[Fault]) -> dict[str, Instrument]:
             faults.append(row.fault(f"there is no file tests/{name}.csv", there, name))
             continue
         tests = {test["code"]: test for test in read(folder / "tests" / f"{name}.csv", _TEST_COLUMNS, faults, site=True)} if name else {}
-        found[row["sender"]] = Instrument(row["facility"], name, tests, row)
+        found[row["sender"]] = Instrument(row["facility"], row["authority"], name, tests, row)
     return found

@@ -273,7 +273,8 @@ class Translation:
             for component, text, repeat in _texts(rule, record):
                 if text:
                     self._put(segment, rule.field, component, text, source, label, repeat=repeat)
-                    if rule.map.startswith("id:") and rule.map[3:]:
+                    if rule.map.startswith("id:"):
+                        self._put(segment, rule.field, 4, self.instrument.authority if rule.map == "id:MR" else "", source, label)
                         self._put(segment, rule.field, 5, rule.map[3:], source, label)
 
     def _put(self, segment: str, number: int, component: int, text: str, source: str, rule: str, *, repeat: bool = False) -> None:

@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Path:
     """The mappings of a laboratory with one instrument."""
     folder = tmp_path / "astm-to-fhir"
     (folder / "tests").mkdir(parents=True)
-    (folder / "instruments.csv").write_text("sender,facility,tests\ncobas,COUNTY,cobas\n")
+    (folder / "instruments.csv").write_text("sender,facility,authority,tests\ncobas,COUNTY,HIS1,cobas\n")
     (folder / "tests" / "cobas.csv").write_text(
         "code,to,display,unit\nGLU,14749-6,Glucose [Moles/volume] in Serum or Plasma,mmol/L\n10,2823-3,Potassium,mmol/L\n"
     )
@@ -71,6 +71,12 @@ def test_the_laboratorys_table_gives_the_loinc_code_and_keeps_the_instruments_ow
         ("http://loinc.org", "14749-6"),
         ("urn:meridian:codes:COUNTY:99cobas", "GLU"),
     ]
+
+
+def test_the_patient_is_the_one_that_other_systems_send(site: Path) -> None:
+    """PID-3 `P1^^^HIS1^MR` of an ADT message gives the same identifier."""
+    (patient,) = mapped(*RECORDS, site=site)["Patient"]
+    assert patient["request"]["ifNoneExist"] == "identifier=urn:meridian:ns:HIS1|P1"
 
 
 def test_a_code_with_parameters_is_known_without_them(site: Path) -> None:
@@ -204,8 +210,8 @@ def test_a_site_says_whose_patients_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("instruments.csv", "sender,facility,tests\n*,,\n", "instruments.csv:2: says no facility"),
-        ("instruments.csv", "sender,facility,tests\n*,H,kobas\n", "cobas"),
+        ("instruments.csv", "sender,facility,authority,tests\n*,,\n", "instruments.csv:2: says no facility"),
+        ("instruments.csv", "sender,facility,authority,tests\n*,H,,kobas\n", "cobas"),
         ("instruments.csv", "sender,facility,tests\na,H,\na,H,\n", "instruments.csv:3: names 'a' again"),
         ("records.csv", "id,source,target,map\nX,R-99.x,OBX-1,\n", "records.csv:2"),
         ("records.csv", "id,source,target,map\nX,R-9,OBX,\n", "records.csv:2"),
