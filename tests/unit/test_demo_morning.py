@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import registry
+from engine.demo.instruments import MODELS
 from engine.demo.morning import ACCEPTED, BROKEN, DUPLICATE, Item, morning
 from engine.demo.people import TRAPS, check_character
-from engine.formats import hl7v2
+from engine.formats import astm, hl7v2
 
 PYTHON_CODECS = {"GB 18030-2000": "gb18030", "UNICODE UTF-8": "utf-8"}
 ITEMS = morning(7, 12)
 
 
 def readable(items: list[Item]) -> list[Item]:
-    return [item for item in items if item.expect != BROKEN]
+    """What is HL7 v2 and can be read."""
+    return [item for item in items if item.expect != BROKEN and item.kind != "ASTM^R"]
+
+
+def measured(items: list[Item]) -> list[Item]:
+    """What instruments report themselves."""
+    return [item for item in items if item.kind == "ASTM^R"]
 
 
 def test_same_seed_same_bytes() -> None:
@@ -31,9 +40,9 @@ def test_every_morning_has_everything(seed: int, patients: int) -> None:
     """From five patients on, every kind of message and every mishap is there, in order of time."""
     items = morning(seed, patients)
     kinds = {item.kind for item in items}
-    assert {"ADT^A01", "ADT^A02", "ADT^A03", "ADT^A04", "ADT^A08", "ADT^A40", "ORM^O01", "OML^O21", "ORU^R01"} <= kinds
+    assert {"ADT^A01", "ADT^A02", "ADT^A03", "ADT^A04", "ADT^A08", "ADT^A40", "ORM^O01", "OML^O21", "ORU^R01", "ASTM^R"} <= kinds
     mishaps = Counter(item.expect for item in items)
-    assert (mishaps[BROKEN], mishaps[DUPLICATE]) == (1, 1)
+    assert (mishaps[BROKEN], mishaps[DUPLICATE]) == (2, 2)
     assert [item.at_seconds for item in items] == sorted(item.at_seconds for item in items)
 
 
@@ -78,20 +87,39 @@ def test_results_answer_orders() -> None:
 
 def test_control_ids_are_unique_but_for_the_duplicate() -> None:
     """The duplicate is the same bytes again, later; all other control ids occur once."""
-    again = next(item for item in ITEMS if item.expect == DUPLICATE)
-    first = next(item for item in ITEMS if item.control_id == again.control_id)
-    assert first.expect == ACCEPTED
-    assert first.body == again.body
-    assert first.at_seconds < again.at_seconds
-    counts = Counter(item.control_id for item in readable(ITEMS))
-    assert [control_id for control_id, count in counts.items() if count > 1] == [again.control_id]
+    for items in (readable(ITEMS), measured(ITEMS)):
+        again = next(item for item in items if item.expect == DUPLICATE)
+        first = next(item for item in items if item.control_id == again.control_id)
+        assert first.expect == ACCEPTED
+        assert first.body == again.body
+        assert first.at_seconds < again.at_seconds
+        counts = Counter(item.control_id for item in items)
+        assert [control_id for control_id, count in counts.items() if count > 1] == [again.control_id]
 
 
 def test_the_broken_one_has_no_header() -> None:
     """Nothing in it can be used as an MSH, so it has no control id to answer."""
-    broken = next(item for item in ITEMS if item.expect == BROKEN)
+    broken = next(item for item in ITEMS if item.expect == BROKEN and item.system == "LIS")
     assert b"MSH" not in broken.body
     assert broken.control_id == ""
+
+
+def test_what_an_instrument_breaks_off_comes_again_whole() -> None:
+    broken = next(item for item in ITEMS if item.expect == BROKEN and item.system != "LIS")
+    whole = next(item for item in measured(ITEMS) if item.system == broken.system and item.at_seconds > broken.at_seconds)
+    assert whole.body.startswith(broken.body)
+    assert not broken.body.splitlines()[-1].startswith(b"L")
+
+
+@pytest.mark.parametrize("item", measured(ITEMS), ids=lambda item: item.control_id)
+def test_results_of_an_instrument_are_mapped_whole(item: Item) -> None:
+    """They read in the instrument's character set, and the platform will know them by the control id that the item says."""
+    model = next(model for model in MODELS if model.name == item.system)
+    message = astm.codec.decode_with(item.body, model.codec)
+    assert message.get("H-5.3") == model.serial
+    bundle = orjson.loads(registry.mapping("astm-to-fhir").compile(None).map(item.body, model.codec).body)
+    assert bundle["identifier"]["value"] == item.control_id
+    assert sum(entry["resource"]["resourceType"] == "Observation" for entry in bundle["entry"]) == len(model.analytes)
 
 
 def test_identity_numbers_are_valid_and_nobodys() -> None:
@@ -109,7 +137,7 @@ def test_identity_numbers_are_valid_and_nobodys() -> None:
         assert number[6:14] == message.get("PID-7")
         assert int(number[16]) % 2 == (message.get("PID-8") == "M")
         checked += 1
-    assert checked > len(ITEMS) // 2
+    assert checked > len(readable(ITEMS)) // 2
 
 
 @pytest.mark.parametrize(("seventeen", "check"), [("11010519491231002", "X"), ("44052418800101001", "4")])
