@@ -1,4 +1,4 @@
-"""``meridian send``: send HL7 v2 files over MLLP, and print what is answered."""
+"""``meridian send``: send HL7 v2 files over MLLP, or an instrument's records over ASTM, and print what is answered."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol
 from adapters.mllp.framing import MllpFramer
 from engine.cli.opened import reactor, run
 from engine.cli.output import AS_JSON, print_json
+from engine.demo.instruments import InstrumentLine
 from engine.errors import ConfigError, FramingError, ParseError
 from engine.formats.hl7v2 import acknowledgment
 from engine.observe import Metrics
@@ -23,7 +24,9 @@ from engine.tls import CLIENT_TLS, TlsProvider
 
 
 def command(
-    files: list[Path] = typer.Argument(help="Files with one HL7 v2 message each."),
+    files: list[Path] = typer.Argument(
+        help="Files with one HL7 v2 message each; or, ending in .astm, with the records of one ASTM message."
+    ),
     to: str = typer.Option("127.0.0.1:2575", "--to", help="host:port of the listener."),
     certs: Path = typer.Option(None, help="Send over TLS with the certificate of this folder (node.pem, node.key, ca.pem)."),
     peer: str = typer.Option("", help="Party that the listener's certificate must name."),
@@ -32,16 +35,20 @@ def command(
     as_json: bool = AS_JSON,
 ) -> None:
     """Send messages one after the other, each answered before the next. Exit code 1 when one was not accepted."""
+    astm = {file.suffix == ".astm" for file in files}
+    if len(astm) > 1:
+        raise ConfigError("files of HL7 v2 and of ASTM do not go to the same listener; send them one after the other")
     bodies = [_read(file) for file in files]
     address, tls = _address(to), _tls(peer, passphrase)
-    answers = run(lambda: _send(bodies, address, certs, tls, timeout))
-    results = [{"file": str(file), **_result(answer)} for file, answer in zip(files, answers, strict=True)]
+    line, result_of = (InstrumentLine(), _transfer) if astm == {True} else (_Line(), _result)
+    answers = run(lambda: _send(bodies, line, address, certs, tls, timeout))
+    results = [{"file": str(file), **result_of(answer)} for file, answer in zip(files, answers, strict=True)]
     if as_json:
         print_json(results)
     else:
         for result in results:
             typer.echo(f"{result['file']}: {result['code']} {result['text']}".rstrip())
-    raise typer.Exit(0 if all(result["code"] in ("AA", "CA") for result in results) else 1)
+    raise typer.Exit(0 if all(result["code"] in ("AA", "CA", "ACK") for result in results) else 1)
 
 
 def _read(file: Path) -> bytes:
@@ -72,6 +79,16 @@ def _result(answer: bytes) -> dict[str, str]:
     except ParseError as error:
         return {"code": "", "text": error.text if answer else "no answer"}
     return {"code": ack.code, "text": ack.text, "control_id": ack.control_id}
+
+
+def _transfer(answer: bytes) -> dict[str, str]:
+    """An ASTM receiver says no more than ACK or NAK."""
+    texts = {
+        b"ACK": "kept",
+        b"NAK": "not taken: meridian messages search --status ERROR and the log of the node say why",
+        b"EOT": "broken off: the file has no terminator record L",
+    }
+    return {"code": answer.decode(), "text": texts.get(answer, "no answer")}
 
 
 class _Line(Protocol):
@@ -112,14 +129,13 @@ class _Line(Protocol):
 
 @inlineCallbacks
 def _send(
-    bodies: list[bytes], to: tuple[str, int], certs: Path | None, tls: Settings, timeout: float
+    bodies: list[bytes], line: _Line | InstrumentLine, to: tuple[str, int], certs: Path | None, tls: Settings, timeout: float
 ) -> Generator[Deferred[Any], Any, list[bytes]]:
     endpoint: Any = HostnameEndpoint(reactor, *to, timeout=timeout)
     if certs is not None:
         quiet = logging.getLogger("meridian.send")
         provider = TlsProvider(certs, reactor=reactor, log=quiet, metrics=Metrics(), audit=lambda event, **facts: None)
         endpoint = wrapClientTLS(provider.client(tls, to[0]), endpoint)
-    line = _Line()
     try:
         yield connectProtocol(endpoint, line)
     except Exception as error:  # noqa: BLE001  # whatever a resolver, a socket or TLS may say

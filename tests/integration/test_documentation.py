@@ -27,6 +27,19 @@ def test_the_tour(tmp_path: Path) -> None:
         assert shown in output, output
 
 
+def test_an_instrument_is_connected(tmp_path: Path) -> None:
+    """The page's commands, in order: the result is acknowledged, mapped and in the repository."""
+    commands = "\n".join(blocks("engine/docs/instruments.md")).replace(
+        "meridian run laboratory &", "meridian run laboratory >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    for shown in ("fine: chemistry, first", "glucose.astm: ACK kept", "ASTM^R", "SENT", "100200300"):
+        assert shown in output, output
+    expected = (tmp_path / "laboratory/tests/chemistry/glucose.expected.json").read_text()
+    assert expected.count('"unmapped-test"') == 1
+    assert '"14749-6"' in expected
+
+
 def test_the_first_screen_names_the_two_commands() -> None:
     """make demo and make test, within the first 20 lines, and targets of the Makefile."""
     first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20])
