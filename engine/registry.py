@@ -25,6 +25,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     ADAPTERS: {
         "mllp": "adapters.mllp:adapter",
         "astm": "adapters.astm:adapter",
+        "worklist": "adapters.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
     },

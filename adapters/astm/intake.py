@@ -11,7 +11,8 @@ from engine.formats.astm import Message, codec
 from engine.message import ASTM, Envelope, Judgement, Verdict
 from engine.options import Settings
 
-_KINDS: Final = (("Q", "ASTM^Q"), ("R", "ASTM^R"), ("O", "ASTM^O"))
+QUERY: Final = "ASTM^Q"
+_KINDS: Final = (("Q", QUERY), ("R", "ASTM^R"), ("O", "ASTM^O"))
 
 
 class Reader:
@@ -23,24 +24,25 @@ class Reader:
 
     def read(self, content: bytes, peer: str, remote: str) -> tuple[Envelope, Judgement | None]:
         """Never raises: what cannot be read has a judgement. The same bytes from the same sender are the same message sent again: an
-        instrument that missed our last answer repeats all, and its control id (H-3) is often empty or always the same."""
+        instrument that missed our last answer repeats all, and its control id (H-3) is often empty or always the same. A query is
+        asked anew each time."""
         try:
             message = codec.decode_with(content, self._charset)
         except ParseError as error:
             return self._unread(content, peer, remote), Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location)
         digest = blake2b(content, digest_size=16)
-        sender = message.get("H-5") or ""
+        sender, kind = message.get("H-5") or "", _kind(message)
         envelope = Envelope(
             content,
             ASTM,
-            _kind(message),
+            kind,
             message.get("H-3") or "",
             sender,
             peer,
             remote,
             self._clock(),
             _patients(message),
-            f"{peer or sender}|{digest.hexdigest()}",
+            f"{peer or sender}|{digest.hexdigest()}" if kind != QUERY else "",
             digest.digest(),
             {"charset": self._charset},
         )

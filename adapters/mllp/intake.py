@@ -17,6 +17,8 @@ from engine.options import Settings
 
 _NO_FACTS: Final[Mapping[str, str]] = {}
 _ESCAPE: Final = b"\x1b"
+_QUERIES: Final = ("QBP^", "QRY^")
+"""Asked anew each time: the answer to the same question may be another one now."""
 _UNPROVEN: Final = Judgement(Verdict.REFUSED, "only parties that prove themselves with a certificate may send here", "207")
 
 
@@ -139,7 +141,7 @@ class Reader:
             remote,
             self._clock(),
             header.patient_ids,
-            _key(peer, header.sender, control_id) if control_id and not refused else "",
+            _key(peer, header.sender, control_id) if control_id and not refused and header.message_type[:4] not in _QUERIES else "",
             blake2b(content[header.content_offset :], digest_size=16).digest(),
             facts,
         )

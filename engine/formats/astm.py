@@ -20,6 +20,7 @@ from engine.message import ASTM
 
 TYPES: Final = frozenset("HPORCQLMS")
 CR: Final = "\r"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PATH: Final = re.compile(
     r"(?P<record>[A-Z])(?:\[(?P<occurrence>\d{1,4})\])?-(?P<field>\d{1,3})(?:\[(?P<repeat>\d{1,4})\])?(?:\.(?P<component>\d{1,3}))?",
     re.ASCII,
@@ -64,6 +65,15 @@ class Delimiters:
             return text
         mark = re.escape(self.escape)
         return re.sub(f"{mark}([FSRE]|X(?:[0-9A-Fa-f]{{2}})+){mark}", self._meant, text)
+
+    def escape_text(self, text: str) -> str:
+        """`text` as a leaf; control characters become blanks. Without an escape character, delimiters become blanks too."""
+        text = _CONTROL.sub(" ", text)
+        if self.escape:
+            text = text.replace(self.escape, f"{self.escape}E{self.escape}")
+        for mark, letter in ((self.field, "F"), (self.component, "S"), (self.repeat, "R")):
+            text = text.replace(mark, f"{self.escape}{letter}{self.escape}" if self.escape else " ")
+        return text
 
     def _meant(self, found: re.Match[str]) -> str:
         code = found[1]

@@ -3,7 +3,8 @@
 ``instruments.csv`` (`sender, facility, authority, tests`) knows an instrument by the name that it gives itself (H-5, whole or its first
 component; ``*`` is any other), says which facility it belongs to, who assigns the patient numbers in P-3 (as HL7 v2 senders have it in
 PID-3.4, so that the patient is the same one), and which file of ``tests/`` has its test codes.
-``tests/NAME.csv`` (`code, to, display, unit`) has the LOINC code of each test code, and its unit in UCUM.
+``tests/NAME.csv`` (`code, to, display, unit, ordered_as`) has the LOINC code of each test code, its unit in UCUM, and further codes under
+which it is ordered (adapters.worklist reads those).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mappings.tables import Row, read
 
 SITE_FOLDER: Final = "astm-to-fhir"
 _INSTRUMENT_COLUMNS: Final = ("sender", "facility", "authority", "tests")
-_TEST_COLUMNS: Final = ("code", "to", "display", "unit")
+_TEST_COLUMNS: Final = ("code", "to", "display", "unit", "ordered_as")
 
 
 @dataclass(frozen=True, slots=True)
