@@ -108,7 +108,7 @@ class Context:
     audit: Callable[..., None]
     node: str = "meridian"
     party: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     unaudited: Callable[[], str] = lambda: ""
 
     def disclose(self, event: str, **facts: Any) -> None:

@@ -90,6 +90,7 @@ class Node:
         self._reactor, self._clock, self._random, self._new_id = reactor, clock, random, new_id
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
         self._unaudited = unaudited
+        self._shared: dict[str, Any] = {}
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
         self._workers = Workers(recipes, settings.workers if heavy else 0, reactor=reactor, log=log)
@@ -148,6 +149,7 @@ class Node:
             node=self._settings.name,
             party=self._settings.party,
             unaudited=self._unaudited,
+            shared=self._shared,
         )
 
     # --- life ------------------------------------------------------------------------------------

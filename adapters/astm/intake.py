@@ -56,6 +56,17 @@ class Reader:
         return Envelope(content, ASTM, peer=peer, remote=remote, received_at=self._clock(), facts={"charset": self._charset})
 
 
+def no_information(query: Envelope) -> bytes:
+    """What answers a query when nothing is known: a header, and a terminator that says so (LIS02-A2 clause 13.1.3, L-3 is I). From whom the
+    query went to, to whom it came from."""
+    body, charset = query.body, query.facts["charset"]
+    message = codec.decode_with(body if isinstance(body, bytes) else b"", charset)
+    header, field = message.records[0], message.delimiters.field
+    told = {5: 10, 10: 5, 12: 12, 13: 13}  # our field: the query's
+    copied = (header.fields[told[number] - 1] if number in told and told[number] <= len(header.fields) else "" for number in range(3, 14))
+    return "".join(f"{field.join(record)}\r" for record in ([header.fields[0], header.fields[1], *copied], ["L", "1", "I"])).encode(charset)
+
+
 def _kind(message: Message) -> str:
     """ASTM^Q for a host query, ASTM^R for results, ASTM^O for orders, else ASTM."""
     there = {record.type for record in message.records}

@@ -68,7 +68,7 @@ class Incomplete(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something to count: checksum, frame, number, repeated, restart, noise, too_long."""
+    """Something to count: one of FAULTS in adapters.astm.connection."""
 
     kind: str
 
