@@ -1,20 +1,25 @@
-"""ASTM held to the contract of sources, over loopback."""
+"""ASTM held to the contracts of sources and destinations, over loopback."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from adapters.astm import adapter
 from adapters.astm.link import ACK, ENQ, EOT, NAK
-from engine.message import ASTM, Verdict
-from tests.contracts.source_contract import SourceContract
+from engine.errors import PermanentDelivery, TransientDelivery
+from engine.message import ASTM, BodyRef, Parcel, Verdict
+from tests.contracts.destination_contract import DestinationContract
+from tests.contracts.source_contract import HeldIntake, SourceContract
 from tests.support.astm_instrument import RECORDS, content, frames
+from tests.support.astm_loopback import Taking
 from tests.support.mllp import context
 
 reactor: Any = _reactor
@@ -48,6 +53,80 @@ class Sender(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.done.callback(b"" if self._parts else self._last)
+
+
+class AstmDestinationTests(DestinationContract, TestCase):
+    """On a line of its own."""
+
+    def start_peer(self) -> Taking:
+        return Taking()
+
+    def make(self, port: int | None = None) -> Any:
+        return adapter.destination(adapter.destination_options.defaults(connect=f"127.0.0.1:{port or self.peer.port}"), context(reactor))
+
+    def make_nowhere(self) -> Any:
+        return self.make(1)
+
+    def parcel(self, number: int, body: bytes | BodyRef | None = None) -> Parcel:
+        return Parcel(number, number, body or content(f"H|\\^&|{number}", "O|1|S1", "L|1|N"), ASTM, "ASTM^O", str(number), f"k{number}")
+
+    @inlineCallbacks
+    def test_bytes_that_no_frame_can_carry(self):  # type: ignore[no-untyped-def]
+        """Are refused before anything is sent."""
+        error = yield self.assertFailure(self.destination.deliver(self.parcel(1, b"H|\x02\r")), PermanentDelivery)
+        self.assertIn("control characters", str(error))
+
+
+class AstmSharedLineTests(TestCase):
+    """A destination on the line of a source."""
+
+    @inlineCallbacks
+    def setUp(self):  # type: ignore[no-untyped-def]
+        self.shared = replace(context(reactor), name="chemistry")
+        self.source = adapter.source(adapter.source_options.defaults(listen="127.0.0.1:0"), self.shared)
+        yield self.source.start(HeldIntake())
+        self.destination = self.to("chemistry")
+
+    def tearDown(self) -> Any:
+        return self.source.stop()
+
+    def to(self, line: str) -> Any:
+        return adapter.destination(adapter.destination_options.defaults(line=line), replace(self.shared, name="orders/chemistry"))
+
+    @inlineCallbacks
+    def test_it_is_sent_to_the_instrument_that_has_connected(self):  # type: ignore[no-untyped-def]
+        instrument = OrderTaker()
+        yield connectProtocol(HostnameEndpoint(reactor, "127.0.0.1", self.source.port), instrument)
+        while not self.source.connections:
+            yield deferLater(reactor, 0.01)
+        parcel = Parcel(1, 1, content("H|\\^&|7", "O|1|S1", "L|1|N"), ASTM, "ASTM^O", "7", "k")
+        receipt = yield self.destination.deliver(parcel)
+        self.assertIn("taken by 127.0.0.1:", receipt.reference)
+        self.assertEqual(b"".join(instrument.heard).count(b"\x02"), 3)
+        instrument.transport.loseConnection()
+
+    @inlineCallbacks
+    def test_nobody_is_connected(self):  # type: ignore[no-untyped-def]
+        """Nothing is lost: it is tried again."""
+        parcel = Parcel(1, 1, content(), ASTM, "ASTM^O", "7", "k")
+        for destination, said in ((self.destination, "no instrument is connected"), (self.to("other"), "there is no channel other")):
+            error = yield self.assertFailure(destination.deliver(parcel), TransientDelivery)
+            self.assertIn(said, str(error))
+            self.assertTrue(error.whole_destination)
+
+
+class OrderTaker(Protocol):
+    """Answers whatever comes with ACK, as long as it is no EOT."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard.append(data)
+        if data != EOT:
+            self.transport.write(ACK)
 
 
 class AstmSourceTests(SourceContract, TestCase):
