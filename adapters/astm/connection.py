@@ -111,6 +111,10 @@ class AstmConnection(TwistedProtocol):
 
     # --- sending ---------------------------------------------------------------------------------
 
+    @property
+    def is_open(self) -> bool:
+        return not self._gone
+
     def send(self, message: bytes) -> Deferred[Taken | NotTaken]:
         """Fires with what became of it; fails with LocalProtocolError for bytes that cannot be sent."""
         done: Deferred[Taken | NotTaken] = Deferred()

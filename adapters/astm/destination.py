@@ -65,7 +65,7 @@ class AstmDestination:
         """The line to send on."""
         if self._line is None:
             return self._of_source()
-        if self._connection is not None:
+        if self._connection is not None and self._connection.is_open:
             return succeed(self._connection)
         waiting: Deferred[AstmConnection] = Deferred()
         self._waiting.append(waiting)
@@ -75,7 +75,7 @@ class AstmDestination:
     def _of_source(self) -> Deferred[AstmConnection]:
         name = self._options.line
         source: AstmSource | None = self._context.shared.get(LINES, {}).get(name)
-        there = list(source.connections) if source is not None else []
+        there = [one for one in source.connections if one.is_open] if source is not None else []
         if len(there) == 1:
             return succeed(there[0])
         why = "no instrument is" if not there else f"{len(there)} instruments are"
@@ -124,6 +124,8 @@ class AstmDestination:
             self._connection = None
         if self._line is not None:
             self._line.lost()
+            if self._waiting:
+                self._line.hurry()
         if self._closing is not None and not self._closing.called:
             self._closing.callback(None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import termios
 import time
@@ -70,6 +71,16 @@ def connected(port: int) -> Iterator[Instrument]:
         yield Instrument(lambda: line.recv(4096), line.sendall)
 
 
+def wake(master: int) -> None:
+    """Bid for the line until somebody is there; a port that is opened forgets what came before."""
+    end = time.monotonic() + PATIENCE
+    while not select.select([master], [], [], 0.3)[0]:
+        assert time.monotonic() < end, "nobody opens the port"
+        os.write(master, ENQ)
+    assert os.read(master, 1) == ACK
+    os.write(master, EOT)
+
+
 def settled(site: Site, count: int) -> None:
     """Wait until so many messages have been kept."""
     end = time.monotonic() + PATIENCE
@@ -99,6 +110,7 @@ def test_an_instrument_on_a_serial_line(tmp_path: Path) -> None:
         for one in masters.pop():
             os.close(one)
         instrument = plug_in()
+        wake(masters[0][0])
         assert instrument.send(content("H|\\^&|2", "L|1|N", charset="gb18030")) == ACK
     assert [one.control_id for one in site.kept()] == ["77", "2"]
     assert speed[4] == speed[5] == termios.B19200

@@ -96,7 +96,7 @@ class _Line(Protocol):
     def _frame(self, counted: bytes, checksum: bytes) -> None:
         assert b"%02X" % (sum(counted) % 256) == checksum
         if counted[1:2] == b"H":
-            self._control_id = counted.split(b"|")[2].decode()
+            self._control_id = counted.split(b"|")[2].decode().rstrip("\r\x03")
         if counted[1:2] == b"L":
             self._taking.message(self, self._control_id)
         else:
