@@ -20,7 +20,7 @@ from engine.bench.loopback import HOST
 from engine.bench.sink import Counts
 
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length:[ ]*(\d+)")
-_CONTROL_ID: Final = re.compile(rb'"value":\s*"(B\d{11})"')
+_CONTROL_ID: Final = re.compile(rb'"value":\s*"(B\d{11})[-"]')
 _ENTRY: Final = b'"request":'
 
 

@@ -37,7 +37,7 @@ def measure(folder: Path, messages: int, connections: int = 10, in_flight: int =
         with Node(site) as node:
             empty_start, steps, rate = node.started_in, [_step(node, 0)], []
             while steps[-1]["queued"] < messages:
-                report = generate(_load(site.mllp, steps[-1]["queued"], messages, connections, in_flight))
+                report = generate(_load(site.port, steps[-1]["queued"], messages, connections, in_flight))
                 if report["acknowledged"] != report["sent"]:
                     raise MeridianError(f"{report['sent'] - report['acknowledged']} messages were not acknowledged")
                 rate.append(report["per_second"])

@@ -53,9 +53,9 @@ class Peer:
         return answer
 
 
-def generate(load: Load) -> dict[str, Any]:
-    """Run the load generator in its own process; gives its report."""
-    command = [sys.executable, "-m", "engine.bench.generator", json.dumps(asdict(load))]
+def generate(load: Load, module: str = "engine.bench.generator") -> dict[str, Any]:
+    """Run a load generator in its own process; gives its report."""
+    command = [sys.executable, "-m", module, json.dumps(asdict(load))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own module
     if done.returncode:
         raise MeridianError(f"the load generator failed: {(done.stderr.strip() or 'nothing said').splitlines()[-1]}")

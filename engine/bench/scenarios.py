@@ -4,6 +4,8 @@ ingest        MLLP in, committed, answered; goes nowhere
 pass-through  MLLP in, committed, answered, delivered to an MLLP sink, settled
 mapped        MLLP in, committed, answered, mapped to FHIR, posted to a FHIR sink over mutual TLS, settled
 
+ingest and mapped also with laboratory instruments in place of MLLP senders (`ASTM`).
+
 Everything is durable, by the store's defaults. Before each measurement comes a warm-up, of which everything is delivered first.
 """
 
@@ -27,6 +29,20 @@ PASS_THROUGH: Final = "pass-through"  # noqa: S105  # not a word to log in with
 MAPPED: Final = "mapped"
 SCENARIOS: Final = (INGEST, PASS_THROUGH, MAPPED)
 
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What sends: the source's name, the load generator, and the mapping of what it sends."""
+
+    name: str
+    generator: str
+    mapping: str
+    scenarios: Sequence[str]
+
+
+MLLP: Final = Protocol("mllp", "engine.bench.generator", "hl7v2-to-fhir", SCENARIOS)
+ASTM: Final = Protocol("astm", "engine.bench.instruments", "astm-to-fhir", (INGEST, MAPPED))
+
 PATIENCE: Final = 60.0
 """Seconds without any delivery after which what is missing counts as missing."""
 _SAMPLE_SECONDS: Final = 0.2
@@ -43,7 +59,7 @@ class Effort:
     messages: int = 1 << 40
 
 
-def measure(scenario: str, effort: Effort, folder: Path) -> list[dict[str, Any]]:
+def measure(scenario: str, effort: Effort, folder: Path, protocol: Protocol = MLLP) -> list[dict[str, Any]]:
     """One node for the scenario, one result for each number of connections. The fields are explained in `Bench.measure`."""
     with ExitStack() as stack:
         sink = _sink(scenario, folder, stack)
@@ -51,13 +67,15 @@ def measure(scenario: str, effort: Effort, folder: Path) -> list[dict[str, Any]]
         channels: dict[str, dict[str, Any]] = {
             INGEST: sites.ingest_only(),
             PASS_THROUGH: sites.pass_through(port),
-            MAPPED: sites.mapped(port),
+            MAPPED: sites.mapped(port, protocol.mapping),
         }
-        site = sites.write_site(folder / scenario, channels[scenario])
+        site = sites.write_site(folder / scenario, channels[scenario], protocol=protocol.name)
+        if protocol is ASTM:
+            sites.name_instruments(site.folder)
         if scenario == MAPPED:
             sites.trust(site.folder, folder / "sink")
         node = stack.enter_context(Node(site))
-        bench = Bench(node, sink, effort)
+        bench = Bench(node, sink, effort, protocol.generator)
         return [{"scenario": scenario, **bench.measure(count)} for count in effort.connections]
 
 
@@ -73,8 +91,8 @@ def _sink(scenario: str, folder: Path, stack: ExitStack) -> Peer | None:
 class Bench:
     """Measures one running node. `sink` is None where nothing is delivered."""
 
-    def __init__(self, node: Node, sink: Peer | None, effort: Effort) -> None:
-        self._node, self._sink, self._effort = node, sink, effort
+    def __init__(self, node: Node, sink: Peer | None, effort: Effort, generator: str) -> None:
+        self._node, self._sink, self._effort, self._generator = node, sink, effort, generator
         self._sent = 0
 
     def measure(self, connections: int) -> dict[str, Any]:
@@ -105,9 +123,8 @@ class Bench:
 
     def _load(self, connections: int, seconds: float) -> dict[str, Any]:
         effort = self._effort
-        report = generate(
-            Load(self._node.site.mllp, connections, effort.in_flight, seconds=seconds, messages=effort.messages, first=self._sent)
-        )
+        load = Load(self._node.site.port, connections, effort.in_flight, seconds=seconds, messages=effort.messages, first=self._sent)
+        report = generate(load, self._generator)
         self._sent += report["sent"]
         return report
 

@@ -14,18 +14,18 @@ from engine.bench.loopback import HOST, free_port
 
 @dataclass(frozen=True, slots=True)
 class BenchSite:
-    """A site folder and the ports of its node."""
+    """A site folder and the ports of its node: of its source, and of its metrics."""
 
     folder: Path
-    mllp: int
+    port: int
     http: int
 
 
-def write_site(folder: Path, channel: dict[str, Any], *, workers: int = 1) -> BenchSite:
-    """A site with one channel, `bench`: an MLLP source on loopback, then what `channel` says."""
+def write_site(folder: Path, channel: dict[str, Any], *, workers: int = 1, protocol: str = "mllp") -> BenchSite:
+    """A site with one channel, `bench`: a source of this protocol on loopback, then what `channel` says."""
     site = BenchSite(folder, free_port(), free_port())
     node = {"name": "bench", "party": "bench", "workers": workers, "http": {"listen": f"{HOST}:{site.http}"}}
-    source = {"mllp": {"listen": f"{HOST}:{site.mllp}"}}
+    source = {protocol: {"listen": f"{HOST}:{site.port}"}}
     (folder / "channels").mkdir(parents=True)
     _write(folder / "meridian.yaml", node)
     _write(folder / "channels" / "bench.yaml", {"name": "bench", "source": source, **channel})
@@ -48,10 +48,10 @@ def pass_through(port: int, in_flight: int = 16) -> dict[str, Any]:
     return {"destinations": [{"name": "sink", "mllp": mllp, "order": "by patient"}]}
 
 
-def mapped(port: int) -> dict[str, Any]:
+def mapped(port: int, mapping: str = "hl7v2-to-fhir") -> dict[str, Any]:
     """Mapped, and to a FHIR server over mutual TLS."""
     fhir = {"url": f"https://localhost:{port}/fhir", "tls": {"peer": "sink"}}
-    return {"map": "hl7v2-to-fhir", "destinations": [{"name": "sink", "fhir": fhir, "order": "by patient"}]}
+    return {"map": mapping, "destinations": [{"name": "sink", "fhir": fhir, "order": "by patient"}]}
 
 
 def issue(sink: Path) -> None:
@@ -62,3 +62,10 @@ def issue(sink: Path) -> None:
 def trust(site: Path, sink: Path) -> None:
     """The node's certificate, from the authority that `issue` has made."""
     Authority.open(sink / "authority").issue("bench", out=site / "certs", dns=("localhost",), ips=(HOST,))
+
+
+def name_instruments(site: Path) -> None:
+    """Whose patients the instruments measure."""
+    folder = site / "mappings" / "astm-to-fhir"
+    folder.mkdir(parents=True)
+    (folder / "instruments.csv").write_text("sender,facility,authority,tests\n*,BENCH,,\n")

@@ -15,7 +15,7 @@ import typer
 from engine.bench import limits as machine
 from engine.bench import mapping as mapping_bench
 from engine.bench import memory as memory_bench
-from engine.bench.scenarios import SCENARIOS, Effort, measure
+from engine.bench.scenarios import ASTM, MLLP, SCENARIOS, Effort, Protocol, measure
 from engine.cli.output import AS_JSON, print_json, print_table
 from engine.errors import ConfigError
 
@@ -26,6 +26,8 @@ FOLDER = typer.Option(
 )
 SECONDS = typer.Option(5.0, "--seconds", min=0.1, help="How long each measurement lasts.")
 
+WARM_UP = typer.Option(2.0, "--warm-up", min=0.0, help="Seconds of load before each measurement.")
+MESSAGES = typer.Option(1 << 40, "--messages", "-n", min=1, help="Stop each load after so many messages.", show_default=False)
 SCENARIO = typer.Option(list(SCENARIOS), "--scenario", help="ingest, pass-through, mapped; can be given several times.")
 CONNECTIONS = typer.Option([1, 10, 50], "--connections", "-c", min=1, max=1000, help="Can be given several times.")
 
@@ -36,22 +38,41 @@ def mllp(
     connections: list[int] = CONNECTIONS,
     in_flight: int = typer.Option(1, "--in-flight", min=1, max=64, help="Messages under way on each connection."),
     seconds: float = SECONDS,
-    warm_up: float = typer.Option(2.0, "--warm-up", min=0.0, help="Seconds of load before each measurement."),
-    messages: int = typer.Option(1 << 40, "--messages", "-n", min=1, help="Stop each load after so many messages.", show_default=False),
+    warm_up: float = WARM_UP,
+    messages: int = MESSAGES,
     folder: Path = FOLDER,
     as_json: bool = AS_JSON,
 ) -> None:
     """HL7 v2 in: ingest only, passed through, mapped to FHIR; each durable. Exit code 1 where anything was not delivered exactly once."""
-    unknown = [name for name in scenario if name not in SCENARIOS]
+    _run(MLLP, scenario, Effort(connections, in_flight, seconds, warm_up, messages), folder, as_json)
+
+
+@app.command()
+def astm(
+    scenario: list[str] = typer.Option(list(ASTM.scenarios), "--scenario", help="ingest, mapped; can be given several times."),
+    connections: list[int] = typer.Option([1, 10, 200], "--connections", "-c", min=1, max=1000, help="Can be given several times."),
+    seconds: float = SECONDS,
+    warm_up: float = WARM_UP,
+    messages: int = MESSAGES,
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Laboratory instruments: ASTM transfers of seven frames, kept, or mapped to FHIR. Latency is of the last frame's ACK. Exit code 1
+    where anything was not delivered exactly once."""
+    _run(ASTM, scenario, Effort(connections, 1, seconds, warm_up, messages), folder, as_json)
+
+
+def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path | None, as_json: bool) -> None:
+    unknown = [name for name in scenario if name not in protocol.scenarios]
     if unknown:
-        raise ConfigError(f"there is no scenario {unknown[0]!r}; allowed: {', '.join(SCENARIOS)}")
-    effort = Effort(connections, in_flight, seconds, warm_up, messages)
+        raise ConfigError(f"there is no scenario {unknown[0]!r}; allowed: {', '.join(protocol.scenarios)}")
     with _folder(folder) as scratch:
         report: dict[str, Any] = {
             "machine": _machine(scratch),
+            "protocol": protocol.name,
             "processes": "node, load generator and sink: one process each (the node's workers besides), all on this machine",
-            "limits": machine.measure(scratch, connections, min(seconds, 2.0)),
-            "results": [result for name in scenario for result in measure(name, effort, scratch)],
+            "limits": machine.measure(scratch, effort.connections, min(effort.seconds, 2.0)),
+            "results": [result for name in scenario for result in measure(name, effort, scratch, protocol)],
         }
     for result in report["results"]:
         rate = result.get("delivered_per_second", result["acknowledged_per_second"])

@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Show the main job on this machine: two real nodes, mutual TLS, a simulated morning, ledgers that close."""
     with tempfile.TemporaryDirectory(prefix="meridian-demo-") as scratch:
-        landscape = Landscape((folder or Path(scratch)).resolve())
+        landscape = Landscape((folder or Path(scratch)).resolve(), reactor)
         landscape.write()
         console = Console(quiet=as_json)
         outcome = run(lambda: _play(landscape, patients, console, end))

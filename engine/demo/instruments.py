@@ -5,16 +5,22 @@ A foreign hand on purpose, as everything of the demo: it shares no line with ada
 
 from __future__ import annotations
 
+import os
 import random
+import tty
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet import fdesc
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from engine.demo.laboratory import Analyte, measure
 from engine.demo.people import Person
@@ -147,3 +153,50 @@ class InstrumentLine(Protocol):
     def abort(self) -> None:
         if not self._lost:
             self.transport.abortConnection()
+
+
+@implementer(IStreamClientEndpoint)
+class SerialCable:
+    """A pseudo-terminal in place of a serial cable: the node opens `device`, the instrument has the other end."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.device = os.ttyname(self._slave)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Once only."""
+        protocol = protocolFactory.buildProtocol(None)
+        _CableEnd(self._master, self._slave, protocol, self._reactor)
+        return succeed(protocol)
+
+
+class _CableEnd(FileDescriptor):
+    """The instrument's end, as a transport. The other end stays open with it, so that the cable lasts when the node closes the port."""
+
+    def __init__(self, master: int, slave: int, protocol: Any, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._master, self._slave, self._protocol = master, slave, protocol
+        fdesc.setNonBlocking(master)
+        self.connected = 1
+        protocol.makeConnection(self)
+        self.startReading()  # type: ignore[no-untyped-call]
+
+    def fileno(self) -> int:
+        return self._master
+
+    def doRead(self) -> Any:
+        return fdesc.readFromFD(self._master, self._protocol.dataReceived)
+
+    def writeSomeData(self, data: bytes) -> Any:
+        return fdesc.writeToFD(self._master, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        os.close(self._master)
+        os.close(self._slave)
+        self._protocol.connectionLost(reason)
+
+    def abortConnection(self) -> None:
+        self.loseConnection()  # type: ignore[no-untyped-call]

@@ -24,7 +24,6 @@ _POLL_SECONDS: Final = 0.25
 _DRAIN_SECONDS: Final = 120.0
 
 SOURCES: Final = {"intake": "fhir", "wards": "mllp", "laboratory": "mllp", "coagulation": "astm", "blood-gas": "astm"}
-_LINES: Final = {COAGULATION.name: "coagulation", BLOOD_GAS.name: "blood_gas"}
 
 
 @dataclass
@@ -78,7 +77,8 @@ class Show:
     def play(self) -> Generator[Deferred[Any], Any, Outcome]:
         """Send the morning, wait until all of it has arrived, judge."""
         self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
-        self._senders += [self._instrument(name, port) for name, port in _LINES.items()]
+        coagulation = endpoint(self._reactor, "127.0.0.1", self._landscape.ports["coagulation"])
+        self._senders += [self._instrument(COAGULATION.name, coagulation), self._instrument(BLOOD_GAS.name, self._landscape.cable)]
         sending = DeferredList([sender.run() for sender in self._senders], fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
@@ -107,8 +107,7 @@ class Show:
         where = endpoint(self._reactor, "localhost" if tls else "127.0.0.1", ports["mllp_tls" if tls else "mllp"], creator)
         return Sender(self._of(system), where, reactor=self._reactor, pace=self._pace)
 
-    def _instrument(self, name: str, port: str) -> Sender:
-        where = endpoint(self._reactor, "127.0.0.1", self._landscape.ports[port])
+    def _instrument(self, name: str, where: Any) -> Sender:
         return Sender(self._of(name), where, reactor=self._reactor, pace=self._pace, line=InstrumentLine, code=bytes.decode)
 
     def _of(self, system: str) -> list[Item]:

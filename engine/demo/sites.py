@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from certs import Authority
-from engine.demo.instruments import MODELS
+from engine.demo.instruments import MODELS, SerialCable
 from engine.demo.nodes import NodeFolder
 from engine.demo.writing import FACILITY
 
@@ -80,9 +80,9 @@ destinations:
 
 _BLOOD_GAS: Final = """\
 name: blood-gas
-doc: what the blood gas analyzer of the emergency room reports by itself
+doc: what the blood gas analyzer of the emergency room reports by itself, over a serial line
 source:
-  astm: {{listen: "127.0.0.1:{blood_gas}", charset: gb18030}}
+  astm: {{serial: {{port: {blood_gas}, baud: 9600}}, charset: gb18030}}
 map: astm-to-fhir
 destinations:
   - name: platform
@@ -95,9 +95,10 @@ destinations:
 class Landscape:
     """Both sites below one folder, with one private authority for all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reactor: Any) -> None:
         self.folder = folder
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "blood_gas")
+        self.cable = SerialCable(reactor)
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
@@ -118,7 +119,7 @@ class Landscape:
         (node.site / "channels").mkdir(parents=True)
         (node.site / "meridian.yaml").write_text(_NODE.format(name=node.name, level=level, http=node.http_port))
         for name, text in channels.items():
-            (node.site / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+            (node.site / "channels" / f"{name}.yaml").write_text(text.format(**self.ports, blood_gas=self.cable.device))
 
     @staticmethod
     def _tests(folder: Path) -> None:

@@ -57,7 +57,7 @@ class KilledNodes(TestCase):
     def test_nothing_acknowledged_is_lost_or_doubled(self):  # type: ignore[no-untyped-def]
         """Kill, restart, go on: exactly once on the platform, and both ledgers close."""
         chance = random.Random(int(os.environ.get("MERIDIAN_SEED", time.time_ns() % 10_000)))
-        landscape = Landscape(Path(self.mktemp()).resolve())
+        landscape = Landscape(Path(self.mktemp()).resolve(), reactor)
         landscape.write()
         folders = [landscape.platform, landscape.hospital]
         self.nodes = {folder.name: NodeProcess(folder, reactor) for folder in folders}

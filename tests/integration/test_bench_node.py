@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.bench import memory
-from engine.bench.scenarios import INGEST, PASS_THROUGH, Effort, measure
+from engine.bench.scenarios import ASTM, INGEST, PASS_THROUGH, Effort, measure
 
 SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
 
@@ -20,6 +20,15 @@ def test_a_scenario_accounts_for_every_message(scenario: str, tmp_path: Path) ->
         assert result["acknowledged"] == 40
         assert result.get("delivered", 40) == 40
         assert result["node_rss_mb"] > 1
+
+
+@pytest.mark.parametrize("scenario", ASTM.scenarios)
+def test_instruments_are_accounted_for(scenario: str, tmp_path: Path) -> None:
+    """Every transfer that was acknowledged is at the sink, once."""
+    for result in measure(scenario, SMALL, tmp_path, ASTM):
+        assert result["exactly_once"], result
+        assert result["acknowledged"] == 40
+        assert result.get("delivered", 40) == 40
 
 
 def test_a_queue_survives_the_restart(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Site:
     @property
     def port(self) -> int:
         """Where its MLLP source listens."""
-        return self.ports.mllp
+        return self.ports.port
 
     @property
     def certs(self) -> Path:
