@@ -91,7 +91,7 @@ def _sink(scenario: str, folder: Path, stack: ExitStack) -> Peer | None:
 class Bench:
     """Measures one running node. `sink` is None where nothing is delivered."""
 
-    def __init__(self, node: Node, sink: Peer | None, effort: Effort, generator: str) -> None:
+    def __init__(self, node: Node, sink: Peer | None, effort: Effort, generator: str = MLLP.generator) -> None:
         self._node, self._sink, self._effort, self._generator = node, sink, effort, generator
         self._sent = 0
 
