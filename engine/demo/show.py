@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 
+from engine.demo.analyzer import Analyzer, tubes
 from engine.demo.instruments import BLOOD_GAS, COAGULATION, InstrumentLine
-from engine.demo.morning import ACCEPTED, Item, morning
+from engine.demo.morning import ACCEPTED, DAY, OPENING, Item, morning
 from engine.demo.nodes import LedgerReader, NodeProcess
 from engine.demo.simulator import Answer, Report, Sender, endpoint
 from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
@@ -23,7 +25,15 @@ from engine.tls import CLIENT_TLS, TlsProvider
 _POLL_SECONDS: Final = 0.25
 _DRAIN_SECONDS: Final = 120.0
 
-SOURCES: Final = {"intake": "fhir", "wards": "mllp", "laboratory": "mllp", "coagulation": "astm", "blood-gas": "astm"}
+SOURCES: Final = {
+    "intake": "fhir",
+    "wards": "mllp",
+    "laboratory": "mllp",
+    "coagulation": "astm",
+    "blood-gas": "astm",
+    "analyzer": "mllp",
+    "work": "worklist",
+}
 
 
 @dataclass
@@ -61,11 +71,14 @@ class Show:
         self._processes = [NodeProcess(folder, reactor) for folder in folders]
         self._readers = {folder.name: LedgerReader(folder, reactor, clock) for folder in folders}
         self._senders: list[Sender] = []
+        where = endpoint(reactor, "127.0.0.1", landscape.ports["analyzer"])
+        self._analyzer = Analyzer(tubes(self._items), where, reactor=reactor, opening=datetime.combine(DAY, OPENING), pace=pace)
         self.outcome = Outcome()
 
     @inlineCallbacks
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """Both nodes up and ready."""
+        self._analyzer.listen(self._landscape.ports["work"])
         for process in self._processes:
             process.start()
         for process in self._processes:
@@ -79,7 +92,7 @@ class Show:
         self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
         coagulation = endpoint(self._reactor, "127.0.0.1", self._landscape.ports["coagulation"])
         self._senders += [self._instrument(COAGULATION.name, coagulation), self._instrument(BLOOD_GAS.name, self._landscape.cable)]
-        sending = DeferredList([sender.run() for sender in self._senders], fireOnOneErrback=True)
+        sending = DeferredList([*(sender.run() for sender in self._senders), self._analyzer.run()], fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
         yield sending
@@ -97,6 +110,7 @@ class Show:
         for reader in self._readers.values():
             yield reader.close()
         yield DeferredList([process.stop() for process in self._processes])
+        yield self._analyzer.stop()
 
     def _sender(self, system: str, tls: bool) -> Sender:
         ports, creator = self._landscape.ports, None
@@ -114,7 +128,7 @@ class Show:
         return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
-        return [answer for sender in self._senders for answer in sender.answers]
+        return [*(answer for sender in self._senders for answer in sender.answers), *self._analyzer.answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:
@@ -134,4 +148,4 @@ class Show:
 
     def expected(self) -> list[Item]:
         """What must be on the platform: everything that was accepted; a duplicate is its original."""
-        return [item for item in self._items if item.expect == ACCEPTED]
+        return [item for item in (*self._items, *self._analyzer.items) if item.expect == ACCEPTED]

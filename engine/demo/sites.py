@@ -49,6 +49,10 @@ destinations:
     fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
     order: by patient
     retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+  - name: worklist
+    when: ["message.type in ['ORM^O01', 'OML^O21']"]
+    map: none
+    worklist: {{}}
 """
 
 _LABORATORY: Final = """\
@@ -90,6 +94,34 @@ destinations:
     order: by patient
     retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
 """
+_ANALYZER: Final = """\
+name: analyzer
+doc: the chemistry analyzer asks for its work and reports its results (IHE LAW, LAB-27 and LAB-29)
+source:
+  mllp: {{listen: "127.0.0.1:{analyzer}"}}
+accept: ["message.type in ['QBP^Q11', 'OUL^R22']"]
+answer: from worklist
+destinations:
+  - name: worklist
+    when: ["message.type == 'QBP^Q11'"]
+    worklist: {{}}
+  - name: platform
+    when: ["message.type == 'OUL^R22'"]
+    map: hl7v2-to-fhir
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    order: by patient
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+_WORK: Final = """\
+name: work
+doc: what the chemistry analyzer is to measure (IHE LAW, LAB-28)
+source:
+  worklist: {{poll: 100ms}}
+destinations:
+  - name: analyzer
+    mllp: {{connect: "127.0.0.1:{work}"}}
+"""
 
 
 class Landscape:
@@ -98,7 +130,7 @@ class Landscape:
     def __init__(self, folder: Path, reactor: Any) -> None:
         self.folder = folder
         self.cable = SerialCable(reactor)
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation")
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
@@ -112,6 +144,7 @@ class Landscape:
         authority.issue(LABORATORY, dns=("localhost",), out=self.laboratory_certs)
         self._site(self.platform, "province", intake=_INTAKE)
         channels = {"wards": _WARDS, "laboratory": _LABORATORY, "coagulation": _COAGULATION, "blood-gas": _BLOOD_GAS}
+        channels |= {"analyzer": _ANALYZER, "work": _WORK}
         self._site(self.hospital, "hospital", **channels)
         self._tests(self.hospital.site / "mappings" / "astm-to-fhir")
 
