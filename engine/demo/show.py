@@ -92,7 +92,8 @@ class Show:
         self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
         coagulation = endpoint(self._reactor, "127.0.0.1", self._landscape.ports["coagulation"])
         self._senders += [self._instrument(COAGULATION.name, coagulation), self._instrument(BLOOD_GAS.name, self._landscape.cable)]
-        sending = DeferredList([*(sender.run() for sender in self._senders), self._analyzer.run()], fireOnOneErrback=True)
+        under_way: list[Deferred[Any]] = [*(sender.run() for sender in self._senders), self._analyzer.run()]
+        sending = DeferredList(under_way, fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
         yield sending

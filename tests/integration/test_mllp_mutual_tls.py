@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import reactor
 
 from adapters.mllp.framing import MllpFramer
 from certs import Authority
@@ -41,7 +40,7 @@ class Landscape:
 
 @pytest.fixture
 def landscape(tmp_path: Path) -> Landscape:
-    return Landscape(tmp_path, reactor)
+    return Landscape(tmp_path)
 
 
 def test_only_the_right_certificate_is_let_in(landscape: Landscape) -> None:
