@@ -15,6 +15,7 @@ from engine.values import value
 HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
 ASTM: Final = "application/astm+e1394"
+POCT1A: Final = "application/poct1a+xml"
 
 
 class Status(StrEnum):

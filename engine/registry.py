@@ -25,6 +25,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     ADAPTERS: {
         "mllp": "adapters.mllp:adapter",
         "astm": "adapters.astm:adapter",
+        "poct1a": "adapters.poct1a:adapter",
         "worklist": "adapters.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
@@ -32,9 +33,14 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
         "application/astm+e1394": "engine.formats.astm:codec",
+        "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
     },
-    MAPPINGS: {"hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules", "astm-to-fhir": "mappings.astm_to_fhir:rules"},
+    MAPPINGS: {
+        "hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules",
+        "astm-to-fhir": "mappings.astm_to_fhir:rules",
+        "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
+    },
 }
 
 

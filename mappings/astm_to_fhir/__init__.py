@@ -10,8 +10,8 @@ from typing import Final
 
 from engine.contracts import Mapper
 from engine.message import ASTM
-from mappings.astm_to_fhir.instruments import load
 from mappings.astm_to_fhir.mapper import AstmMapper
+from mappings.astm_to_fhir.records import load
 
 
 class AstmRules:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from engine.errors import ParseError
 from engine.formats import astm
 from engine.formats.hl7v2.separators import STANDARD
 from engine.message import Lineage, Rendition
-from mappings.astm_to_fhir.instruments import Tables, load
+from mappings.astm_to_fhir.records import Tables, load
 from mappings.astm_to_fhir.translation import Translation
 from mappings.hl7v2_to_fhir import loading
 from mappings.hl7v2_to_fhir.context import V2Transaction
 from mappings.hl7v2_to_fhir.lineage import PROTOCOL, FieldTrace
 from mappings.hl7v2_to_fhir.mapper import V2Mapper, prepared
-
-_PLACE: Final = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?(?:\[\d+\])?(?:\.(\d+))?")
 
 
 class AstmMapper:
@@ -45,7 +42,7 @@ class AstmMapper:
         tx = V2Transaction(trace=trace, losses=[])
         rendition, message, translation, segments = self._map(body, None, tx)
         lineage = (line for line in trace.lineage(tx, segments) if line.target or line.rule != PROTOCOL)
-        return rendition, [*(_of_records(line, translation) for line in lineage), *_unread(message, translation)]
+        return rendition, [*(translation.segments.traced(line) for line in lineage), *_unread(message, translation)]
 
     def _map(self, body: bytes, charset: str | None, tx: V2Transaction) -> tuple[Rendition, astm.Message, Translation, list[list[str]]]:
         message = _decoded(body, charset)
@@ -68,22 +65,6 @@ def _decoded(body: bytes, charset: str | None) -> astm.Message:
         if error.hl7_code != "102":
             raise
         return astm.codec.decode_with(body, "gb18030")
-
-
-def _of_records(line: Lineage, translation: Translation) -> Lineage:
-    """A lineage row of the OUL^R22 as one of the ASTM message."""
-    match = _PLACE.fullmatch(line.source)
-    if match is None:
-        return line
-    name, number, place, component = match[1], int(match[2] or 0), int(match[3] or 0), int(match[4] or 0)
-    origins, lines = translation.segments.origins, translation.segments.lines
-    wanted = [number] if number else [at for at, fields in enumerate(lines, 1) if fields[0] == name]
-    for at in wanted:
-        for key in ((at, place, component), (at, place, 0)):
-            if key in origins:
-                origin = origins[key]
-                return Lineage(line.target, origin.source, f"{origin.rule}; {line.rule}" if origin.rule else line.rule)
-    return Lineage(line.target, "H[1]" if not wanted else origins[wanted[0], 0, 0].source, line.rule)
 
 
 def _unread(message: astm.Message, translation: Translation) -> Iterator[Lineage]:

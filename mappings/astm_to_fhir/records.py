@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.errors import Fault
+from engine.errors import ConfigError, Fault
 from engine.formats.astm import parse_path
+from mappings import instruments
 from mappings.conditions import ELEMENT, Unreadable
+from mappings.instruments import Instruments
 from mappings.tables import Row, overlay, read
 
 _RECORDS: Final = Path(__file__).parent / "tables" / "records.csv"
+SITE_FOLDER: Final = "astm-to-fhir"
+_FILE: Final = "records.csv"
 _COLUMNS: Final = ("id", "source", "target", "map")
 _MAPS: Final = ("", "components", "repeats", "people")
 _SOURCE: Final = re.compile(r"[HPORC]-\d+(?:\.\d+)?")
@@ -57,3 +61,21 @@ def rules(site: Path | None, faults: list[Fault]) -> tuple[Rule, ...]:
         except ValueError as error:
             faults.append(row.fault(f"row {row['id']}: {error}"))
     return tuple(compiled)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Everything that a translation looks up."""
+
+    rules: Sequence[Rule]
+    instruments: Instruments
+
+
+def load(site_mappings: Path | None) -> Tables:
+    """Raises ConfigError with every fault of a site's files."""
+    faults: list[Fault] = []
+    folder = site_mappings / SITE_FOLDER if site_mappings is not None else None
+    tables = Tables(rules(folder / _FILE if folder is not None else None, faults), instruments.load(folder, (_FILE,), faults))
+    if faults:
+        raise ConfigError(faults)
+    return tables

@@ -6,61 +6,21 @@ Orders whose specimen is a control (O-12 = Q, LIS02-A2 clause 8.4.12) go first, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from engine.errors import UnsupportedError, ValidationError
 from engine.formats.astm import Message, Record
-from engine.formats.hl7v2.separators import STANDARD
-from mappings.astm_to_fhir.instruments import Instrument, Tables
-from mappings.astm_to_fhir.records import Rule
+from mappings.astm_to_fhir.records import Rule, Tables
+from mappings.instruments import Instrument
+from mappings.oul import NUMBER, Segments
 from mappings.tables import Row
 
-Place = tuple[int, int, int]
-"""Segment (from 1), field, component (0 for the whole field) of the OUL^R22."""
-
-_NUMBER: Final = re.compile(r"\s*(?:(?:<=|>=|=<|=>|<|>|≤|≥)\s*)?[+-]?(?:\d+\.?\d*|\.\d+)\s*")
 _RESULT_STATUS: Final = {"R": "F", "M": "F", "Q": "F", "V": "F", "N": ""}
 """R-9 (LIS02-A2 clause 9.9) where HL7 table 0085 says it with another letter: transmitted before, MIC, answer to a query, verified by an
 operator are final; what only gives information for a new order is no status."""
 _LOINC_NAMES: Final = frozenset(("LN", "LOINC"))
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Of one v2 element: the ASTM element it was made from, and the row that says so."""
-
-    source: str
-    rule: str
-
-
-@dataclass(slots=True)
-class Segments:
-    """The OUL^R22 under construction: fields with their number, and the origin of each element."""
-
-    lines: list[list[str]] = field(default_factory=list)
-    origins: dict[Place, Origin] = field(default_factory=dict)
-
-    def open(self, name: str, source: str) -> None:
-        self.lines.append([name])
-        self.origins[len(self.lines), 0, 0] = Origin(source, "")
-
-    def put(self, number: int, component: int, text: str, source: str, rule: str, *, repeat: bool = False) -> None:
-        """Write text into a component of the last segment; what is there already stays, unless `repeat` begins another repetition."""
-        fields = self.lines[-1]
-        fields += [""] * (number + 1 - len(fields))
-        kept, mark, current = fields[number].rpartition("~")
-        if repeat and fields[number]:
-            kept, mark, current = fields[number], "~", ""
-        parts = current.split("^")
-        parts += [""] * (component - len(parts))
-        if not parts[component - 1]:
-            parts[component - 1] = STANDARD.escape_text(text)
-            fields[number] = kept + mark + "^".join(parts)
-            self.origins.setdefault((len(self.lines), number, component), Origin(source, rule))
-            self.origins.setdefault((len(self.lines), number, 0), Origin(source, rule))
 
 
 @dataclass(slots=True)
@@ -96,10 +56,7 @@ class Translation:
     def __init__(self, message: Message, tables: Tables, digest: str) -> None:
         self.header = message.records[0]
         sender = self.header.get(5)
-        instrument = tables.instrument(sender, self.header.get(5, component=1))
-        if instrument is None:
-            raise ValidationError("this sender is not in the site's instruments.csv", location="H-5", hl7_code="103")
-        self.instrument: Instrument = instrument
+        self.instrument: Instrument = tables.instruments.find(sender, self.header.get(5, component=1))
         self._rules = tables.rules
         self.segments = Segments()
         self.read: set[str] = set()
@@ -122,12 +79,7 @@ class Translation:
 
     def _header(self, digest: str) -> None:
         segments = self.segments
-        segments.open("MSH", "H[1]")
-        segments.lines[0] += ["|", "^~\\&"]
-        if self.instrument.row is not None:
-            segments.put(4, 1, self.instrument.facility, "H[1]-5", f"instruments.csv row {self.instrument.row['sender']} (site)")
-        segments.lines[0] += [""] * (13 - len(segments.lines[0]))
-        segments.lines[0][9], segments.lines[0][12] = "OUL^R22^OUL_R22", "2.5.1"
+        segments.header("H[1]", self.instrument, "H[1]-5")
         control_id = "-".join(filter(None, (self.header.get(3), digest[:16])))
         segments.put(10, 1, control_id, "H[1]-3" if self.header.get(3) else "H[1]", "the message's control id and digest")
         self._apply("MSH", {"H": (1, self.header)})
@@ -250,13 +202,13 @@ class Translation:
         text = valued[0] if len(valued) == 1 else record.get(4)
         if not valued:
             return
-        self._put("OBX", 2, 1, "NM" if _NUMBER.fullmatch(text) else "ST", f"{here}-4", "R-4")
+        self._put("OBX", 2, 1, "NM" if NUMBER.fullmatch(text) else "ST", f"{here}-4", "R-4")
         self._put("OBX", 5, 1, text, f"{here}-4", "R-4")
 
     def _range(self, record: Record, here: str) -> None:
         """R-6: ``low^high`` or text; of several ranges the first has the limits and all are told."""
         low, high = record.get(6, 1, 1), record.get(6, 1, 2)
-        both = bool(_NUMBER.fullmatch(low) and _NUMBER.fullmatch(high))
+        both = bool(NUMBER.fullmatch(low) and NUMBER.fullmatch(high))
         text = f"{low}-{high}" if both and record.repeats(6) == 1 else record.fields[5] if len(record.fields) > 5 else ""
         if text:
             self._put("OBX", 7, 1, text, f"{here}-6", "R-6")

@@ -199,7 +199,7 @@ def test_a_provenance_of_its_own_whatever_the_control_id() -> None:
 def test_an_instrument_that_the_site_does_not_know_is_named(site: Path) -> None:
     with pytest.raises(ValidationError, match=r"instruments\.csv") as caught:
         mapped(H.replace("cobas^6000", "Architect"), P, O, R, L, site=site)
-    assert caught.value.location == "H-5"
+    assert caught.value.location == "sender"
 
 
 def test_a_site_says_whose_patients_they_are(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a laboratory says of its instruments, in files that it can edit: SITE/mappings/astm-to-fhir/.
+"""What a laboratory says of its instruments, in files that it can edit: SITE/mappings/astm-to-fhir/ (or poct1a-to-fhir/).
 
 ``instruments.csv`` (`sender, facility, authority, tests`) knows an instrument by the name that it gives itself (H-5, whole or its first
 component; ``*`` is any other), says which facility it belongs to, who assigns the patient numbers in P-3 (as HL7 v2 senders have it in
@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from engine.errors import ConfigError, Fault
-from mappings.astm_to_fhir.records import Rule, rules
+from engine.errors import Fault, ValidationError
 from mappings.tables import Row, read
 
-SITE_FOLDER: Final = "astm-to-fhir"
 _INSTRUMENT_COLUMNS: Final = ("sender", "facility", "authority", "tests")
 _TEST_COLUMNS: Final = ("code", "to", "display", "unit", "ordered_as")
 
@@ -43,42 +41,36 @@ class Instrument:
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """Everything a translation looks up. `instruments` is None where no site has named any: then every sender is taken."""
+class Instruments:
+    """All of a site's. `rows` is None where there is no site: then every sender is taken."""
 
-    rules: Sequence[Rule]
-    instruments: Mapping[str, Instrument] | None = None
+    rows: Mapping[str, Instrument] | None = None
 
-    def instrument(self, sender: str, name: str) -> Instrument | None:
-        """The instrument that calls itself `sender` (H-5) or `name` (H-5.1), None where the site knows it not."""
-        if self.instruments is None:
+    def find(self, sender: str, name: str) -> Instrument:
+        """The instrument that calls itself `sender` or `name`. Raises ValidationError where the site knows it not."""
+        if self.rows is None:
             return Instrument()
-        return self.instruments.get(sender) or self.instruments.get(name) or self.instruments.get("*")
+        found = self.rows.get(sender) or self.rows.get(name) or self.rows.get("*")
+        if found is None:
+            raise ValidationError("this sender is not in the site's instruments.csv", location="sender", hl7_code="103")
+        return found
 
 
-def load(site_mappings: Path | None) -> Tables:
-    """Raises ConfigError with every fault of a site's files. A site must name its instruments: a patient's number means nothing without
-    the facility that gave it."""
-    faults: list[Fault] = []
-    if site_mappings is None:
-        return Tables(rules(None, faults))
-    folder = site_mappings / SITE_FOLDER
-    _check_names(folder, faults)
-    compiled = rules(folder / "records.csv", faults)
-    instruments = _instruments(folder, faults)
-    if faults:
-        raise ConfigError(faults)
-    return Tables(compiled, instruments)
+def load(folder: Path | None, also: Sequence[str], faults: list[Fault]) -> Instruments:
+    """A site's instruments, from the folder of one mapping; `also` are other files that it may have. A site must name its instruments: a
+    patient's number means nothing without the facility that gave it."""
+    if folder is None:
+        return Instruments()
+    _check_names(folder, also, faults)
+    return Instruments(_instruments(folder, faults))
 
 
-def _check_names(folder: Path, faults: list[Fault]) -> None:
+def _check_names(folder: Path, also: Sequence[str], faults: list[Fault]) -> None:
     """A file that nothing reads would silently do nothing: say so."""
     for path in sorted(folder.rglob("*.csv")):
         relative = path.relative_to(folder)
-        if relative.as_posix() not in ("records.csv", "instruments.csv") and relative.parts[0] != "tests":
-            faults.append(
-                Row(str(path), 0, {}).fault("is no table of this mapping", ("records.csv", "instruments.csv", "tests/"), relative.name)
-            )
+        if relative.as_posix() not in ("instruments.csv", *also) and relative.parts[0] != "tests":
+            faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", ("instruments.csv", *also, "tests/"), relative.name))
 
 
 def _instruments(folder: Path, faults: list[Fault]) -> dict[str, Instrument]:
