@@ -33,7 +33,7 @@ def check_uscc(value: str) -> None:
     except ValidationError:
         raise ValueError("is not 8 digits and 10 digits or letters other than I, O, S, V, Z") from None
     if found != value:
-        raise ValueError("is written in capital letters, without spaces or dashes")
+        raise ValueError("is written in plain digits and capital letters, without spaces or dashes")
 
 
 def check_organisation(value: str) -> None:
