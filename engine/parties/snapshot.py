@@ -24,7 +24,7 @@ from engine.identity import party_name
 from engine.message import Envelope
 from engine.parties.model import Mark, Party, above
 
-_COMPONENTS: Final = re.compile(r"[|^&]")
+_COMPONENTS: Final = re.compile(r"[\^&]")
 _FACTS: Final = (Mark.AE_TITLE, Mark.SERIAL)
 
 
@@ -96,12 +96,13 @@ class Snapshot:
         return [self._sender(envelope.sender), *found] if envelope.sender.strip("|") else found
 
     def _sender(self, sender: str) -> _Entry | None:
-        """By the whole text, else by a component that is a serial number: ``BC-6800^01.23^SN4711`` stays known after an update."""
+        """By the whole text; an instrument's, which names no facility, else by the one serial number in it (ASTM H-5, as
+        makers write it): ``BC-6800^01.23^SN4711`` stays known after an update."""
         whole = self._marked.get((Mark.SENDER, sender))
-        if whole is not None:
+        if whole is not None or "|" in sender:
             return whole
-        parts = (self._marked.get((Mark.SERIAL, part)) for part in _COMPONENTS.split(sender) if part)
-        return next((entry for entry in parts if entry is not None), None)
+        found = {self._marked[mark] for part in _COMPONENTS.split(sender) if (mark := (Mark.SERIAL, part)) in self._marked}
+        return found.pop() if len(found) == 1 else None
 
     @staticmethod
     def _hold_together(proven: _Entry | None, claimed: Sequence[_Entry]) -> bool:

@@ -21,7 +21,7 @@ ANALYZER = Party(
     marks=((Mark.SENDER, "BC|COUNTY"), (Mark.SERIAL, "SN4711"), (Mark.AE_TITLE, "BC7")),
     may_send=("ORU^R01", "OUL^*"),
 )
-CITY = Party("city", Kind.INSTITUTION, marks=((Mark.SENDER, "HIS|CITY"),), may_send=("*",))
+CITY = Party("city", Kind.INSTITUTION, marks=((Mark.SENDER, "HIS|CITY"), (Mark.SERIAL, "SN4713")), may_send=("*",))
 ALL = (COUNTY, ANALYZER, CITY)
 
 
@@ -69,6 +69,10 @@ def test_who_may(envelope: Envelope) -> None:
         (sent("city", "XX|CITY"), Rule.MISMATCH, "city"),
         (sent("city", "his|city"), Rule.MISMATCH, "city"),
         (sent("city", "HIS|CITY", serial="SN4711"), Rule.MISMATCH, "city"),
+        (sent("analyzer-7", "SN4711|CITY"), Rule.MISMATCH, "analyzer-7"),
+        (sent("analyzer-7", "BC-6800^SN4711|CITY"), Rule.MISMATCH, "analyzer-7"),
+        (sent("analyzer-7", "SN4711^SN4713"), Rule.MISMATCH, "analyzer-7"),
+        (sent("analyzer-7", "SN4713"), Rule.MISMATCH, "analyzer-7"),
         (sent("analyzer-7", "HIS|COUNTY"), Rule.MISMATCH, "analyzer-7"),
         (sent("", "HIS|CITY", serial="SN4711"), Rule.MISMATCH, "city"),
         (sent("", "BC|COUNTY", serial="SN4712"), Rule.MISMATCH, "analyzer-7"),
