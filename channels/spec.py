@@ -107,6 +107,13 @@ CHANNEL: Final = Spec(
         Option(
             "validate", choice("none", "hl7apy"), "check the content before the answer; what fails is answered AE and kept", default="none"
         ),
+        Option(
+            "parties",
+            choice("refuse", "flag", "off"),
+            "messages that their party may not send by the registry (meridian parties): refuse them, or take and audit them; those of "
+            "disabled parties are refused both ways",
+            default="off",
+        ),
         Option("filter", ListOf(EXPRESSION), "what goes on; other messages are accepted, kept, and go nowhere", default=[]),
         Option("map", TEXT, "the mapping, such as hl7v2-to-fhir; none: content goes on as it came"),
         Option("answer", TEXT, "`at commit`, or `from DESTINATION`: the sender hears that destination's result", default="at commit"),

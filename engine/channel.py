@@ -25,6 +25,14 @@ class Order(StrEnum):
     NONE = "none"  # any
 
 
+class PartyCheck(StrEnum):
+    """What happens to a message that its party may not send (engine.parties)."""
+
+    REFUSE = "refuse"  # refused, and kept
+    FLAG = "flag"  # taken; of disabled parties refused
+    OFF = "off"  # nobody looks
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Exponential back-off with jitter: `first` s, doubling up to `most` s, dead letter after `give_up_after` s (None = never)."""
@@ -91,3 +99,4 @@ class Channel:
     answer_within: float = 30.0
     duplicate_window: float = 7 * 86400.0
     refuse_reused_key: bool = True
+    parties: PartyCheck = PartyCheck.OFF

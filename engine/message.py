@@ -50,7 +50,8 @@ class Envelope:
     certificate, or "" where nothing was proven), `remote` is ``host:port``.
     `idempotency_key` says which messages are the same one sent again; "" switches the duplicate check off.
     `content_digest` is compared when a key comes again: it tells a repetition from a key used twice.
-    `facts` are further header facts for the channel's `accept` expressions (``message.version`` …).
+    `facts` are further header facts for the channel's `accept` expressions (``message.version`` …); `ae_title` and `serial` among them
+    are claims like `sender`, which the registry of parties is asked about.
     """
 
     body: bytes | BodyRef

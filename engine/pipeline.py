@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from engine.contracts import Reply
     from engine.delivery import Delivery, End
     from engine.observe import Metrics
+    from engine.parties import Gate
 
 UNAVAILABLE: Final = Judgement(Verdict.UNAVAILABLE, "the message store cannot take messages now; send again later", "207")
 REUSED_KEY: Final = Judgement(Verdict.INVALID, "this control id was used before for another message", "205", "MSH-10")
@@ -49,8 +50,9 @@ class Pipeline:
         clock: Callable[[], int],
         metrics: Metrics,
         log: logging.Logger,
+        gate: Gate | None = None,
     ) -> None:
-        self._channel, self._store, self._workers = channel, store, workers
+        self._channel, self._store, self._workers, self._gate = channel, store, workers, gate
         self._reactor, self._clock, self._log = reactor, clock, log
         self._deliveries: Mapping[str, Delivery] = {}
         self._unpublished: list[tuple[Accepted, Arrival]] = []
@@ -76,6 +78,9 @@ class Pipeline:
     def intake(self, envelope: Envelope, reply: Reply, invalid: Judgement | None = None) -> Deferred[Ack]:
         """engine.contracts.Intake"""
         begun = self._clock()
+        refusal = self._gate.refusal(envelope, invalid) if self._gate is not None else None
+        if refusal is not None:  # without its key: an impostor must not use up the control ids of the right sender
+            return self._commit(refusal, replace(envelope, idempotency_key=""), reply, begun)
         if invalid is not None:
             return self._commit(invalid, envelope, reply, begun)
         if self._channel.program.checks_content:

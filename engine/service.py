@@ -16,11 +16,13 @@ from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succ
 from twisted.internet.task import LoopingCall
 
 from engine import registry
+from engine.channel import PartyCheck
 from engine.contracts import Context, Source
 from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
 from engine.message import Ack
+from engine.parties import Directory, Gate
 from engine.pipeline import UNAVAILABLE, Pipeline
 from engine.store.contract import QueueLine, Store
 from engine.workers import Workers
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from engine.tls import TlsProvider
 
 WATCH_SECONDS: Final = 0.5
-"""How soon a command line's change (resend, hold, reprocess) is noticed."""
+"""How soon a command line's change (resend, hold, reprocess, parties) is noticed."""
 PURGE_SECONDS: Final = 60.0
 PURGE_STEP: Final = 500
 SWEEP_SECONDS: Final = 5.0
@@ -91,6 +93,8 @@ class Node:
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
         self._unaudited = unaudited
         self._shared: dict[str, Any] = {}
+        checked = any(channel.parties is not PartyCheck.OFF for channel in channels)
+        self._parties = Directory(settings.data, log) if checked else None
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
         self._workers = Workers(recipes, settings.workers if heavy else 0, reactor=reactor, log=log)
@@ -111,6 +115,7 @@ class Node:
             clock=self._clock,
             metrics=self._metrics,
             log=self._log,
+            gate=self._gate(channel),
         )
         source = registry.adapter(channel.source).source(channel.source_options, self._context(channel.name))
         running = _Running(channel, pipeline, source)
@@ -118,6 +123,12 @@ class Node:
             running.deliveries[outlet.name] = self._delivery(channel, outlet, pipeline)
         pipeline.connect(running.deliveries)
         return running
+
+    def _gate(self, channel: Channel) -> Gate | None:
+        parties = self._parties
+        if parties is None or channel.parties is PartyCheck.OFF:
+            return None
+        return Gate(channel.name, channel.parties, lambda: parties.snapshot, metrics=self._metrics, audit=self._audit)
 
     def _delivery(self, channel: Channel, outlet: Outlet, pipeline: Pipeline) -> Delivery:
         context = self._context(f"{channel.name}/{outlet.name}")
@@ -158,6 +169,9 @@ class Node:
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """Fires when every source listens. Fails with StoreError or ConfigError; then call `stop`."""
         yield self._store.open()
+        if self._parties is not None:
+            self._parties.open()
+            self._loop(WATCH_SECONDS, self._watch_parties)
         self._workers.start()
         held = {(line.channel, line.destination) for line in (yield self._store.queues()) if line.hold}
         for running in self._running:
@@ -190,6 +204,8 @@ class Node:
         yield self._each(delivery.stop() for running in self._running for delivery in running.deliveries.values())
         yield self._workers.stop()
         yield self._store.close()
+        if self._parties is not None:
+            self._parties.close()
         if self._port is not None:
             yield self._port.stopListening()
         self._log.info("stopped", extra={"node": self._settings.name})
@@ -235,6 +251,11 @@ class Node:
             for name, delivery in running.deliveries.items():
                 delivery.hold(holds.get((running.channel.name, name), False))
                 delivery.look_again()
+
+    def _watch_parties(self) -> Deferred[None]:
+        if self._parties is not None:
+            self._parties.look_again()
+        return succeed(None)
 
     @inlineCallbacks
     def _purge(self) -> Generator[Deferred[Any], Any, None]:

@@ -31,7 +31,7 @@ def envelope_of(hello: bytes, document: bytes, root: Element, device: Device, pe
         tuple(filter(None, patients)),
         f"{peer or device.sender}|{digest.hexdigest()}",
         digest.digest(),
-        {"device": device.serial, "vendor": device.vendor, "model": device.model},
+        {"serial": device.serial, "vendor": device.vendor, "model": device.model},
     )
 
 

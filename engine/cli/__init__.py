@@ -35,7 +35,7 @@ def main() -> None:
 
 def build() -> typer.Typer:
     """The whole command tree."""
-    from engine.cli import audit, bench, certs, check, convert, demo, init, ledger, messages, queue, run, schema, send, test
+    from engine.cli import audit, bench, certs, check, convert, demo, init, ledger, messages, parties, queue, run, schema, send, test
 
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=_HELP)
     for name, module in {
@@ -50,7 +50,8 @@ def build() -> typer.Typer:
         "schema": schema,
     }.items():
         app.command(name)(module.command)
-    for name, group in {"messages": messages, "queue": queue, "certs": certs, "audit": audit, "bench": bench}.items():
+    groups = {"messages": messages, "queue": queue, "parties": parties, "certs": certs, "audit": audit, "bench": bench}
+    for name, group in groups.items():
         app.add_typer(group.app, name=name)
     app.callback()(_version)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,19 @@ from engine.errors import ConfigError
 
 def audited(site: Path, event: str, **facts: Any) -> None:
     """Put it on disk, with the operating system's user. Raises ConfigError where it cannot be written: then it must not happen."""
+    audited_all(site, [(event, facts)])
+
+
+def audited_all(site: Path, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """The same for several at once: all of them are written, or none."""
     folder = data_of(site) / "audit"
-    told = {name: str(value) for name, value in {**_who(), **facts}.items() if value != ""}
+    who = _who()
+    entries = [
+        Entry(now(), event, {name: str(value) for name, value in {**who, **facts}.items() if value != ""}) for event, facts in events
+    ]
     try:
         folder.mkdir(exist_ok=True)
-        append(folder, [Entry(now(), event, told)], now())
+        append(folder, entries, now())
     except OSError as error:
         raise ConfigError(f"this must be audited, and the audit log in {folder} cannot be written: {error.strerror}") from None
 

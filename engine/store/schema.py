@@ -23,10 +23,10 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def connect(folder: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(folder: Path, *, read_only: bool = False, file: str = FILE) -> sqlite3.Connection:
     """One connection; transactions are begun by hand. WAL and FULL: a commit is on the disk when it returns."""
-    os.close(os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's WAL takes over the mode
-    connection = sqlite3.connect(folder / FILE, BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024)
+    os.close(os.open(folder / file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's WAL takes over the mode
+    connection = sqlite3.connect(folder / file, BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024)
     try:
         _prepare(connection, read_only)
     except BaseException:
@@ -49,9 +49,10 @@ def _prepare(connection: sqlite3.Connection, read_only: bool) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date, one transaction a migration. Raises StoreCorrupt for a schema that a later version has made."""
-    folder = files("engine.store").joinpath("migrations")
+def migrate(connection: sqlite3.Connection, package: str = "engine.store") -> None:
+    """Bring the schema up to date by the numbered scripts of `package`, in one transaction. Raises StoreCorrupt for a schema that a later
+    version has made."""
+    folder = files(package).joinpath("migrations")
     migrations = {int(file.name[:3]): file for file in folder.iterdir() if file.name.endswith(".sql")}
     newest = max(migrations)
     if connection.execute("PRAGMA user_version").fetchone()[0] == newest:

@@ -57,6 +57,8 @@ def test_the_operating_page(tmp_path: Path) -> None:
     append(audit, [Entry(1_764_000_000_000_000, "node.started", {"node": "my-hospital"})], 1_764_000_000_000_000)
     output = run("\n".join(blocks("engine/docs/operating.md")), tmp_path)
     assert output.count("whole: 1 records") == 2
+    assert "2 added, 0 changed" in output
+    assert "sent back to its maker" in output
     assert b"ENCRYPTED" in (tmp_path / "city-certs/node.key").read_bytes()
 
 

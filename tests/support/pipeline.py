@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from twisted.internet.task import Clock
 
-from engine.channel import Channel, Outlet, Recipe
+from engine.channel import Channel, Outlet, PartyCheck, Recipe
 from engine.delivery import Delivery
 from engine.message import ACCEPTED, Ack, Envelope, Judgement, Status, Verdict
 from engine.observe import Metrics
+from engine.parties import Gate, Snapshot
 from engine.pipeline import Pipeline
 from engine.store.contract import Plan, Routed
 from engine.workers import Workers
@@ -51,7 +52,9 @@ def sample(body: bytes = b"hello", control_id: str = "1", digest: bytes = b"x") 
 class Flow:
     """One running channel on a clock that the test turns."""
 
-    def __init__(self, light: bool = True, answer_from: str = "", refuse_reused_key: bool = True) -> None:
+    def __init__(
+        self, light: bool = True, answer_from: str = "", refuse_reused_key: bool = True, parties: PartyCheck = PartyCheck.OFF
+    ) -> None:
         self.clock = Clock()
         self.store = MemoryStore()
         self.destination = Scripted()
@@ -62,7 +65,13 @@ class Flow:
         self.metrics = Metrics()
         common = {"reactor": self.clock, "clock": self.now, "metrics": self.metrics, "log": logging.getLogger("test")}
         workers = Workers({"c": recipe}, 0, reactor=self.clock, log=common["log"])  # type: ignore[arg-type]
-        self.pipeline = Pipeline(channel, self.store, workers, **common)  # type: ignore[arg-type]
+        self.snapshot = Snapshot()
+        self.audited: list[tuple[str, dict[str, object]]] = []
+        gate = None
+        if parties is not PartyCheck.OFF:
+            audit = lambda event, **facts: self.audited.append((event, facts))  # noqa: E731
+            gate = Gate("c", parties, lambda: self.snapshot, metrics=self.metrics, audit=audit)
+        self.pipeline = Pipeline(channel, self.store, workers, gate=gate, **common)  # type: ignore[arg-type]
         ended = lambda message_id, end: self.pipeline.ended("d", message_id, end)  # noqa: E731
         self.delivery = Delivery("c", outlet, self.destination, self.store, random=lambda: 0.0, ended=ended, **common)  # type: ignore[arg-type]
         self.pipeline.connect({"d": self.delivery})

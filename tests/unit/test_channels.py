@@ -9,6 +9,7 @@ import pytest
 
 from channels import load
 from channels.manual import manual
+from engine.channel import PartyCheck
 from engine.errors import ConfigError
 from engine.expressions import ExpressionError, compile_predicate
 from engine.message import HL7V2, Envelope, Status, Verdict
@@ -57,6 +58,7 @@ def oru(sex: str = "F", kind: str = "ORU^R01") -> Envelope:
         ("order: strict", "order: strickt", ["channels/lab.yaml:9: destinations[1].order: 'strickt'", "(did you mean 'strict'?)"]),
         ("message.type ==", "message.typ ==", ["channels/lab.yaml:4: accept[1]: message has no fact 'typ'", "(did you mean 'type'?)"]),
         ("message['PID-8'] != 'X'", "message['PID_8'] != 'X'", ["'PID_8' is not an HL7 v2 path"]),
+        ("name: lab", "name: lab\nparties: refused", ["channels/lab.yaml:2: parties: 'refused'", "(did you mean 'refuse'?)"]),
         ("name: women", "name: all", ["two destinations are called 'all'"]),
         ("name: lab\n", "name: lab\nanswer: from alll\n", ["'from alll' is not possible (did you mean 'from all'?)"]),
         ("name: lab\n", "name: lab\nmap: hl7-to-fhir\n", ["there is no mapping 'hl7-to-fhir' (did you mean 'hl7v2-to-fhir'?)"]),
@@ -158,3 +160,11 @@ def test_the_manual_is_markdown() -> None:
     rows = [line for line in manual().splitlines() if line.startswith("|")]
     assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {6}
     assert "`False`" not in manual()
+
+
+@pytest.mark.parametrize(("said", "check"), [("", PartyCheck.OFF), *((f"parties: {one}\n", one) for one in PartyCheck)])
+def test_parties(tmp_path: Path, said: str, check: PartyCheck) -> None:
+    """What a channel does with messages that their party may not send; off is a word here, not a flag."""
+    (channel,) = load(site(tmp_path, CHANNEL + said)).channels
+    assert channel.parties is check
+    assert "| `parties` | refuse \\| flag \\| off | `off` |" in manual()
