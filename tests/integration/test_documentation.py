@@ -33,7 +33,7 @@ def test_an_instrument_is_connected(tmp_path: Path) -> None:
         "meridian run laboratory &", "meridian run laboratory >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
     )
     output = run(commands, tmp_path)
-    for shown in ("fine: chemistry, first", "glucose.astm: ACK kept", "ASTM^R", "SENT", "100200300"):
+    for shown in ("fine: chemistry, first", "fine: chemistry, first, orders", "glucose.astm: ACK kept", "ASTM^R", "SENT", "100200300"):
         assert shown in output, output
     expected = (tmp_path / "laboratory/tests/chemistry/glucose.expected.json").read_text()
     assert expected.count('"unmapped-test"') == 1
