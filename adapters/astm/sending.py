@@ -125,7 +125,7 @@ class Sender:
 
     def late(self) -> list[SendingStep]:
         """`patience` is over."""
-        if self.state is SendingState.PAUSING:
+        if not self.speaks:
             self._wait(SendingState.IDLE, None)
             return []
         if self.state is SendingState.BIDDING:

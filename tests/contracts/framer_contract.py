@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import FramingError, LocalProtocolError
@@ -38,6 +38,7 @@ class FramerContract:
         framer.finish()
         return frames
 
+    @settings(suppress_health_check=[HealthCheck.differing_executors])  # one for each class that is held to this
     @given(CUTS)
     def test_any_chunking_gives_the_same_frames(self, cuts: list[int]) -> None:
         """Every cut of the same bytes, also one byte at a time."""
@@ -50,6 +51,7 @@ class FramerContract:
         stream = b"".join(map(self.make().wrap, self.payloads))
         self.assertEqual(self.cut([stream[at : at + 1] for at in range(len(stream))]), self.payloads)  # type: ignore[attr-defined]
 
+    @settings(suppress_health_check=[HealthCheck.differing_executors])  # one for each class that is held to this
     @given(st.lists(st.binary(max_size=60), max_size=20))
     def test_garbage_raises_nothing_but_framing_errors(self, chunks: list[bytes]) -> None:
         """Whatever comes, no other exception leaves a framer."""
