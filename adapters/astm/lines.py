@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import serial
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.serialport import SerialPort
 
 from engine.backoff import Backoff
 from engine.channel import Retry
 from engine.errors import ConfigError
+from engine.listening import listen
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -63,15 +63,8 @@ class Listening(Factory):
         self._port: Any = None
 
     def start(self) -> Deferred[None]:
-        host, port = self._options.listen
-        reactor, name = self._context.reactor, self._context.name
         try:
-            if self._options.tls is None:
-                self._port = reactor.listenTCP(port, self, interface=host, backlog=511)
-            else:
-                self._port = reactor.listenSSL(port, self, self._context.tls.server(self._options.tls, name), interface=host, backlog=511)
-        except CannotListenError as error:
-            return fail(ConfigError(f"channel {name}: cannot listen on {host or '*'}:{port}: {error.socketError}"))
+            self._port = listen(self, self._options, self._context)
         except ConfigError as error:
             return fail(error)
         return succeed(None)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -23,7 +22,8 @@ from adapters.fhir.repository import Reading
 from adapters.fhir.requests import check_acceptable, route
 from adapters.fhir.server import FhirServer, Limits
 from adapters.fhir.writing import Writes
-from engine.errors import ConfigError, StoreError
+from engine.errors import StoreError
+from engine.listening import listen
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -66,16 +66,7 @@ class FhirSource:
 
     def start(self, intake: Intake) -> Deferred[None]:
         self._writes = Writes(self._options, self._context, intake, self._reads, self.in_thread)
-        host, port = self._options.listen
-        reactor = self._context.reactor
-        try:
-            if self._options.tls is None:
-                self._port = reactor.listenTCP(port, self._server, interface=host)
-            else:
-                side = self._context.tls.server(self._options.tls, self._context.name)
-                self._port = reactor.listenSSL(port, self._server, side, interface=host)
-        except CannotListenError as error:
-            raise ConfigError(f"{self._context.name}: cannot listen on {host or '*'}:{port}: {error.socketError}") from error
+        self._port = listen(self._server, self._options, self._context)
         self._pool.start()
         return succeed(None)
 

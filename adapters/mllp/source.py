@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
 from adapters.mllp.intake import Reader
 from adapters.mllp.protocol import MllpConnection
 from engine.errors import ConfigError
 from engine.formats.hl7v2 import batch
+from engine.listening import listen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,15 +57,8 @@ class MllpSource(Factory):
 
     def start(self, intake: Intake) -> Deferred[None]:
         self.intake = intake
-        host, port = self.options.listen
         try:
-            if self.options.tls is None:
-                self._port = self.reactor.listenTCP(port, self, interface=host, backlog=511)
-            else:
-                side = self._context.tls.server(self.options.tls, self._context.name)
-                self._port = self.reactor.listenSSL(port, self, side, interface=host, backlog=511)
-        except CannotListenError as error:
-            return fail(ConfigError(f"channel {self._context.name}: cannot listen on {host or '*'}:{port}: {error.socketError}"))
+            self._port = listen(self, self.options, self._context)
         except ConfigError as error:
             return fail(error)
         return succeed(None)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 
 from adapters.poct1a.conversation import Conversation, End, Fault, Keep, Say, State, Step
@@ -15,6 +14,7 @@ from adapters.poct1a.framing import Poct1aFramer
 from adapters.poct1a.intake import envelope_of, unread
 from engine.errors import ConfigError, FramingError, ParseError
 from engine.formats.poct1a import HELLO, parse
+from engine.listening import listen
 from engine.message import Ack, Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -54,15 +54,8 @@ class Poct1aSource(Factory):
 
     def start(self, intake: Intake) -> Deferred[None]:
         self.intake = intake
-        host, port = self.options.listen
-        reactor, name = self.context.reactor, self.context.name
         try:
-            if self.options.tls is None:
-                self._port = reactor.listenTCP(port, self, interface=host, backlog=511)
-            else:
-                self._port = reactor.listenSSL(port, self, self.context.tls.server(self.options.tls, name), interface=host, backlog=511)
-        except CannotListenError as error:
-            return fail(ConfigError(f"channel {name}: cannot listen on {host or '*'}:{port}: {error.socketError}"))
+            self._port = listen(self, self.options, self.context)
         except ConfigError as error:
             return fail(error)
         return succeed(None)

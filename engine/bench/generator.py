@@ -22,6 +22,7 @@ import sys
 import time
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -98,7 +99,8 @@ class Generator:
         waiting = sum(len(connection.sent) for connection in self._open.values())
         for number in list(self._open):
             self._close(number)
-        return self._report(began, ended, waiting + lost)
+        sent = self._next - self._load.first
+        return report(self._load, self._latencies, self._refused, waiting + lost, sent, began, ended)
 
     def _send(self, connection: _Connection, count: int) -> None:
         numbers = range(self._next, min(self._next + count, self._last))
@@ -134,19 +136,21 @@ class Generator:
         self._epoll.unregister(number)
         self._open.pop(number).socket.close()
 
-    def _report(self, began: float, ended: float, unanswered: int) -> dict[str, Any]:
-        return {
-            **asdict(self._load),
-            "acknowledged": len(self._latencies),
-            "refused": self._refused,
-            "unanswered": unanswered,
-            "sent": self._next - self._load.first,
-            "per_second": round(len(self._latencies) / max(ended - began, 1e-9), 1),
-            **summary(self._latencies),
-            "began_at": began,
-            "ended_at": ended,
-            "cpu_seconds": round(sum(os.times()[:2]), 3),
-        }
+
+def report(load: Load, latencies: Sequence[float], refused: int, unanswered: int, sent: int, began: float, ended: float) -> dict[str, Any]:
+    """What a load generator prints."""
+    return {
+        **asdict(load),
+        "acknowledged": len(latencies),
+        "refused": refused,
+        "unanswered": unanswered,
+        "sent": sent,
+        "per_second": round(len(latencies) / max(ended - began, 1e-9), 1),
+        **summary(latencies),
+        "began_at": began,
+        "ended_at": ended,
+        "cpu_seconds": round(sum(os.times()[:2]), 3),
+    }
 
 
 def _is_positive(frame: bytes, expected: bytes) -> bool:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
 import sys
 import time
 from array import array
-from dataclasses import asdict
 from typing import Any, Final
 
 from engine.bench.corpus import control_id
-from engine.bench.generator import PATIENCE, Load
-from engine.bench.latency import summary
+from engine.bench.generator import PATIENCE, Load, report
 from engine.bench.loopback import only_loopback
 from engine.demo.instruments import ACK, ENQ, EOT, frames
 
@@ -84,7 +81,8 @@ class Instruments:
         unanswered = self._lost + len(self._busy)
         for number in list(self._busy):
             self._close(number)
-        return self._report(began, ended, unanswered)
+        sent = self._next - self._load.first
+        return report(self._load, self._latencies, self._refused, unanswered, sent, began, ended)
 
     def _begin(self, number: int) -> None:
         if self._next >= self._last:
@@ -129,20 +127,6 @@ class Instruments:
     def _close(self, number: int) -> None:
         self._epoll.unregister(number)
         self._busy.pop(number).socket.close()
-
-    def _report(self, began: float, ended: float, unanswered: int) -> dict[str, Any]:
-        return {
-            **asdict(self._load),
-            "acknowledged": len(self._latencies),
-            "refused": self._refused,
-            "unanswered": unanswered,
-            "sent": self._next - self._load.first,
-            "per_second": round(len(self._latencies) / max(ended - began, 1e-9), 1),
-            **summary(self._latencies),
-            "began_at": began,
-            "ended_at": ended,
-            "cpu_seconds": round(sum(os.times()[:2]), 3),
-        }
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ with atheris.instrument_imports():
     from engine.errors import FramingError, MessageError
     from engine.formats import astm, poct1a
 
+    _ASTM = registry.mapping("astm-to-fhir").compile(None)
+    _POCT = registry.mapping("poct1a-to-fhir").compile(None)
+
 _LIMITS = Limits(message=4096, text=512)
-_ASTM = registry.mapping("astm-to-fhir").compile(None)
-_POCT = registry.mapping("poct1a-to-fhir").compile(None)
 
 
 def line(data: bytes) -> None:

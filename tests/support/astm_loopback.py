@@ -5,65 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 
-reactor: Any = _reactor
+from tests.support.mllp_loopback import Receiver
+
 _FRAME = re.compile(rb"\x02(\d[^\x03\x17]*[\x03\x17])([0-9A-F]{2})\r\n")
 
 
-class Taking(Factory):
-    """Listens on a port of its own; `mode` is take, refuse, hang up or hold. `taken` are the third fields of the headers."""
+class Taking(Receiver):
+    """`taken` are the third fields of the headers."""
 
-    noisy = False
-
-    def __init__(self) -> None:
-        self.mode = "take"
-        self.taken: list[str] = []
-        self.lines: set[_Line] = set()
-        self._held: list[tuple[_Line, str]] = []
-        self._awaited: list[Deferred[None]] = []
-        self._listening = reactor.listenTCP(0, self, interface="127.0.0.1")
-        self.port: int = self._listening.getHost().port
-
-    def buildProtocol(self, addr: Any) -> _Line:
+    def buildProtocol(self, addr: Any) -> Any:
         return _Line(self)
-
-    def received(self) -> Deferred[None]:
-        """Fires when the next message is here."""
-        awaited: Deferred[None] = Deferred()
-        self._awaited.append(awaited)
-        return awaited
-
-    def message(self, line: _Line, control_id: str) -> None:
-        if self.mode == "hang up":
-            line.transport.loseConnection()
-        elif self.mode == "refuse":
-            line.transport.write(b"\x15")
-        elif self.mode == "hold":
-            self._held.append((line, control_id))
-        else:
-            self._take(line, control_id)
-        awaited, self._awaited = self._awaited, []
-        for one in awaited:
-            one.callback(None)
-
-    def _take(self, line: _Line, control_id: str) -> None:
-        self.taken.append(control_id)
-        line.transport.write(b"\x06")
-
-    def release(self) -> None:
-        held, self._held = self._held, []
-        for line, control_id in held:
-            self._take(line, control_id)
-
-    def stop(self) -> Deferred[None]:
-        gone: Deferred[None] = self._listening.stopListening()
-        for line in list(self.lines):
-            line.transport.abortConnection()
-            gone.addCallback(lambda _, line=line: line.ended)
-        return gone
 
 
 class _Line(Protocol):
@@ -79,6 +33,12 @@ class _Line(Protocol):
     def connectionLost(self, reason: Any = None) -> None:
         self._taking.lines.discard(self)
         self.ended.callback(None)
+
+    def take(self, control_id: str) -> None:
+        self.transport.write(b"\x06")
+
+    def refuse(self, control_id: str) -> None:
+        self.transport.write(b"\x15")
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data

@@ -21,21 +21,21 @@ def acknowledgment(code: str, control_id: str) -> bytes:
 
 
 class Receiver(Factory):
-    """Listens on a port of its own; `mode` is take, refuse, hang up or hold."""
+    """Listens on a port of its own; `mode` is take, refuse, hang up or hold. Receivers of other protocols build lines of their own."""
 
     noisy = False
 
     def __init__(self, tls: Any = None) -> None:
         self.mode = "take"
         self.taken: list[str] = []
-        self.lines: set[_Line] = set()
-        self._held: list[tuple[_Line, str]] = []
+        self.lines: set[Any] = set()
+        self._held: list[tuple[Any, str]] = []
         self._awaited: list[Deferred[None]] = []
         listen = reactor.listenTCP if tls is None else reactor.listenSSL
         self._listening = listen(0, self, *([] if tls is None else [tls]), interface="127.0.0.1")
         self.port: int = self._listening.getHost().port
 
-    def buildProtocol(self, addr: Any) -> _Line:
+    def buildProtocol(self, addr: Any) -> Any:
         return _Line(self)
 
     def received(self) -> Deferred[None]:
@@ -44,11 +44,11 @@ class Receiver(Factory):
         self._awaited.append(awaited)
         return awaited
 
-    def message(self, line: _Line, control_id: str) -> None:
+    def message(self, line: Any, control_id: str) -> None:
         if self.mode == "hang up":
             line.transport.loseConnection()
         elif self.mode == "refuse":
-            line.answer(acknowledgment("AE", control_id))
+            line.refuse(control_id)
         elif self.mode == "hold":
             self._held.append((line, control_id))
         else:
@@ -57,9 +57,9 @@ class Receiver(Factory):
         for one in awaited:
             one.callback(None)
 
-    def _take(self, line: _Line, control_id: str) -> None:
+    def _take(self, line: Any, control_id: str) -> None:
         self.taken.append(control_id)
-        line.answer(acknowledgment("AA", control_id))
+        line.take(control_id)
 
     def release(self) -> None:
         held, self._held = self._held, []
@@ -88,8 +88,11 @@ class _Line(Protocol):
         self._receiver.lines.discard(self)
         self.ended.callback(None)
 
-    def answer(self, content: bytes) -> None:
-        self.transport.write(self._framer.wrap(content))
+    def take(self, control_id: str) -> None:
+        self.transport.write(self._framer.wrap(acknowledgment("AA", control_id)))
+
+    def refuse(self, control_id: str) -> None:
+        self.transport.write(self._framer.wrap(acknowledgment("AE", control_id)))
 
     def dataReceived(self, data: bytes) -> None:
         for frame in self._framer.feed(data):
