@@ -142,7 +142,8 @@ def _own_specimen(draft: Draft, known: Known, tx: V2Transaction) -> str:
     and day belong to it. "" for any other, and for a control's, which has the same number every day."""
     fields = [*(draft.view.get("SPM") or []), *[""] * 18]
     number, role = fields[2].strip('^&"'), fields[11]
-    if tx.event != "R22" or not number or "&" in number or (role and not role.startswith("P")):
+    vouched = number.partition("&")[2].strip("&") not in ("", "BARCODE")
+    if tx.event != "R22" or not number or vouched or (role and not role.startswith("P")):
         return ""
     header, order = draft.view["MSH"], [*(draft.view.get("OBR") or []), *[""] * 8]
     day = (fields[17] or order[7] or header[7])[:8]

@@ -34,6 +34,7 @@ _FLAT: Final = {
     "extensions": ("name", "url"),
     "assigners": ("authority", "system", "facility"),
     "zones": ("facility", "offset"),
+    "facilities": ("sent", "facility"),
     "events": ("type", "message"),
     "defaults": ("id", "resource", "element", "map"),
     "messages": _ROUTE_COLUMNS,
@@ -47,6 +48,7 @@ class Compiled:
     routes: Routes
     events: dict[str, str]
     zones: dict[str, str]
+    facilities: dict[str, str]
     defaults: dict[str, list[tuple[str, paths.Put, Any]]]
     vocabulary: Vocabulary
     maps: dict[str, Map]
@@ -266,7 +268,10 @@ def _compile(site: Path | None) -> Compiled:
     for name in sorted(unused):
         faults.append(Fault(f"segments/{name}.csv", 0, "no row of messages.csv uses this map", ", ".join(sorted(maps)), ""))
     events = {row["type"]: row["message"] for row in tables.rows("events", _FLAT["events"])}
-    compiled = Compiled(compiled_routes, events, _zones(tables, faults), _defaults(tables, vocabulary, faults), vocabulary, maps)
+    facilities = {row["sent"]: row["facility"] for row in tables.rows("facilities", _FLAT["facilities"])}
+    compiled = Compiled(
+        compiled_routes, events, _zones(tables, faults), facilities, _defaults(tables, vocabulary, faults), vocabulary, maps
+    )
     if faults:
         raise ConfigError(faults)
     return compiled

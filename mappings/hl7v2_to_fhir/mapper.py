@@ -78,7 +78,8 @@ class V2Mapper:
         Walk(self._compiled.routes, family, tx).all(segments)
 
     def _describe(self, tx: V2Transaction, msh: list[str], kind: list[str]) -> None:
-        tx.facility = tx.text(first(msh[4]))
+        sent = tx.text(first(msh[4]))
+        tx.facility = self._compiled.facilities.get(sent, sent)
         tx.sender = f"{tx.text(first(msh[3]))}|{tx.facility}"
         tx.control_id = tx.text(msh[10]) if msh[10] != NULL else ""
         tx.event = kind[1] if len(kind) > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -95,6 +96,57 @@ def test_controls_of_different_messages_are_different_results() -> None:
     bundle = orjson.loads(MAPPER.map("\r".join([other, CONTROL, BARE, ""]).encode()).body)
     keys |= {entry["fullUrl"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Observation"}
     assert len(keys) == 2
+
+
+COBAS = (
+    "MSH|^~\\&|cobas pro^7E1B^M|Roche Diagnostics|Host|HostFac|20261124101500+0800||OUL^R22^OUL_R22|12001|P|2.5.1|||NE|AL||UNICODE UTF-8|||LAB-29^IHE",
+    "PID|||PAT77^^^^PI||^^^^^^U|||U",
+    "SPM|1|12345678&BARCODE||SERPLAS^^99ROC|||||||P^^HL70369|||~~~~||||||||||PSCO^^99ROC",
+    "SAC|||12345678^BARCODE|||||||50123|3||||||||||||||||||^1^:^1",
+    'OBR|1|""||20470^^99ROC',
+    "ORC|SC||||CM",
+    "TQ1|||||||||R^^HL70485",
+    "OBX|1|NM|20470^20470^99ROC^2345-7^^LN|1/1|5.43|mmol/L^^UCUM||N^^HL70078|||F|||||op^SYSTEM||c503^ROCHE~~c503-1^ROCHE|20261124101400",
+    "TCD|20470^^99ROC|1^:^1",
+    "INV|20470^^99ROC|OK^^HL70383~CURRENT^^99ROC|R1|12|1|1||||||20270101||||445566",
+    'OBX|2|NM|20480^20480^99ROC|1/1|141|mmol/L^^UCUM||""|||F|||||op^SYSTEM||c503^ROCHE|20261124101400',
+)
+"""As an analyzer of that make writes it: its own codes, reagents and test configuration beside the results, no order number."""
+
+
+def cobas(site: Path | None = None, **replaced: str) -> dict[str, Any]:
+    """The single resource of each type, of COBAS with words replaced."""
+    body = "\r".join([*COBAS, ""])
+    for old, new in replaced.items():
+        body = body.replace(old, new)
+    entries = orjson.loads(registry.mapping("hl7v2-to-fhir").compile(site).map(body.encode()).body)["entry"]
+    return {f"{entry['resource']['resourceType']}": entry for entry in reversed(entries)}
+
+
+def test_an_analyzers_own_words() -> None:
+    """Reagents and test configuration are in nobody's way; the result that has LOINC is not flagged, the other is."""
+    entries = orjson.loads(MAPPER.map("\r".join([*COBAS, ""]).encode()).body)["entry"]
+    glucose, other = (entry["resource"] for entry in entries if entry["resource"]["resourceType"] == "Observation")
+    assert [one["code"] for one in glucose["code"]["coding"]] == ["20470", "2345-7"]
+    assert (glucose["valueQuantity"]["value"], glucose["status"]) == (5.43, "final")
+    assert "meta" not in glucose
+    assert other["meta"]["tag"][0]["code"] == "unmapped-test"
+
+
+def test_a_barcode_is_no_authority() -> None:
+    """Of another patient, on another day, the same label is another specimen."""
+    queries = {cobas(None, PAT77=patient)["Specimen"]["request"]["url"] for patient in ("PAT77", "PAT78")}
+    queries |= {cobas(None, **{"20261124101500": "20261125101500"})["Specimen"]["request"]["url"]}
+    assert len(queries) == 3
+
+
+def test_a_site_says_whose_analyzer_it_is(tmp_path: Path) -> None:
+    """MSH-4 has the vendor's name in every hospital."""
+    tables = tmp_path / "hl7v2-to-fhir"
+    tables.mkdir()
+    (tables / "facilities.csv").write_text("sent,facility\nRoche Diagnostics,ANPING\n")
+    assert cobas()["Patient"]["resource"]["identifier"][0]["system"] == "urn:meridian:ns:Roche%20Diagnostics:PI"
+    assert cobas(tmp_path)["Patient"]["resource"]["identifier"][0]["system"] == "urn:meridian:ns:ANPING:PI"
 
 
 def test_another_event_is_refused_by_name() -> None:
