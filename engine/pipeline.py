@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 UNAVAILABLE: Final = Judgement(Verdict.UNAVAILABLE, "the message store cannot take messages now; send again later", "207")
 REUSED_KEY: Final = Judgement(Verdict.INVALID, "this control id was used before for another message", "205", "MSH-10")
+_REMEMBERED: Final = 256
+_REMEMBERED_SIZE: Final = 16 << 10
+"""Answers of destinations that a repetition hears at once: how many, and how long they may be."""
+_REMEMBERED: Final = 256
+_REMEMBERED_SIZE: Final = 16 << 10
+"""Answers of destinations that a repetition hears at once: how many, and how long they may be."""
 
 Publish = Callable[[int, Envelope, Plan, Sequence[int]], None]
 
@@ -58,6 +64,8 @@ class Pipeline:
         self._unpublished: list[tuple[Accepted, Arrival]] = []
         self._window = int(channel.duplicate_window * 1e6)
         self._answers: dict[int, tuple[Deferred[Ack], Reply, DelayedCall]] = {}
+        self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
+        self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
         self.planner = Planner(channel.name, store, workers, self._publish, reactor=reactor, log=log)
         label = {"channel": channel.name}
         self._received = metrics.counter("meridian_received_total", "messages committed", **label)
@@ -137,6 +145,8 @@ class Pipeline:
         self._duplicates.inc()
         judgement = kept.judgement or ACCEPTED
         if not kept.answer and self._channel.answer_from and judgement.verdict is Verdict.ACCEPTED:
+            if (given := self._given.get(kept.message_id)) is not None:
+                return Ack(given[0], given[1] or reply(given[0]), kept.message_id, duplicate=True)
             return self._await_answer(kept.message_id, reply, begun, duplicate=True)
         self._ack_seconds.observe((self._clock() - begun) / 1e6)
         return Ack(judgement, kept.answer, kept.message_id, duplicate=True)
@@ -165,6 +175,10 @@ class Pipeline:
         ack.callback(Ack(ACCEPTED, reply(ACCEPTED), message_id))
 
     def _answer(self, message_id: int, judgement: Judgement, answer: bytes) -> None:
+        if len(answer) <= _REMEMBERED_SIZE:
+            self._given[message_id] = (judgement, answer)
+            if len(self._given) > _REMEMBERED:
+                del self._given[next(iter(self._given))]
         waiting = self._answers.pop(message_id, None)
         if waiting is not None:
             ack, reply, timeout = waiting

@@ -142,6 +142,16 @@ class AnswerFromTests(SynchronousTestCase):
         self.assertEqual([len(first), len(second)], [1, 1])
         self.assertTrue(second[0].duplicate)
 
+    def test_a_repetition_after_the_answer_hears_it_at_once(self) -> None:
+        """Also one that the destination had nothing to say to: an instrument that missed its last ACK is not kept waiting."""
+        flow = Flow(answer_from="d")
+        flow.send(sample())
+        flow.destination.refuse("1", PermanentDelivery("422", answer=b"outcome"))
+        flow.send(sample(b"drop", "2"))
+        (refused,), (dropped,) = flow.send(sample()), flow.send(sample(b"drop", "2"))
+        self.assertEqual((refused.judgement.verdict, refused.answer, refused.duplicate), (Verdict.INVALID, b"outcome", True))
+        self.assertEqual((dropped.judgement.verdict, dropped.answer, dropped.duplicate), (Verdict.ACCEPTED, b"accepted", True))
+
     def test_a_filtered_message_is_answered_at_once(self) -> None:
         """Nothing goes to the destination, so nobody waits for it."""
         flow = Flow(answer_from="d")
