@@ -36,9 +36,6 @@ REUSED_KEY: Final = Judgement(Verdict.INVALID, "this control id was used before 
 _REMEMBERED: Final = 256
 _REMEMBERED_SIZE: Final = 16 << 10
 """Answers of destinations that a repetition hears at once: how many, and how long they may be."""
-_REMEMBERED: Final = 256
-_REMEMBERED_SIZE: Final = 16 << 10
-"""Answers of destinations that a repetition hears at once: how many, and how long they may be."""
 
 Publish = Callable[[int, Envelope, Plan, Sequence[int]], None]
 
@@ -64,7 +61,6 @@ class Pipeline:
         self._unpublished: list[tuple[Accepted, Arrival]] = []
         self._window = int(channel.duplicate_window * 1e6)
         self._answers: dict[int, tuple[Deferred[Ack], Reply, DelayedCall]] = {}
-        self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
         self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
         self.planner = Planner(channel.name, store, workers, self._publish, reactor=reactor, log=log)
         label = {"channel": channel.name}
@@ -144,9 +140,9 @@ class Pipeline:
             return self._commit(judgement, replace(arrival.envelope, idempotency_key=""), reply, begun)
         self._duplicates.inc()
         judgement = kept.judgement or ACCEPTED
+        if (given := self._given.get(kept.message_id)) is not None:
+            return Ack(given[0], given[1] or reply(given[0]), kept.message_id, duplicate=True)
         if not kept.answer and self._channel.answer_from and judgement.verdict is Verdict.ACCEPTED:
-            if (given := self._given.get(kept.message_id)) is not None:
-                return Ack(given[0], given[1] or reply(given[0]), kept.message_id, duplicate=True)
             return self._await_answer(kept.message_id, reply, begun, duplicate=True)
         self._ack_seconds.observe((self._clock() - begun) / 1e6)
         return Ack(judgement, kept.answer, kept.message_id, duplicate=True)
