@@ -37,6 +37,8 @@ CLAIM: Final = 256
 """Parcels asked of the store at once."""
 WHOLE: Final = 16 << 20
 SETTLE_TOGETHER: Final = 64
+SETTLE_SECONDS: Final = 0.003
+"""How long a settlement may wait for others, and for a group of arrivals that it can be written with: no sender waits for it."""
 
 End = Receipt | DeliveryError
 
@@ -288,7 +290,7 @@ class Delivery:
         if len(self._settlements) >= SETTLE_TOGETHER:
             self._flush()
         elif self._settle_call is None:
-            self._settle_call = self._reactor.callLater(0, self._flush)  # with all that ends in this turn of the reactor
+            self._settle_call = self._reactor.callLater(SETTLE_SECONDS, self._flush)
         self._ended(parcel.message_id, end)
         self._refill()
         self._pump()
