@@ -5,6 +5,7 @@ Groups of calls come through one pipe, outcomes go through the other, and it end
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(folder: Path, inline_limit: int, starts: int) -> None:
     writes = Writes(connect(folder), Bodies(folder / "bodies"), lambda: time.time_ns() // 1000, inline_limit)
     writes.foreign_change = starts > 0
     transactor, known = Transactor(writes), 0
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # calls and outcomes are many objects, and no cycles
     for group in parent:
         outcomes = transactor.run([Call(*call) for call in group])
         ids = dict(writes.committed_ids) if len(writes.committed_ids) > known else {}
