@@ -18,9 +18,10 @@ from engine.errors import StoreError
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from engine.message import Ack, Envelope, Judgement, Lineage, Parcel, Receipt, Rendition
+    from engine.message import Ack, BodyRef, Envelope, Judgement, Lineage, Parcel, Receipt, Rendition
     from engine.observe import Metrics
     from engine.options import Settings, Spec
+    from engine.store.contract import Spool
     from engine.tls import TlsProvider
 
 FrameT = TypeVar("FrameT")
@@ -73,7 +74,8 @@ class Destination(Protocol):
     """Where messages go."""
 
     max_in_flight: int
-    """How many parcels the engine may have under way at once. The engine keeps order per key itself."""
+    """How many parcels the engine may have under way at once. The engine keeps order per key itself. A destination with a true
+    attribute `reads_files` is given every body that is a file as BodyRef (`Context.body_file`); others only those over 16 MB."""
 
     def open(self) -> Deferred[None]:
         """Prepare; need not connect. Called once."""
@@ -86,6 +88,10 @@ class Destination(Protocol):
         """Finish what is under way, then close. No deliver after close()."""
 
 
+def _no_store(*_: Any) -> Any:
+    raise StoreError("there is no store here")
+
+
 @dataclass(frozen=True)
 class Context:
     """Everything ambient that an adapter may use; nothing else is global.
@@ -93,7 +99,8 @@ class Context:
     `name` is ``channel`` for a source, ``channel/destination`` for a destination. `clock` gives
     wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
     `audit` takes an event name and facts without patient data (security refusals go here). `unaudited` says why nothing may be taken or
-    handed out just now: the site is strict, and the audit log cannot be written; "" otherwise.
+    handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool` and `body_file` are the store's
+    (engine.store.contract.Store), for bodies too big for memory.
     """
 
     name: str
@@ -110,6 +117,8 @@ class Context:
     party: str = ""
     shared: dict[str, Any] = field(default_factory=dict)
     unaudited: Callable[[], str] = lambda: ""
+    spool: Callable[[], Spool] = _no_store
+    body_file: Callable[[BodyRef], Path] = _no_store
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

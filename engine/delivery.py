@@ -7,7 +7,7 @@ Invariants
 3. When the peer as such is out of reach (`whole_destination`) the whole queue pauses, and one parcel at a time probes it.
 4. What was sent but not yet settled when the process dies is delivered again, with the same idempotency key.
 5. A body that is a file is read when its parcel is sent, so the window holds none of them. One that is damaged or gone makes its own
-   parcel a dead letter; the others go on. Those longer than WHOLE bytes are left to the destination as BodyRef.
+   parcel a dead letter; the others go on. Those longer than WHOLE bytes are left to the destination, and all where it reads files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from engine.backoff import Backoff
 from engine.channel import Outlet
 from engine.errors import DeliveryError, PermanentDelivery, StoreCorrupt, StoreError, TransientDelivery, UncertainDelivery
-from engine.message import BodyRef, Parcel, Receipt, Status
+from engine.message import WHOLE, BodyRef, Parcel, Receipt, Status
 from engine.store.contract import Setback, Settlement, Store
 from engine.window import LANE, Key, Window
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 CLAIM: Final = 256
 """Parcels asked of the store at once."""
-WHOLE: Final = 16 << 20
 SETTLE_TOGETHER: Final = 64
 SETTLE_SECONDS: Final = 0.003
 """How long a settlement may wait for others, and for a group of arrivals that it can be written with: no sender waits for it."""
@@ -68,6 +67,7 @@ class Delivery:
         self._backoff = Backoff(outlet.retry, random)
         self._destination, self._store = destination, store
         self._reactor, self._clock, self._log, self._ended = reactor, clock, log, ended
+        self._whole = 0 if getattr(destination, "reads_files", False) else WHOLE
         self._window = Window(outlet.order)
         self._spilled = True  # there may be more in the store: so it is at the start
         self._spilled_since_claim = False
@@ -205,7 +205,7 @@ class Delivery:
 
     def _send(self, parcel: Parcel) -> None:
         self._in_flight += 1
-        if isinstance(parcel.body, BodyRef) and parcel.body.size <= WHOLE:
+        if isinstance(parcel.body, BodyRef) and parcel.body.size <= self._whole:
             read = self._store.read_body(parcel.body)
             read.addCallbacks(lambda body: self._hand_over(replace(parcel, body=body), parcel), self._unreadable, errbackArgs=(parcel,))
             read.addErrback(self._bug)

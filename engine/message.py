@@ -16,6 +16,10 @@ HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
 ASTM: Final = "application/astm+e1394"
 POCT1A: Final = "application/poct1a+xml"
+DICOM: Final = "application/dicom"
+"""One SOP instance as a file (PS3.10 clause 7): preamble, file meta information, data set."""
+DICOM_JSON: Final = "application/dicom+json"
+"""Instances of one study without their bulk data (PS3.18 annex F): a list of data sets, as WADO-RS RetrieveMetadata gives them."""
 
 
 class Status(StrEnum):
@@ -39,6 +43,10 @@ class BodyRef:
 
     digest: str
     size: int
+
+
+WHOLE: Final = 16 << 20
+"""Bodies that are files are read into memory up to this many bytes, where a codec, a mapping or a destination wants them so."""
 
 
 @value(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 
 from engine.channel import Channel
 from engine.errors import StoreCorrupt, StoreError
-from engine.message import ACCEPTED, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
+from engine.message import ACCEPTED, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
 from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
 from engine.workers import WorkerDied, Workers
 
@@ -327,7 +327,7 @@ class Planner:
         self._look_idle()
 
     def _bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope | Plan]]:
-        """The envelopes with their bodies in memory; in the place of one that cannot be read, its plan."""
+        """The envelopes with their bodies in memory, up to WHOLE; in the place of one that cannot be read, its plan."""
         read: Deferred[list[Envelope | Plan]] = succeed([])
         if not any(isinstance(envelope.body, BodyRef) for envelope in envelopes):
             read.addCallback(lambda _: [*envelopes])
@@ -337,7 +337,7 @@ class Planner:
         return read
 
     def _with_body(self, so_far: list[Envelope | Plan], envelope: Envelope) -> list[Envelope | Plan] | Deferred[list[Envelope | Plan]]:
-        if not isinstance(envelope.body, BodyRef):
+        if not isinstance(envelope.body, BodyRef) or envelope.body.size > WHOLE:
             return [*so_far, envelope]
         body = self._store.read_body(envelope.body)
         body.addCallbacks(lambda body: [*so_far, replace(envelope, body=body)], self._unreadable, errbackArgs=(so_far, envelope))

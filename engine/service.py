@@ -160,6 +160,8 @@ class Node:
             node=self._settings.name,
             party=self._settings.party,
             unaudited=self._unaudited,
+            spool=self._store.spool,
+            body_file=self._store.body_file,
             shared=self._shared,
         )
 

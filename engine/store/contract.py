@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.message import BodyRef, Envelope, Judgement, Parcel, Status
@@ -292,7 +293,12 @@ class Store(Protocol):
         """Look at the next `limit` body files, round and round, and remove those that no row refers to and that are not spooled for an
         accept to come. Gives how many went."""
 
-    def spool(self) -> Spool: ...
+    def spool(self) -> Spool:
+        """Begin a body that comes in pieces. Raises StoreFull, and StoreError when closed."""
+
+    def body_file(self, ref: BodyRef) -> Path:
+        """The file with a body: complete, never altered, and there as long as a message or parcel that refers to it is not settled.
+        Who wants it for longer makes a hard link."""
 
     def read_body(self, ref: BodyRef) -> Deferred[bytes]:
         """The whole body. Fails with StoreCorrupt where it is damaged or gone: that message's fault only, and not to be tried again;

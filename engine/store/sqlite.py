@@ -258,5 +258,8 @@ class SqliteStore:
             raise StoreError("the store is closed")
         return self._bodies.spool()
 
+    def body_file(self, ref: BodyRef) -> Path:
+        return self._bodies.path(ref.digest)
+
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
         return f"{self._identity}-{self._writes.committed_ids[channel, destination] << SEQ_BITS | seq:x}"

@@ -23,6 +23,7 @@ class Scripted:
     """engine.contracts.Destination: parcels wait in `waiting` until the test answers them, or are taken at once."""
 
     max_in_flight = 4
+    reads_files = False
 
     def __init__(self, at_once: bool = False) -> None:
         self.waiting: list[tuple[Parcel, Deferred[Receipt]]] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import accumulate
+from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -280,6 +281,9 @@ class MemoryStore:
         return succeed(0)
 
     def spool(self) -> Spool:
+        raise NotImplementedError
+
+    def body_file(self, ref: BodyRef) -> Path:
         raise NotImplementedError
 
     def read_body(self, ref: BodyRef) -> Deferred[bytes]:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from engine.channel import Channel, Outlet, PartyCheck, Recipe
 from engine.delivery import Delivery
-from engine.message import ACCEPTED, Ack, Envelope, Judgement, Status, Verdict
+from engine.message import ACCEPTED, Ack, BodyRef, Envelope, Judgement, Status, Verdict
 from engine.observe import Metrics
 from engine.parties import Gate, Snapshot
 from engine.pipeline import Pipeline
@@ -35,8 +35,7 @@ class ScriptedProgram:
             return Plan(Status.FILTERED, reason="filter")
         if envelope.body == b"broken":
             return Plan(Status.ERROR, reason="unreadable", error_code="message.parse")
-        assert isinstance(envelope.body, bytes)
-        mapped = None if self.light else envelope.body.upper()
+        mapped = envelope.body.upper() if isinstance(envelope.body, bytes) and not self.light else None
         return Plan(Status.QUEUED, (Routed("d", mapped, order_key="k"),))
 
 
@@ -45,7 +44,7 @@ def reply(judgement: Judgement) -> bytes:
     return judgement.verdict.encode()
 
 
-def sample(body: bytes = b"hello", control_id: str = "1", digest: bytes = b"x") -> Envelope:
+def sample(body: bytes | BodyRef = b"hello", control_id: str = "1", digest: bytes = b"x") -> Envelope:
     return Envelope(body, "text/plain", "T", control_id, idempotency_key=control_id, content_digest=digest, received_at=1)
 
 

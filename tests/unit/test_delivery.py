@@ -3,9 +3,8 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from engine.channel import Order, Retry
-from engine.delivery import WHOLE
 from engine.errors import PermanentDelivery, StoreError, StoreFull, TransientDelivery, UncertainDelivery
-from engine.message import BodyRef, Status
+from engine.message import WHOLE, BodyRef, Status
 from engine.window import WINDOW
 from tests.support.delivery import Line
 
@@ -200,6 +199,16 @@ class DeliveryTests(SynchronousTestCase):
         line.store.bodies["d" * 64] = b"not read"
         line.offer("B1", body=BodyRef("d" * 64, WHOLE + 1))
         self.assertEqual([parcel.body for parcel, _ in line.destination.waiting], [b"big", BodyRef("d" * 64, WHOLE + 1)])
+
+    def test_a_destination_that_reads_files_gets_the_reference(self) -> None:
+        """Whatever its size: what is streamed from the disk need not be in memory first."""
+        line = Line()
+        line.destination.reads_files = True
+        line.delivery = line.new_delivery(Order.NONE, Retry())
+        self.successResultOf(line.delivery.start())
+        ref = line.store.keep_body(b"image")
+        line.offer("A1", body=ref)
+        self.assertEqual(line.destination.waiting[0][0].body, ref)
 
     def test_a_damaged_body_is_a_dead_letter_and_the_others_go_on(self) -> None:
         """Strict order: the one behind it is sent, and the reason can be read."""

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from engine.errors import PermanentDelivery, StoreError, StoreFull
-from engine.message import Judgement, Status, Verdict
+from engine.message import WHOLE, BodyRef, Judgement, Status, Verdict
 from engine.store.contract import Query
 from tests.support.pipeline import Flow, sample
 
@@ -198,8 +198,16 @@ class PlannerTests(SynchronousTestCase):
     def test_a_body_in_the_store_is_read_for_planning(self) -> None:
         """A big body is only referred to by the envelope that comes out of the inbox."""
         flow = Flow(light=False)
-        flow.send(sample(flow.store.keep_body(b"big")))  # type: ignore[arg-type]
+        flow.send(sample(flow.store.keep_body(b"big")))
         self.assertEqual(flow.destination.waiting[0][0].body, b"BIG")
+
+    def test_a_body_too_big_for_memory_is_planned_by_its_reference(self) -> None:
+        """Nothing reads it whole, and where it goes as it came it goes by reference."""
+        flow = Flow(light=False)
+        ref = BodyRef("d" * 64, WHOLE + 1)
+        flow.store.bodies[ref.digest] = b"not read"
+        flow.send(sample(ref))
+        self.assertEqual(flow.destination.waiting[0][0].body, ref)
 
     def test_a_damaged_body_ends_its_own_message_only(self) -> None:
         """ERROR with its reason; the others of its batch are mapped."""
@@ -207,7 +215,7 @@ class PlannerTests(SynchronousTestCase):
         flow.pipeline.planner.stop()
         gone = flow.store.keep_body(b"gone")
         for control_id, body in (("1", b"one"), ("2", gone), ("3", flow.store.keep_body(b"three"))):
-            flow.send(sample(body, control_id))  # type: ignore[arg-type]
+            flow.send(sample(body, control_id))
         del flow.store.bodies[gone.digest]
         flow.pipeline.planner.start()
         self.assertEqual([parcel.body for parcel, _ in flow.destination.waiting], [b"ONE"])
@@ -220,14 +228,14 @@ class PlannerTests(SynchronousTestCase):
         """Too many open files end no message in error; a stop does not wait for better times."""
         flow = Flow(light=False)
         flow.store.unreadable = StoreError("too many open files")
-        flow.send(sample(flow.store.keep_body(b"big")))  # type: ignore[arg-type]
+        flow.send(sample(flow.store.keep_body(b"big")))
         flow.clock.advance(1.1)
         self.assertTrue(flow.store.messages[1].in_inbox)
         flow.store.unreadable = None
         flow.clock.advance(1.1)
         self.assertEqual(len(flow.destination.waiting), 1)
         flow.store.unreadable = StoreError("too many open files")
-        flow.send(sample(flow.store.keep_body(b"bigger"), "2"))  # type: ignore[arg-type]
+        flow.send(sample(flow.store.keep_body(b"bigger"), "2"))
         stopped = flow.pipeline.planner.stop()
         flow.clock.advance(1.1)
         self.successResultOf(stopped)
