@@ -23,7 +23,7 @@ from engine.store.committer import LOCK
 from engine.store.group_commit import GROUP, LINGER, PAUSE, Waiting, fire
 from engine.store.transactions import Place
 
-_LEAST: Final = (1, 1, 8)
+_LEAST: Final = (1, 4, 8)
 """Calls that a group must have at the least to be sent while none, one or two others are on their way."""
 
 _DIED: Final = "the process that writes the store has ended; it is started again"
