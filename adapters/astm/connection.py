@@ -181,8 +181,8 @@ class AstmConnection(TwistedProtocol):
         if intake is None or reader is None or self._stopping:
             return
         self._owner.fault("incomplete", self, reason=step.reason)
-        envelope, judgement = reader.incomplete(step.content, step.reason, self._owner.peer_of(self.transport), self.remote)
-        intake(envelope, lambda _: b"", judgement)
+        for envelope, judgement in reader.incomplete(step, self._owner.peer_of(self.transport), self.remote):
+            intake(envelope, lambda _: b"", judgement)
 
     def _hand_in(self, messages: Sequence[bytes]) -> None:
         intake, reader = self._owner.intake, self._owner.reader

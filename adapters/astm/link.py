@@ -12,7 +12,8 @@ and where the line stands give what is done:
 Invariants
 1. The frame that ends a message (its record L) is answered ACK only when the message is on the disk; so is every frame after it.
    A sender that has given up meanwhile (EOT, ENQ) hears nothing, since it would take a late ACK for the answer to something else.
-2. A message without its record L was never received: it is rolled back and told as `Incomplete`, so that what came of it can be kept apart.
+2. A message without its record L was never received as a whole: it is told as `Incomplete`, and rolls back to its last complete level
+   (adapters.astm.levels). Of one that was refused nothing is taken.
 3. Any chunking of the same bytes gives the same steps. Memory is bounded by `Limits`.
 """
 
@@ -61,10 +62,11 @@ class Complete(NamedTuple):
 
 
 class Incomplete(NamedTuple):
-    """What came of a message that did not end."""
+    """What came of a message that did not end. `refused`: its sender was told that it is not taken."""
 
     content: bytes
     reason: str
+    refused: bool = False
 
 
 class Fault(NamedTuple):
@@ -200,12 +202,12 @@ class Receiver:
         self.state, self._expected = State.TRANSFER, 1
         return [*steps, Answer(ACK)]
 
-    def _end(self, reason: str) -> list[Step]:
+    def _end(self, reason: str, *, refused: bool = False) -> list[Step]:
         content = CR.join([*self._records, self._open]) if self._records or self._open else b""
         incomplete = bool(content.strip()) and not self._told
         self._records, self._open, self._size, self._judged, self._told = [], b"", 0, None, False
         self.state = State.NEUTRAL
-        return [Incomplete(content, reason)] if incomplete else []
+        return [Incomplete(content, reason, refused)] if incomplete else []
 
     def _frame(self, content: bytes) -> list[Step]:
         if self.state is State.NEUTRAL:
@@ -234,7 +236,7 @@ class Receiver:
     def _take(self, content: bytes) -> list[Step]:
         text = content[2:-_TAIL]
         if self._size + len(text) > self._limits.message:
-            steps = self._end("it is longer than this channel takes")
+            steps = self._end("it is longer than this channel takes", refused=True)
             self.state = State.REFUSING
             return [Fault("too_long"), *steps, Answer(NAK)]
         if content[-_TAIL : 1 - _TAIL] == ETB:
