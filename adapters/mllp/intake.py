@@ -39,14 +39,9 @@ class Received:
     def reply(self, judgement: Judgement) -> bytes:
         """engine.contracts.Reply: the acknowledgment that is stored with the message; of a query for work (IHE LAW, LAB-27) that nobody
         answers, or not in time, that there is no information."""
-        body = self.envelope.body
-        if (
-            self.header is not None
-            and judgement.verdict is Verdict.ACCEPTED
-            and isinstance(body, bytes)
-            and self.envelope.message_type == _WORK
-        ):
-            return self._acks.no_information(self.header, body)
+        body, header = self.envelope.body, self.header
+        if header is not None and header.message_type == _WORK and judgement.verdict is Verdict.ACCEPTED and isinstance(body, bytes):
+            return self._acks.no_information(header, body)
         return self._acks.word(self.header, judgement)
 
     def answers(self, ack: Ack) -> list[bytes]:

@@ -61,7 +61,7 @@ def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, 
 
 
 def no_data_found(header: Header, content: bytes, *, control_id: str, now: int) -> bytes:
-    """RSP^K11 for a QBP^Q11 of which nothing is known (clauses 5.3.1.2, 5.5.2): QAK-2 is NF, QPD as it was asked. `content` is the query."""
+    """RSP^K11 for a QBP^Q11 of which nothing is known (clauses 5.3.1.2, 5.5.2): QAK-2 is NF, QPD as asked. `content` is the query."""
     codec, c = _codec(header), header.separators.component
     field = header.separators.field.encode(codec)
     accepted = acknowledge(header, Judgement(Verdict.ACCEPTED), enhanced=False, control_id=control_id, now=now)
