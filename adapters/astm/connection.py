@@ -43,10 +43,17 @@ FAULTS: Final = {
 """What the label `fault` of ``meridian_astm_faults_total`` may be, and what the log says."""
 
 
-def count_fault(context: Context, side: str, kind: str, remote: str, **facts: Any) -> None:
-    """Count and log one of FAULTS; `side` is channel or destination."""
+_SILENT: Final = 60.0
+"""Seconds in which a connection's next fault of the same kind is counted, and not logged: noise must not fill the disk with log lines."""
+
+
+def count_fault(context: Context, side: str, kind: str, connection: AstmConnection, **facts: Any) -> None:
+    """Count one of FAULTS, and log it; `side` is channel or destination."""
     context.metrics.counter("meridian_astm_faults_total", "what goes wrong on the line", fault=kind, **{side: context.name}).inc()
-    context.log.warning(FAULTS[kind], extra={side: context.name, "remote": remote, **facts})
+    now, logged = context.reactor.seconds(), connection.logged
+    if kind not in logged or now - logged[kind] >= _SILENT:
+        logged[kind] = now
+        context.log.warning(FAULTS[kind], extra={side: context.name, "remote": connection.remote, **facts})
 
 
 class Owner(Protocol):
@@ -82,6 +89,8 @@ class AstmConnection(TwistedProtocol):
         self._sent: dict[int, Callable[[Taken | NotTaken], None]] = {}
         self._numbers = 0
         self.remote = remote
+        self.logged: dict[str, float] = {}
+        """When which kind of FAULTS was logged last."""
 
     # --- the transport's side --------------------------------------------------------------------
 
@@ -181,8 +190,8 @@ class AstmConnection(TwistedProtocol):
         if intake is None or reader is None or self._stopping:
             return
         self._owner.fault("incomplete", self, reason=step.reason)
-        envelope, judgement = reader.incomplete(step.content, step.reason, self._owner.peer_of(self.transport), self.remote)
-        intake(envelope, lambda _: b"", judgement)
+        for envelope, judgement in reader.incomplete(step, self._owner.peer_of(self.transport), self.remote):
+            intake(envelope, lambda _: b"", judgement)
 
     def _hand_in(self, messages: Sequence[bytes]) -> None:
         intake, reader = self._owner.intake, self._owner.reader

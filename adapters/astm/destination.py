@@ -133,4 +133,4 @@ class AstmDestination:
         return ""
 
     def fault(self, kind: str, connection: AstmConnection, **facts: Any) -> None:
-        count_fault(self._context, "destination", kind, connection.remote, **facts)
+        count_fault(self._context, "destination", kind, connection, **facts)

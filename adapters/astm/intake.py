@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Final
 
+from adapters.astm.levels import complete
+from adapters.astm.link import CR, Incomplete
 from engine.errors import ParseError
 from engine.formats.astm import Message, codec
 from engine.message import ASTM, Envelope, Judgement, Verdict
@@ -48,9 +50,14 @@ class Reader:
         )
         return envelope, None
 
-    def incomplete(self, content: bytes, reason: str, peer: str, remote: str) -> tuple[Envelope, Judgement]:
-        """What came of a message that did not end: kept where an operator finds it, never taken for a message."""
-        return self._unread(content, peer, remote), Judgement(Verdict.INVALID, f"incomplete: {reason}", "207", "L")
+    def incomplete(self, step: Incomplete, peer: str, remote: str) -> Iterator[tuple[Envelope, Judgement | None]]:
+        """What came of a message that did not end. Its complete levels are messages of their own, since their sender may count them as
+        stored (adapters.astm.levels); a query is none, it is asked again. All of it is kept as invalid, where an operator finds it."""
+        messages, count = ([], 0) if step.refused else complete(step.content.rstrip(CR).split(CR))
+        taken = [one for one in (self.read(message, peer, remote) for message in messages) if one[0].message_type != QUERY]
+        yield from taken
+        reason = f"incomplete: {step.reason}" + (f"; its first {count} records are complete, and taken" if taken else "")
+        yield self._unread(step.content, peer, remote), Judgement(Verdict.INVALID, reason, "207", "L")
 
     def _unread(self, content: bytes, peer: str, remote: str) -> Envelope:
         return Envelope(content, ASTM, peer=peer, remote=remote, received_at=self._clock(), facts={"charset": self._charset})

@@ -3,7 +3,7 @@
 What a sender does (clause 6): ENQ, answered ACK; frames ``STX FN text ETB|ETX C1 C2 CR LF``, each answered ACK or NAK; EOT. What comes in
 and where the line stands give what is done:
 
-              ENQ                  good frame, next FN     frame repeated   bad frame   EOT                 30 s, line lost
+              ENQ                  good frame, next FN     frame repeated   other frame EOT                 30 s, line lost
   NEUTRAL     ACK, TRANSFER        –                       –                –           –                   –
   TRANSFER    roll back, ACK       ACK, or COMMITTING      ACK              NAK         roll back, NEUTRAL  roll back, NEUTRAL
   COMMITTING  what comes waits until the store has spoken: then ACK or NAK, and on
@@ -12,8 +12,10 @@ and where the line stands give what is done:
 Invariants
 1. The frame that ends a message (its record L) is answered ACK only when the message is on the disk; so is every frame after it.
    A sender that has given up meanwhile (EOT, ENQ) hears nothing, since it would take a late ACK for the answer to something else.
-2. A message without its record L was never received: it is rolled back and told as `Incomplete`, so that what came of it can be kept apart.
-3. Any chunking of the same bytes gives the same steps. Memory is bounded by `Limits`.
+2. A message without its record L was never received as a whole: it is told as `Incomplete`, and rolls back to its last complete level
+   (adapters.astm.levels). Of one that was refused nothing is taken.
+3. A repetition has the bytes of the frame before it: one that only has its number is another frame, and would be lost.
+4. Any chunking of the same bytes gives the same steps. Memory is bounded by `Limits`.
 """
 
 from __future__ import annotations
@@ -61,10 +63,11 @@ class Complete(NamedTuple):
 
 
 class Incomplete(NamedTuple):
-    """What came of a message that did not end."""
+    """What came of a message that did not end. `refused`: its sender was told that it is not taken."""
 
     content: bytes
     reason: str
+    refused: bool = False
 
 
 class Fault(NamedTuple):
@@ -97,9 +100,10 @@ class Receiver:
         self._scanned = 0  # so much of the buffer has no signal in it but the first
         self._expected = 1
         self._records: list[bytes] = []
-        self._open = b""
+        self._open = bytearray()  # a record that goes on in the next frame
         self._size = 0
-        self._after: tuple[list[bytes], bytes] = ([], b"")
+        self._after: list[bytes] = []  # records that are left when the store has spoken
+        self._last = b""  # the frame that was acknowledged last
         self._judged: bytes | None = None  # a frame that was refused for good
         self._told = False  # the store has spoken on what is here: it is no incomplete message
 
@@ -131,8 +135,10 @@ class Receiver:
         gave_up = EOT in self._buffer or ENQ in self._buffer
         answer: list[Step] = []
         if positive:
-            self._records, self._open = self._after
-            self._size = sum(map(len, self._records)) + len(self._open)
+            self._last = self._judged or b""
+            self._records = self._after
+            self._open = bytearray()
+            self._size = sum(len(record) + 1 for record in self._records)
             self._expected = (self._expected + 1) % 8
         self._told = not positive
         if positive or again:
@@ -200,12 +206,12 @@ class Receiver:
         self.state, self._expected = State.TRANSFER, 1
         return [*steps, Answer(ACK)]
 
-    def _end(self, reason: str) -> list[Step]:
-        content = CR.join([*self._records, self._open]) if self._records or self._open else b""
+    def _end(self, reason: str, *, refused: bool = False) -> list[Step]:
+        content = CR.join([*self._records, bytes(self._open)])
         incomplete = bool(content.strip()) and not self._told
-        self._records, self._open, self._size, self._judged, self._told = [], b"", 0, None, False
+        self._records, self._open, self._size, self._last, self._judged, self._told = [], bytearray(), 0, b"", None, False
         self.state = State.NEUTRAL
-        return [Incomplete(content, reason)] if incomplete else []
+        return [Incomplete(content, reason, refused)] if incomplete else []
 
     def _frame(self, content: bytes) -> list[Step]:
         if self.state is State.NEUTRAL:
@@ -215,7 +221,7 @@ class Receiver:
         if (fault := self._fault_of(content)) is not None:
             return [Fault(fault), Answer(NAK)]
         number = content[1] - ord("0")
-        if number == (self._expected - 1) % 8 and content != self._judged:
+        if content == self._last:
             return [Fault("repeated"), Answer(ACK)]
         if number != self._expected:
             return [Fault("number"), Answer(NAK)]
@@ -234,26 +240,34 @@ class Receiver:
     def _take(self, content: bytes) -> list[Step]:
         text = content[2:-_TAIL]
         if self._size + len(text) > self._limits.message:
-            steps = self._end("it is longer than this channel takes")
+            steps = self._end("it is longer than this channel takes", refused=True)
             self.state = State.REFUSING
             return [Fault("too_long"), *steps, Answer(NAK)]
+        self._open += text
         if content[-_TAIL : 1 - _TAIL] == ETB:
-            return self._taken(self._records, self._open + text)
-        *records, rest = (self._open + text).split(CR)
-        if rest:  # ETX ends a record, also where its CR was left out
-            records, rest = [*records, rest], b""
-        messages, pending = _messages([*self._records, *records])
-        if not messages:
-            return self._taken(pending, rest)
-        self._after, self._judged = (pending, rest), content
+            return self._taken(content, len(text))
+        records = bytes(self._open).split(CR)
+        if not records[-1]:  # ETX ends a record, also where its CR was left out
+            records.pop()
+        if not any(map(_is_terminator, records)):
+            self._records += records
+            self._open.clear()
+            return self._taken(content, len(text))
+        del self._open[len(self._open) - len(text) :]  # the frame may be refused, and come again
+        messages, self._after = _messages([*self._records, *records])
+        self._judged = content
         self.state = State.COMMITTING
         return [Complete(tuple(messages))]
 
-    def _taken(self, records: list[bytes], rest: bytes) -> list[Step]:
-        self._size = sum(map(len, records)) + len(rest) if records is not self._records else self._size + len(rest) - len(self._open)
-        self._records, self._open, self._told = records, rest, False
+    def _taken(self, content: bytes, size: int) -> list[Step]:
+        self._last, self._told = content, False
+        self._size += size
         self._expected = (self._expected + 1) % 8
         return [Answer(ACK)]
+
+
+def _is_terminator(record: bytes) -> bool:
+    return record.lstrip(LF)[:1] in (b"L", b"l")
 
 
 def _messages(records: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -261,7 +275,7 @@ def _messages(records: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     messages: list[bytes] = []
     begun = 0
     for index, record in enumerate(records):
-        if record.lstrip(LF)[:1] in (b"L", b"l"):
+        if _is_terminator(record):
             messages.append(CR.join([*records[begun : index + 1], b""]))
             begun = index + 1
     return messages, records[begun:]

@@ -55,8 +55,9 @@ SOURCE: Final = Spec(
     "astm source",
     "Takes what laboratory instruments send by ASTM E1381/E1394 (CLSI LIS01-A2, LIS02-A2) over TCP or a serial line. Frames are "
     "acknowledged as they come; the one that ends a message is acknowledged when the message is on disk. A message that does not end is "
-    "kept as invalid and never acknowledged. A query (record Q) is answered on the same line: with what the channel's "
-    "`answer: from DESTINATION` says, else that there is no information.",
+    "kept as invalid and never acknowledged; what is complete of it (all before another order or patient) is taken. "
+    "A query (record Q) is answered on the same line: with what the channel's `answer: from DESTINATION` "
+    "says, else that there is no information.",
     [
         Option("listen", ADDRESS, "port or host:port to listen on"),
         _CONNECT,

@@ -93,6 +93,6 @@ class AstmSource:
         return self._context.tls.peer(transport) if secured else ""
 
     def fault(self, kind: str, connection: AstmConnection, **facts: Any) -> None:
-        count_fault(self._context, "channel", kind, connection.remote, **facts)
+        count_fault(self._context, "channel", kind, connection, **facts)
         if kind == "unanswered":
             self._context.audit("astm.unanswered", channel=self._context.name, remote=connection.remote)

@@ -9,7 +9,7 @@ from typing import Final
 from adapters.mllp.options import DECLARED
 from engine.errors import ParseError
 from engine.formats.hl7v2 import Header, acknowledge, read_header
-from engine.formats.hl7v2.acknowledgment import wanted
+from engine.formats.hl7v2.acknowledgment import no_data_found, wanted
 from engine.formats.hl7v2.charsets import codec_name, decode_text
 from engine.identity import party_name
 from engine.message import ACCEPTED, HL7V2, Ack, Envelope, Judgement, Verdict
@@ -19,6 +19,7 @@ _NO_FACTS: Final[Mapping[str, str]] = {}
 _ESCAPE: Final = b"\x1b"
 _QUERIES: Final = ("QBP^", "QRY^")
 """Asked anew each time: the answer to the same question may be another one now."""
+_WORK: Final = "QBP^Q11"
 _UNPROVEN: Final = Judgement(Verdict.REFUSED, "only parties that prove themselves with a certificate may send here", "207")
 
 
@@ -36,7 +37,11 @@ class Received:
         return self.invalid is not None and self.invalid.verdict is Verdict.REFUSED
 
     def reply(self, judgement: Judgement) -> bytes:
-        """engine.contracts.Reply: the acknowledgment that is stored with the message."""
+        """engine.contracts.Reply: the acknowledgment that is stored with the message; of a query for work (IHE LAW, LAB-27) that nobody
+        answers, or not in time, that there is no information."""
+        body, header = self.envelope.body, self.header
+        if header is not None and header.message_type == _WORK and judgement.verdict is Verdict.ACCEPTED and isinstance(body, bytes):
+            return self._acks.no_information(header, body)
         return self._acks.word(self.header, judgement)
 
     def answers(self, ack: Ack) -> list[bytes]:
@@ -53,6 +58,9 @@ class Acknowledger:
     def word(self, header: Header | None, judgement: Judgement, *, application: bool = False) -> bytes:
         enhanced = header is not None and header.enhanced and not application
         return acknowledge(header, judgement, enhanced=enhanced, control_id=self._new_id(), now=self._clock())
+
+    def no_information(self, query: Header, content: bytes) -> bytes:
+        return no_data_found(query, content, control_id=self._new_id(), now=self._clock())
 
     def answers(self, header: Header | None, ack: Ack) -> list[bytes]:
         """In original mode the answer (clause 2.9.2). In enhanced mode (clause 2.9.3) an accept acknowledgment and then an application

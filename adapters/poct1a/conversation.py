@@ -93,7 +93,7 @@ class Conversation:
         self._number = 0
         self._ours: deque[tuple[str, str]] = deque()
         self._awaits = ""
-        self._streaming = False
+        self._streaming = self._ending = False
         self._now = ""
 
     def heard(self, root: Element, now: str) -> list[Step]:
@@ -108,7 +108,7 @@ class Conversation:
         if kind == HELLO:
             self.state, self.device = State.GREETED, device_of(root)
             self._ours.clear()
-            self._awaits, self._streaming = "", False
+            self._awaits, self._streaming, self._ending = "", False, False
             return [self._ack(control_id)]
         if kind == "END.R01":
             self.state = State.ENDED
@@ -170,8 +170,6 @@ class Conversation:
             return [End()]
         refused: list[Step] = [Fault("refused")] if value(ack, "ACK.type_cd") != "AA" else []
         return [*refused, *self._next()]
-
-    _ending = False
 
     def _next(self) -> list[Step]:
         """The next of our own messages, if none waits for its ACK."""

@@ -79,9 +79,6 @@ class _Writer:
         header = query.records[0]
         declared = self._marks.repeat + self._marks.component + self._marks.escape
         mode = header.get(12, component=1) or "P"
-        names = header.get(10, component=1) or node, header.get(5, component=1)
-        fields = {5: names[0], 10: names[1], 12: mode, 13: header.get(13) or "LIS2-A2", 14: stamp}
-        line = (self._text(fields.get(number, "")) for number in range(3, 15))
         fields = {
             5: header.get(10, component=1) or node,
             10: header.get(5, component=1),

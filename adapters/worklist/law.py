@@ -19,7 +19,7 @@ def question(body: bytes, fallback: str) -> dict[str, Any]:
     """What a QBP^Q11 asks for, fit to be kept: its header's names, and the specimen (QPD-3; "" for all of them, QPD-1 is WOS_ALL).
     Raises ParseError, and ValidationError where it names neither."""
     message = hl7v2.decode(body, fallback=fallback)
-    specimen = (message.get("QPD-3.1") or "").strip()
+    specimen = (message.get("QPD-3.1.1") or "").strip()  # without its kind: ``S1&BARCODE``
     everything = (message.get("QPD-1.1") or "").upper() == _ALL
     if not specimen and not everything:
         raise ValidationError("the query names no specimen", location="QPD-3", hl7_code="101")

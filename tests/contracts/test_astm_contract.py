@@ -183,6 +183,14 @@ class AstmSourceTests(SourceContract, TestCase):
         self.intake.release(0)
         yield answer
 
+    def test_each_character_set(self) -> None:
+        """As the channel says it; names and comments of the records are read in it, and what is not of it is invalid."""
+        for charset, name in (("GB18030", "王\u3400"), ("GBK", "王小明"), ("UTF-8", "王Ü"), ("Latin-1", "Müller")):
+            options = adapter.source_options.defaults(listen="1", charset=charset)
+            body = content("H|\\^&", f"P|1|{name}", charset=charset)
+            envelope, fault = adapter.rehearse(options, body, "")
+            self.assertEqual((envelope.patient_ids, envelope.body, fault), ((name,), body, None))
+
     def test_rehearsal_reads_a_file_of_records(self) -> None:
         """As an editor writes it; bytes that are not of the character set are at fault."""
         options = adapter.source_options.defaults(listen="1", charset="gb18030")

@@ -41,7 +41,8 @@ def line(data: bytes) -> None:
         if size == 9:
             station.sender_late()
         assert len(station.receiver._buffer) <= _LIMITS.text + 32
-        assert station.receiver._size <= _LIMITS.message
+        records = station.receiver._records
+        assert sum(map(len, records)) + len(station.receiver._open) <= _LIMITS.message >= len(records)
     station.lost()
     assert station.receiver.state in (State.NEUTRAL, State.COMMITTING)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from urllib.request import urlopen
 import pytest
 
 from certs import Authority
+from engine.bench.loopback import HOST, free_port
+from tests.support.astm_instrument import content, frames
 from tests.support.mllp import message, msa
 from tests.support.mllp_line import Line
 from tests.support.sites import Site
@@ -122,3 +126,31 @@ def test_where_it_only_flags(tmp_path: Path) -> None:
         site.parties("disable", "city", "--reason", "key stolen")
         until(city, CITY, 100, "AR")
     assert site.facts("parties.flagged") == [("mismatch", PARTY + "county", CITY, "1")]
+
+
+def test_an_instrument_is_known_by_its_serial_number(tmp_path: Path) -> None:
+    """It stands in H-5. What another sends is refused (NAK), kept and audited; so is what came complete of its broken-off transfer."""
+    port = free_port()
+    site = Registered(tmp_path, "refuse")
+    (tmp_path / "instruments.csv").write_text("id,kind,serials,may_send,channels\nchem,device,SN0815,ASTM^R,chemistry\n")
+    site.parties("import", tmp_path / "instruments.csv")
+    chemistry = {"name": "chemistry", "source": {"astm": {"listen": f"{HOST}:{port}"}}, "destinations": [], "parties": "refuse"}
+    (site.folder / "channels" / "chemistry.yaml").write_text(json.dumps(chemistry))
+    rest = ["P|1|P1", "O|1|S1", "R|1|^^^GLU|5"]
+
+    def sends(serial: str, *records: str) -> bytes:
+        answer = b""
+        with socket.create_connection((HOST, port), timeout=60) as line:
+            for part in (b"\x05", *frames(content(f"H|\\^&|||Chem800^2.1^{serial}", *rest, *records))):
+                line.sendall(part)
+                answer = line.recv(1)
+        return answer
+
+    with site.running():
+        assert sends("SN0815", "L|1|N") == b"\x06"
+        assert sends("SN4711", "L|1|N") == b"\x15"
+        assert sends("SN4711", "P|2|P2") == b"\x06"  # of a frame within; then it is gone
+    verdicts = [one.verdict for one in site.kept()]
+    assert verdicts[:2] == ["accepted", "refused"]
+    assert "accepted" not in verdicts[2:]
+    assert [facts["rule"] for facts in site.audited("parties.refused")][:1] == ["unregistered"]

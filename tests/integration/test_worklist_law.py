@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 from queue import Queue
@@ -88,3 +89,30 @@ def test_an_analyzer_asks_for_its_work(tmp_path: Path) -> None:
     asked = site.audited("worklist.asked")
     assert [one["orders"] for one in asked] == ["2", "0", "2"]
     assert "王" not in json.dumps(asked, ensure_ascii=False)
+
+
+def test_a_query_that_nobody_answers_has_no_information(tmp_path: Path) -> None:
+    """At once where the channel has no worklist; where it has one that cannot say anything in time, after `answer_within`."""
+    late = tmp_path / "late"
+    sites = (
+        Site(tmp_path / "none", destinations=[]),
+        Site(late, destinations=[{"name": "worklist", "worklist": {}}], answer="from worklist", answer_within="300ms"),
+    )
+    book = late / "data" / "worklist.db"
+    for site in sites:
+        with site.running(), Line(site.port) as line:
+            held = None
+            if site is sites[1]:  # another has the worklist's file locked, and keeps it
+                held = sqlite3.connect(book, isolation_level=None)
+                held.execute("begin exclusive")
+            answer = hl7v2.decode(line.ask(QUERY.format(number=1, specimen="S1").encode()))
+            if held is not None:
+                held.close()
+        assert [answer.get(path) for path in ("MSH-9.1", "MSA-1", "MSA-2", "QAK-1", "QAK-2", "QPD-3")] == [
+            "RSP",
+            "AA",
+            "1",
+            "T1",
+            "NF",
+            "S1",
+        ]

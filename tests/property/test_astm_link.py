@@ -21,6 +21,7 @@ def steps_of(chunks: list[bytes]) -> list[Step]:
         while found:
             steps += found
             found = receiver.kept(True) if isinstance(found[-1], Complete) else []
+        assert sum(map(len, receiver._records)) + len(receiver._open) <= 4000 >= len(receiver._records)
     return steps
 
 

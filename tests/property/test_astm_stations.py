@@ -46,10 +46,11 @@ class World:
         self.now, self.count, self.transmissions = 0.0, 0, 0
         self.events: list[tuple[float, int, Any]] = []
         self.turns: dict[tuple[int, str], int] = {}
+        self.arrived = [0.0, 0.0]
 
-    def at(self, delay: float, call: Any) -> None:
+    def at(self, when: float, call: Any) -> None:
         self.count += 1
-        heappush(self.events, (self.now + delay, self.count, call))
+        heappush(self.events, (when, self.count, call))
 
     def run(self) -> None:
         for index, side in enumerate(self.sides):
@@ -71,7 +72,7 @@ class World:
             elif isinstance(step, Taken):
                 side.taken.add(step.tag)
             elif isinstance(step, NotTaken):
-                self.at(30.0, lambda tag=step.tag: self.carry_out(index, side.station.offer(side.to_send[tag], tag)))
+                self.at(self.now + 30.0, lambda tag=step.tag: self.carry_out(index, side.station.offer(side.to_send[tag], tag)))
         self.wait(index, "receiver", side.station.receiver.patience, side.station.receiver_late)
         self.wait(index, "sender", side.station.sender.patience, side.station.sender_late)
 
@@ -81,7 +82,7 @@ class World:
             return
         turn = self.turns[key] = self.sides[index].station.sender.turn if name == "sender" else self.turns.get(key, 0) + 1
         if patience is not None:
-            self.at(patience, lambda: self.carry_out(index, late()) if self.turns[key] == turn else None)
+            self.at(self.now + patience, lambda: self.carry_out(index, late()) if self.turns[key] == turn else None)
 
     def transmit(self, index: int, data: bytes) -> None:
         spoil = self.spoils.get(self.transmissions)
@@ -94,8 +95,9 @@ class World:
             "noise": [b"\xfe", data],
         }.get(spoil or "", [data])
         other = 1 - index
-        for number, chunk in enumerate(chunks):
-            self.at(0.01 + 0.001 * number, lambda chunk=chunk: self.carry_out(other, self.sides[other].station.feed(chunk)))
+        for number, chunk in enumerate(chunks):  # on a line nothing overtakes what was sent before
+            self.arrived[other] = max(self.now + 0.01 + 0.001 * number, self.arrived[other])
+            self.at(self.arrived[other], lambda chunk=chunk: self.carry_out(other, self.sides[other].station.feed(chunk)))
 
 
 @settings(max_examples=150, deadline=None)

@@ -130,6 +130,39 @@ def test_a_transfer_longer_than_the_channel_takes_is_refused_cleanly() -> None:
     assert receiver.feed(ENQ) == [Answer(ACK)]
 
 
+@pytest.mark.parametrize(("text", "last"), [(b"\r", True), (b"x", False), (b"\n", True)])
+def test_a_transfer_that_never_ends_is_refused(text: bytes, last: bool) -> None:
+    """Also where its frames have next to nothing in them."""
+    receiver = Receiver(Limits(message=1000))
+    receiver.feed(ENQ)
+    steps = [step for number in range(1, 1100) for step in receiver.feed(frame(number, text, last=last))]
+    assert Fault("too_long") in steps
+    assert not receiver._records
+    assert not receiver._open
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_what_came_before_is_not_copied_with_each_frame(last: bool) -> None:
+    """Else very many small frames would take time that grows with their square."""
+    receiver = opened()
+    before = receiver._records, receiver._open
+    for number in range(1, 50):
+        receiver.feed(frame(number, b"C|1\r", last=last))
+    assert receiver._records is before[0]
+    assert receiver._open is before[1]
+
+
+def test_an_empty_last_frame_may_come_again() -> None:
+    """The record L ended in ETB; the store could not take the message at once."""
+    receiver = opened()
+    receiver.feed(frame(1, MESSAGE.removesuffix(b"\r"), last=False))
+    for _ in range(2):
+        assert receiver.feed(frame(2, b"")) == [Complete((MESSAGE,))]
+        receiver.kept(False)
+    receiver.feed(frame(2, b""))
+    assert receiver.kept(True) == [Answer(ACK)]
+
+
 # --- what goes wrong on a line -------------------------------------------------------------------
 
 
@@ -180,6 +213,15 @@ def test_wrong_frame_number() -> None:
     receiver = opened()
     assert receiver.feed(frame(3, b"H|\\^&\r")) == [Fault("number"), Answer(NAK)]
     assert receiver.feed(frame(1, b"H|\\^&\r")) == [Answer(ACK)]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_number_that_came_before_with_other_bytes_is_no_repetition(number: int) -> None:
+    """Acknowledged and thrown away it would be lost: a counter that is stuck, or one that begins with 0."""
+    receiver = opened()
+    for data in list(frames(MESSAGE))[:number]:
+        receiver.feed(data)
+    assert receiver.feed(frame(number, b"O|1|S2\r")) == [Fault("number"), Answer(NAK)]
 
 
 def test_power_loss_between_frames() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import ParseError
 from engine.formats.hl7v2 import acknowledge, decode, read_header
-from engine.formats.hl7v2.acknowledgment import Acknowledgement, read, wanted
+from engine.formats.hl7v2.acknowledgment import Acknowledgement, no_data_found, read, wanted
 from engine.message import ACCEPTED, Judgement, Verdict
 
 NOW = 1_793_491_200_000_000  # 2026-11-01 00:00:00 UTC
@@ -46,6 +46,23 @@ def test_the_code_says_the_verdict_in_the_mode(judgement: Judgement, enhanced: b
     assert (answer.code, answer.control_id, answer.reference) == (code, "C\\T\\1", "N1")
     assert (answer.positive, answer.is_commit) == (code[1] == "A", enhanced)
     assert (answer.text, answer.error_code) == (judgement.reason, judgement.hl7_code)
+
+
+@pytest.mark.parametrize("marks", ["|^", "$*"])
+def test_a_query_for_which_nothing_is_known(marks: str) -> None:
+    """RSP^K11: accepted, no data found (table 0208), under the query's tag, which is given back as it was asked; in its own separators."""
+    raw = msh("2.5.1", "QBP^Q11^QBP_Q11", "UNICODE UTF-8") + "QPD|WOS^工单^IHE_LABTF|T1|S1\rRCP|I||R\r".encode()
+    raw = raw.replace(b"|", marks[0].encode()).replace(b"^", marks[1].encode())
+    message = decode(no_data_found(read_header(raw), raw, control_id="N1", now=NOW))
+    assert [message.get(path) for path in ("MSH-9.1", "MSH-9.2", "MSH-9.3", "MSH-10", "MSA-1", "MSA-2")] == [
+        "RSP", "K11", "RSP_K11", "N1", "AA", "C&1",
+    ]  # fmt: skip
+    assert [message.get(path) for path in ("QAK-1", "QAK-2", "QAK-3.2", "QPD-1.2", "QPD-3")] == ["T1", "NF", "工单", "工单", "S1"]
+
+
+def test_a_query_without_its_question_is_answered_too() -> None:
+    raw = msh("2.5.1", "QBP^Q11^QBP_Q11")
+    assert no_data_found(read_header(raw), raw, control_id="N1", now=NOW).endswith(b"\rQAK||NF|\rQPD\r")
 
 
 def test_err_from_version_2_5() -> None:

@@ -235,6 +235,21 @@ def test_a_law_query_is_answered_in_its_own_words() -> None:
     assert hl7v2.decode(law.response(asked(), False, "20261124081501", "A1")).get("QAK-2") == "NF"
 
 
+@pytest.mark.parametrize(
+    "qpd",
+    [
+        "QPD|WOS^Work Order Step^IHE_LABTF|T1|S1&BARCODE",  # as analyzers have it in SPM-2
+        "QPD|INISEQ^^99ROC|T1|S1|50001|1|||SERPLAS^^99ROC|SC^^99ROC|R",
+        "QPD|WOS^Work Order Step^IHE_LABTF|T1|S1^|R1|2",
+    ],
+)
+def test_analyzers_own_words_in_a_law_query(qpd: str) -> None:
+    """What they add is given back as it came."""
+    question = asked(qpd)
+    assert question["specimen"] == "S1"
+    assert f"\r{qpd}\r".encode() in law.response(question, True, "20261124081501", "A1")
+
+
 def test_a_work_order_has_a_number_for_each_step() -> None:
     """A panel of two tests becomes two steps of one order."""
     panel = order(code="PANEL")

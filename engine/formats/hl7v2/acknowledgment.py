@@ -60,6 +60,17 @@ def acknowledge(header: Header | None, judgement: Judgement, *, enhanced: bool, 
     return f"{ack}{separators.field + reason if old else ''}\r{_err(judgement, reason, separators, old)}\r".encode(codec)
 
 
+def no_data_found(header: Header, content: bytes, *, control_id: str, now: int) -> bytes:
+    """RSP^K11 for a QBP^Q11 of which nothing is known (clauses 5.3.1.2, 5.5.2): QAK-2 is NF, QPD as asked. `content` is the query."""
+    codec, c = _codec(header), header.separators.component
+    field = header.separators.field.encode(codec)
+    accepted = acknowledge(header, Judgement(Verdict.ACCEPTED), enhanced=False, control_id=control_id, now=now)
+    asked = next((line for line in _LINE_END.split(content) if line[:3] == b"QPD"), b"QPD")
+    name, tag = [*asked.split(field)[1:3], b"", b""][:2]
+    said, meant = (field + kind.encode(codec) + field for kind in (f"ACK{c}Q11{c}ACK", f"RSP{c}K11{c}RSP_K11"))
+    return accepted.replace(said, meant, 1) + field.join((b"QAK", tag, b"NF", name)) + b"\r" + asked + b"\r"
+
+
 @lru_cache(maxsize=1024)
 def _frame(
     separators: Separators,
