@@ -128,8 +128,8 @@ CHANNEL: Final = Spec(
                     Option(
                         "reused_key",
                         choice("refuse", "accept", "flag"),
-                        "a control id (or SOP Instance UID) that comes again with other content: refused and kept; taken as new; or taken as "
-                        "new, audited, counted and shown with a reason. Default: refuse; of a dicom source flag",
+                        "a control id (or SOP Instance UID) that comes again with other content: refused and kept; taken as new; "
+                        "or taken as new, audited, counted and shown with a reason. Default: refuse; of a dicom source flag",
                     ),
                 ],
             ),
