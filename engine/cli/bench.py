@@ -106,22 +106,26 @@ def dicom(
     if as_json:
         print_json(report)
     else:
-        names = (
-            "receiver",
-            "kind",
-            "associations",
-            "per_second",
-            "mb_per_second",
-            "p50_ms",
-            "p99_ms",
-            "cpu_ms_per_instance",
-            "rss_mb",
-            "ratio",
-        )
-        columns = ("receiver", "instance", "assoc.#", "per s#", "MB/s#", "p50 ms#", "p99 ms#", "CPU ms#", "RSS MB#", "we ÷ it#", "durable")
-        table = [(*(result[name] for name in names), result["durable"]) for result in results]
-        print_table(f"DICOM received ({report['machine']['file_system']})", columns, table)
+        _print_received(report)
     raise typer.Exit(0 if all(result["all_taken"] for result in results if result["receiver"] == imaging.NODE) else 1)
+
+
+def _print_received(report: dict[str, Any]) -> None:
+    columns = ("receiver", "instance", "assoc.#", "per s#", "MB/s#", "p50 ms#", "p99 ms#", "CPU ms#", "RSS MB#", "we ÷ it#", "durable")
+    names = (
+        "receiver",
+        "kind",
+        "associations",
+        "per_second",
+        "mb_per_second",
+        "p50_ms",
+        "p99_ms",
+        "cpu_ms_per_instance",
+        "rss_mb",
+        "ratio",
+    )
+    rows = [(*(result[name] for name in names), result["durable"]) for result in report["results"]]
+    print_table(f"DICOM received ({report['machine']['file_system']})", columns, rows)
 
 
 @app.command()
