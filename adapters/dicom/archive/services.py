@@ -10,9 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 
 from adapters.dicom.archive import identifiers
 from adapters.dicom.archive.elements import Elements
@@ -21,13 +19,16 @@ from adapters.dicom.archive.index import Held, Index
 from adapters.dicom.archive.levels import STUDY_UID, Level
 from adapters.dicom.archive.retrieval import Get, Move, Retrieval
 from adapters.dicom.archive.suboperations import MISMATCH, UNABLE
+from adapters.dicom.services import Provided, storage_classes
 from adapters.dicom.upper.dimse import Field, Status
 from adapters.dicom.upper.exchange import Gathered, Request, Service, Sink
+from adapters.dicom.upper.negotiation import Taken
 from engine.errors import MessageError, StoreError
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from adapters.dicom.source import DicomSource
     from engine.contracts import Context
     from engine.options import Settings
 
@@ -44,42 +45,40 @@ _MOST_NAMED: Final = 50
 _MOST_IDENTIFIER: Final = 1 << 20
 
 
-class QueryRetrieve:
-    """The services of one listener. `services` by abstract syntax; the listener offers TRANSFER_SYNTAXES for them, and lets a requestor be
-    SCP of storage SOP classes (role selection, for C-GET)."""
+def provide(options: Settings, source: DicomSource) -> Provided:
+    """The option `archive` of a `dicom` source: these services; and a requestor may be SCP of the storage SOP classes (C-GET)."""
+    found = QueryRetrieve(options, source.context, source.run)
+    stored = Taken(tuple(source.options.transfer_syntaxes), scp=True)
+    taken = {uid: Taken(TRANSFER_SYNTAXES) for uid in found.services} | dict.fromkeys(storage_classes(), stored)
+    return Provided(found.services, taken, stop=found.stop)
 
-    def __init__(self, options: Settings, context: Context) -> None:
+
+class QueryRetrieve:
+    """The services of one listener, by abstract syntax."""
+
+    def __init__(self, options: Settings, context: Context, run: Callable[..., Deferred[Any]]) -> None:
+        """`run` calls in a thread."""
         self.options, self.context = options, context
         self.index = Index(context.data / options.folder)
-        self._pool = ThreadPool(1, _THREADS, name=f"query {context.name}")
+        self._run, self._threads = run, DeferredSemaphore(_THREADS)
         self._under_way: set[Request] = set()
-        self._idle: Deferred[None] | None = None
+        self._stopping = False
         kinds: tuple[tuple[Mapping[str, tuple[Level, ...]], type[_Answering]], ...] = ((FIND, _Find), (MOVE, _Move), (GET, _Get))
         self.services: dict[str, Service] = {uid: kind(self, model) for uids, kind in kinds for uid, model in uids.items()}
         labels = {"channel": context.name}
         self.answered = context.metrics.counter("meridian_dicom_matches_total", "matches given to queries", **labels)
         self.sent = context.metrics.counter("meridian_dicom_retrieved_total", "instances sent to those who asked for them", **labels)
 
-    def start(self) -> Deferred[None]:
-        self._pool.start()
-        return succeed(None)
-
-    def stop(self) -> Deferred[None]:
-        """Cancel what is under way, wait for it, let go of the archive."""
-        done: Deferred[None] = Deferred()
-        self._idle = done
+    def stop(self) -> None:
+        """Cancel what is under way, take nothing more, let go of the archive."""
+        self._stopping = True
         for request in list(self._under_way):
             request.cancel()
         self._look_idle()
-        return done.addCallback(lambda _: self._closed())
-
-    def _closed(self) -> None:
-        self._pool.stop()
-        self.index.close()
 
     def begin(self, request: Request, answer: Callable[[], Deferred[None]]) -> None:
         """Answer a request, unless too many are under way. Whatever goes wrong, the peer hears a final response."""
-        if len(self._under_way) >= self.options.at_once or self._idle is not None:
+        if len(self._under_way) >= self.options.at_once or self._stopping:
             request.respond(Status.OUT_OF_RESOURCES, "too many queries at once")
             return
         self._under_way.add(request)
@@ -102,11 +101,12 @@ class QueryRetrieve:
         self._look_idle()
 
     def _look_idle(self) -> None:
-        if self._idle is not None and not self._idle.called and not self._under_way:
-            self._idle.callback(None)
+        if self._stopping and not self._under_way:
+            self.index.close()
 
     def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(self.context.reactor, self._pool, work, *arguments)
+        """A few at once, so that those who receive find a thread too."""
+        return self._threads.run(self._run, work, *arguments)
 
     def disclose(self, event: str, request: Request, **facts: Any) -> None:
         """Before anything is handed out. Raises StoreError where it may not be."""
