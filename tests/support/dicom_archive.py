@@ -40,9 +40,11 @@ def data_set(number: int = 1, series: str = "1", study: str = "1", **attributes:
         "InstanceNumber": str(number),
         "SeriesNumber": series,
     }
-    for keyword, value in {**given, **attributes}.items():
-        if value is not None:
-            setattr(found, keyword, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for keyword, value in {**given, **attributes}.items():
+            if value is not None:
+                setattr(found, keyword, value)
     return found
 
 
