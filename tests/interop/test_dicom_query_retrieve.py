@@ -111,7 +111,9 @@ class DcmtkTests(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         arguments = [argument for key in keys for argument in ("-k", key)]
-        said, code = yield self.run_dcmtk("findscu", model, "-X", "-od", str(folder), *arguments, HOST, str(self.source.port), *([str(query)] if query else []))
+        said, code = yield self.run_dcmtk(
+            "findscu", model, "-X", "-od", str(folder), *arguments, HOST, str(self.source.port), *([str(query)] if query else [])
+        )
         self.assertEqual(code, 0, said)
         self.said = said
         return [pydicom.dcmread(path, force=True) for path in sorted(folder.glob("*.dcm"))]
@@ -119,10 +121,12 @@ class DcmtkTests(TestCase):
     @inlineCallbacks
     def test_a_study_is_found_with_what_was_asked_for(self):  # type: ignore[no-untyped-def]
         """Counts are worked out, and it says where to retrieve it; it was audited before."""
-        (found,) = yield self.find("0008,0052=STUDY", "PatientName=doe*", "StudyDate=20261101-20261201", "NumberOfStudyRelatedInstances", "ModalitiesInStudy")
+        (found,) = yield self.find(
+            "0008,0052=STUDY", "PatientName=doe*", "StudyDate=20261101-20261201", "NumberOfStudyRelatedInstances", "ModalitiesInStudy"
+        )
         self.assertEqual((found.PatientName, found.StudyInstanceUID, found.NumberOfStudyRelatedInstances), ("Doe^Jo", "2.25.1", 6))
         self.assertEqual((found.RetrieveAETitle, found.QueryRetrieveLevel, found.ModalitiesInStudy), ("MERIDIAN", "STUDY", "CT"))
-        (event, facts), = self.audited
+        ((event, facts),) = self.audited
         self.assertEqual((event, facts["level"], facts["keys"]), ("archive.query", "STUDY", ["00080020", "00100010"]))
 
     @inlineCallbacks
@@ -146,7 +150,9 @@ class DcmtkTests(TestCase):
     def test_levels_and_models(self):  # type: ignore[no-untyped-def]
         """Series of a study, images of a series; a key too few is answered A900H."""
         series = yield self.find("0008,0052=SERIES", "StudyInstanceUID=2.25.1", "SeriesNumber", "NumberOfSeriesRelatedInstances")
-        self.assertEqual([(one.SeriesInstanceUID, one.NumberOfSeriesRelatedInstances) for one in series], [("2.25.1.1", 3), ("2.25.1.2", 3)])
+        self.assertEqual(
+            [(one.SeriesInstanceUID, one.NumberOfSeriesRelatedInstances) for one in series], [("2.25.1.1", 3), ("2.25.1.2", 3)]
+        )
         images = yield self.find("0008,0052=IMAGE", "StudyInstanceUID=2.25.1", "SeriesInstanceUID=2.25.1.2", "InstanceNumber")
         self.assertEqual([one.InstanceNumber for one in images], [1, 2, 3])
         yield self.find("0008,0052=SERIES", "SeriesNumber")
@@ -169,7 +175,18 @@ class DcmtkTests(TestCase):
     def test_move(self):  # type: ignore[no-untyped-def]
         """The instances of a series, byte for byte."""
         said, code = yield self.run_dcmtk(
-            "movescu", "-S", "-aem", "STORE", "-k", "0008,0052=SERIES", "-k", "StudyInstanceUID=2.25.1", "-k", "SeriesInstanceUID=2.25.1.2", HOST, str(self.source.port)
+            "movescu",
+            "-S",
+            "-aem",
+            "STORE",
+            "-k",
+            "0008,0052=SERIES",
+            "-k",
+            "StudyInstanceUID=2.25.1",
+            "-k",
+            "SeriesInstanceUID=2.25.1.2",
+            HOST,
+            str(self.source.port),
         )
         self.assertEqual(code, 0, said)
         stored = sorted(self.store.folder.iterdir())
@@ -190,6 +207,8 @@ class DcmtkTests(TestCase):
         """On the same association; the files are the data sets that came."""
         folder = self.folder / "got"
         folder.mkdir()
-        said, code = yield self.run_dcmtk("getscu", "-S", "-od", str(folder), "-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(self.source.port))
+        said, code = yield self.run_dcmtk(
+            "getscu", "-S", "-od", str(folder), "-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(self.source.port)
+        )
         self.assertEqual(code, 0, said)
         self.assertEqual(len({pydicom.dcmread(path).SOPInstanceUID for path in folder.iterdir()}), 6)

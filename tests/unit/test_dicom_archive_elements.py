@@ -21,7 +21,12 @@ from adapters.dicom.archive.header import data_set_digest, read_header
 from engine.errors import ParseError
 from tests.support.dicom_archive import CHARSET_FILES, TEST_FILES, as_file, data_set, instance
 
-READABLE = [path for path in (*CHARSET_FILES, *TEST_FILES) if path.read_bytes()[128:132] == b"DICM" and path.name not in ("meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm")]
+READABLE = [
+    path
+    for path in (*CHARSET_FILES, *TEST_FILES)
+    if path.read_bytes()[128:132] == b"DICM"
+    and path.name not in ("meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm")
+]
 
 
 def read(path: Path) -> Elements:
@@ -82,7 +87,11 @@ def test_a_backslash_inside_a_character() -> None:
     for named in ("GB18030", "GBK"):
         text = "乗\\乛^b".encode(named)
         assert text.count(b"\\") == 2
-        raw = _element(0x00080005, "CS", named.encode()) + _element(0x00081030, "LO", text) + _element(0x00100010, "PN", "乛乗^乗".encode(named))
+        raw = (
+            _element(0x00080005, "CS", named.encode())
+            + _element(0x00081030, "LO", text)
+            + _element(0x00100010, "PN", "乛乗^乗".encode(named))
+        )
         found = Reader(io.BytesIO(raw), explicit=True, little=True).data_set()
         assert found["00081030"]["Value"] == ["乗", "乛^b"]
         assert found["00100010"]["Value"] == [{"Alphabetic": "乛乗^乗"}]
@@ -109,7 +118,9 @@ def test_text_comes_back(names: tuple[str, ...], text: str) -> None:
     assert charset.decode(charset.encode(text, names), names) == text
 
 
-@pytest.mark.parametrize(("names", "text"), [(("ISO_IR 6",), "Ä"), (("ISO_IR 100",), "王"), (("", "ISO 2022 IR 87"), "Ж😀"), (("GBK",), "😀")])
+@pytest.mark.parametrize(
+    ("names", "text"), [(("ISO_IR 6",), "Ä"), (("ISO_IR 100",), "王"), (("", "ISO 2022 IR 87"), "Ж😀"), (("GBK",), "😀")]
+)
 def test_text_that_a_character_set_does_not_have(names: tuple[str, ...], text: str) -> None:
     with pytest.raises(UnicodeError):
         charset.encode(text, names)
@@ -119,7 +130,9 @@ def test_data_sets_come_back() -> None:
     """Through both encodings, with sequences; what is empty stays."""
     nested = Dataset()
     nested.CodeValue, nested.CodeMeaning = "1", "胸部"
-    found = data_set(PatientName="王^小明=Wang", ProcedureCodeSequence=Sequence([nested]), PatientWeight="71.25", Rows=512, StudyDescription="")
+    found = data_set(
+        PatientName="王^小明=Wang", ProcedureCodeSequence=Sequence([nested]), PatientWeight="71.25", Rows=512, StudyDescription=""
+    )
     elements = found.to_json_dict()
     for explicit, little in ((True, True), (False, True), (True, False)):
         raw = encode_elements(elements, charset.UNICODE, explicit=explicit, little=little)
