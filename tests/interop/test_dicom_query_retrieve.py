@@ -10,10 +10,8 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import inlineCallbacks
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
@@ -49,7 +47,8 @@ class StoreScp(ProcessProtocol):
     def errReceived(self, data: bytes) -> None:
         self.said += data.decode("latin-1")
 
-    outReceived = errReceived
+    def outReceived(self, data: bytes) -> None:
+        self.errReceived(data)
 
     def connectionMade(self) -> None:
         reactor.callLater(0, self._look)

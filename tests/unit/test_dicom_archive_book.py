@@ -160,9 +160,10 @@ def test_a_full_disk_keeps_nothing_of_the_group(archive: Archive, index: Index, 
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(StoreFull):
+    with monkeypatch.context() as patched:
         patched.setattr(files, "_sync_folder", full)
-        archive.keep(instance(1), instance(2))
+        with pytest.raises(StoreFull):
+            archive.keep(instance(1), instance(2))
     assert list(index.find("STUDY", {})) == []
     assert not list((archive.folder / "spool").iterdir())
     assert [one.what for one in archive.keep(instance(1), instance(2))] == [KEPT, KEPT]
@@ -170,9 +171,10 @@ def test_a_full_disk_keeps_nothing_of_the_group(archive: Archive, index: Index, 
 
 
 def test_a_database_that_fails_in_the_middle(archive: Archive, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched, pytest.raises(StoreError):
+    with monkeypatch.context() as patched:
         patched.setattr(statements, "HEADER", "insert into nowhere values (?, ?)")
-        archive.keep(instance())
+        with pytest.raises(StoreError):
+            archive.keep(instance())
     assert list(index.find("IMAGE", {})) == []
     assert archive.keep(instance())[0].what == KEPT
 
