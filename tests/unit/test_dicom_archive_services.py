@@ -31,8 +31,9 @@ from engine.errors import ParseError, UnsupportedError
 from tests.support.dicom import Host, Pair
 from tests.support.dicom_archive import CT, Archive, context, instance
 
-STUDY_FIND, PATIENT_FIND = list(FIND)[1], list(FIND)[0]
-STUDY_MOVE, STUDY_GET = list(MOVE)[1], list(GET)[1]
+PATIENT_FIND, STUDY_FIND = FIND
+_, STUDY_MOVE = MOVE
+_, STUDY_GET = GET
 
 
 def keys(level: str | None = "STUDY", explicit: bool = True, **tags: Any) -> bytes:
@@ -52,7 +53,7 @@ class Peer:
         self.why_not = ""
         ambient = replace(context(Clock(), folder, audited=self.audited), unaudited=lambda: self.why_not)
         self.run: Callable[..., Deferred[Any]] = maybeDeferred
-        self.service = QueryRetrieve(QUERY.defaults(**options), ambient, lambda *call: self.run(*call))
+        self.service = QueryRetrieve(QUERY.defaults(**options), ambient, lambda *call: self.run(*call))  # noqa: PLW0108  it changes
         self.stored: list[str] = []
         self.statuses: list[int] = []
         self.pair = self._joined(takes)
