@@ -138,6 +138,16 @@ def test_the_newest_word_on_a_patient_holds(archive: Archive, index: Index) -> N
     assert len(list(index.find("STUDY", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "roe*"}]}}))) == 1
 
 
+def test_two_people_with_one_number(archive: Archive, index: Index) -> None:
+    """Two sources that number alike: a study says who its patient is by its own instances, whatever came for the other since."""
+    archive.keep(instance(study="1", PatientName="Doe^Jo"), instance(study="2", PatientName="王^小明"))
+    named = [(one["0020000D"]["Value"][0], one["00100010"]["Value"][0]["Alphabetic"]) for one in index.find("STUDY", {})]
+    assert named == [("2.25.1", "Doe^Jo"), ("2.25.2", "王^小明")]
+    (found,) = index.find("STUDY", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "doe*"}]}})
+    assert found["0020000D"]["Value"] == ["2.25.1"]
+    assert list(index.find("PATIENT", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "doe*"}]}})) == []
+
+
 def test_all_that_pydicom_brings_along(archive: Archive, index: Index) -> None:
     """Each is kept, or refused with a reason; each that is kept is found by its patient's name, in any of its groups."""
     bodies = [path.read_bytes() for path in (*CHARSET_FILES, *TEST_FILES)]

@@ -169,14 +169,16 @@ class Book:
         elements = header.elements
         uid, number = header.text(levels.STUDY_UID), header.text(levels.PATIENT_ID)
         whose = {"patient_id": number, "issuer": header.text(levels.ISSUER), "apart": "" if number else uid}
-        (patient,) = rows.execute(statements.PATIENT, {**whose, "attributes": _stored(elements, Level.PATIENT)}).fetchone()
-        rows.execute(statements.UNNAME, (patient,))
-        rows.executemany(statements.NAME, [(name, patient) for name in _names(elements)])
-        found = rows.execute(
+        person, names = _stored(elements, Level.PATIENT), _names(elements)
+        (patient,) = rows.execute(statements.PATIENT, {**whose, "attributes": person}).fetchone()
+        rows.execute(statements.UNNAME_PATIENT, (patient,))
+        rows.executemany(statements.NAME_PATIENT, [(name, patient) for name in names])
+        (study,) = rows.execute(
             statements.STUDY,
             {
                 "uid": uid,
                 "patient": patient,
+                "person": person,
                 "date": digits("DA", header.text(levels.STUDY_DATE)),
                 "accession": header.text(levels.ACCESSION),
                 "attributes": _stored(elements, Level.STUDY),
@@ -185,7 +187,9 @@ class Book:
                 "changed": now,
             },
         ).fetchone()
-        return int(found[0])
+        rows.execute(statements.UNNAME_STUDY, (study,))
+        rows.executemany(statements.NAME_STUDY, [(name, study) for name in names])
+        return int(study)
 
     def _series(self, rows: sqlite3.Connection, header: Header, study: int) -> int:
         values = {
