@@ -18,6 +18,7 @@ from adapters.dicom.archive import charset
 from adapters.dicom.archive.elements import Elements, Limits, Reader, person_name
 from adapters.dicom.archive.encoding import decimal_string, encode_elements
 from adapters.dicom.archive.header import data_set_digest, read_header
+from adapters.dicom.archive.listing import Listing
 from engine.errors import ParseError
 from tests.support.dicom_archive import CHARSET_FILES, TEST_FILES, as_file, data_set, instance
 
@@ -213,3 +214,26 @@ def test_the_digest_of_a_data_set_leaves_out_the_file_meta_information(tmp_path:
     assert data_set_digest(tmp_path / "0") == data_set_digest(tmp_path / "1")
     (tmp_path / "2").write_bytes(instance(PatientID="P2"))
     assert data_set_digest(tmp_path / "0") != data_set_digest(tmp_path / "2")
+
+
+def test_a_listing_says_everything_once_a_series() -> None:
+    """From what is listed every instance's own attributes can be told again; private ones are left out."""
+    instances = [
+        {"0020000E": {"vr": "UI", "Value": [series]}, "00080018": {"vr": "UI", "Value": [f"{series}.{number}"]}, **more}
+        for series in ("1", "2")
+        for number, more in enumerate(
+            (
+                {"00080060": {"vr": "CS", "Value": ["CT"]}, "00091001": {"vr": "LO", "Value": ["x"]}},
+                {"00080060": {"vr": "CS", "Value": ["CT"]}},
+                {},
+            )
+        )
+    ]
+    listing, first, told = Listing(), {}, []
+    for instance_ in instances:
+        listed = listing.add(instance_)
+        first = listed if listed["0020000E"] != first.get("0020000E") else first
+        told.append({**first, **listed})
+    assert [one.get("00080060") for one in told] == [{"vr": "CS", "Value": ["CT"]}, {"vr": "CS", "Value": ["CT"]}, {"vr": "CS"}] * 2
+    assert [one["00080018"] for one in told] == [one["00080018"] for one in instances]
+    assert "00091001" not in told[0]

@@ -120,7 +120,10 @@ class StudySourceTests(TestCase):
         yield self.intake.arrived(1)
         body = self.intake.kept[0].body
         self.assertIsInstance(body, BodyRef)
-        self.assertEqual(len(orjson.loads(self.spooled.read(body))), 39)
+        listed = orjson.loads(self.spooled.read(body))
+        self.assertEqual(len(listed), 39)
+        self.assertEqual(listed[0]["00020016"]["Value"], ["CT1"])
+        self.assertLess(len(listed[1]), len(listed[0]) / 2)
         self.intake.release(0)
 
     @inlineCallbacks

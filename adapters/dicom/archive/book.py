@@ -30,6 +30,7 @@ from adapters.dicom.archive.elements import Elements
 from adapters.dicom.archive.files import Files, digest_of
 from adapters.dicom.archive.header import Header, data_set_digest, read_header, text_of
 from adapters.dicom.archive.levels import Level
+from adapters.dicom.archive.listing import SOURCE_AE_TITLE
 from adapters.dicom.archive.matching import digits, fold
 from engine.errors import MeridianError, ParseError, StoreError, ValidationError
 
@@ -151,7 +152,8 @@ class Book:
         head = one.header
         values = (uid, series, study, head.sop_class, head.transfer_syntax, one.digest, one.size, touched[study])
         (instance,) = rows.execute(statements.INSTANCE, values).fetchone()
-        rows.execute(statements.HEADER, (instance, zlib.compress(orjson.dumps(head.elements), 1)))
+        source = {SOURCE_AE_TITLE: {"vr": "AE", "Value": [head.source]}} if head.source else {}
+        rows.execute(statements.HEADER, (instance, zlib.compress(orjson.dumps({**source, **head.elements}), 1)))
         return Outcome(BESIDE if shown else KEPT, uid)
 
     def _has(self, rows: sqlite3.Connection, one: _Staged) -> bool:

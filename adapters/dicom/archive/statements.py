@@ -88,7 +88,7 @@ create index instance_by_series on instance (series, replaced, sop_class);
 create index instance_by_study on instance (study, replaced, series, sop_class, size);
 create table header (
     instance   integer primary key references instance on delete cascade,
-    content    blob not null           -- DICOM JSON of the whole data set without its bulk, deflated
+    content    blob not null           -- DICOM JSON of the data set without its bulk, and (0002,0016), deflated
 );
 create table gone (                    -- files that no row refers to any more, still to be removed
     digest     text primary key
