@@ -89,6 +89,14 @@ class ArchiveDestinationTests(DestinationContract, TestCase):
         yield self.assertFailure(self.destination.deliver(wrong), PermanentDelivery)
 
 
+    @inlineCallbacks
+    def test_what_else_comes_through_an_imaging_channel(self):  # type: ignore[no-untyped-def]
+        """A procedure step is for the worklist: nothing is kept of it, and it is no dead letter."""
+        step = Parcel(1, 1, instance(1), DICOM, "MPPS^CREATE", "1", "k")
+        receipt = yield self.destination.deliver(step)
+        self.assertEqual((receipt.reference, self.peer.taken), ("passed over: no instance", []))
+
+
 class ArchiveProcessTests(TestCase):
     """The destination with the process that writes."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -211,3 +212,18 @@ class DcmtkTests(TestCase):
         )
         self.assertEqual(code, 0, said)
         self.assertEqual(len({pydicom.dcmread(path).SOPInstanceUID for path in folder.iterdir()}), 6)
+
+    @inlineCallbacks
+    def test_get_of_what_is_stored_in_implicit_vr(self):  # type: ignore[no-untyped-def]
+        """getscu proposes one presentation context for a SOP class, with Explicit VR first: what it gets is the same data set."""
+        path = Path(str(get_testdata_file("MR_small_implicit.dcm", download=False)))
+        self.archive.keep(path)
+        original = pydicom.dcmread(path)
+        folder = self.folder / "got"
+        folder.mkdir()
+        keys = ("-k", "0008,0052=STUDY", "-k", f"StudyInstanceUID={original.StudyInstanceUID}")
+        said, code = yield self.run_dcmtk("getscu", "-S", "-od", str(folder), *keys, HOST, str(self.source.port))
+        self.assertEqual(code, 0, said)
+        (got,) = map(pydicom.dcmread, folder.iterdir())
+        self.assertNotEqual(got.file_meta.TransferSyntaxUID, original.file_meta.TransferSyntaxUID)
+        self.assertEqual((got.PixelData, got.PatientName, len(got)), (original.PixelData, original.PatientName, len(original)))

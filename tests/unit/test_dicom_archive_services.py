@@ -22,7 +22,7 @@ from adapters.dicom.archive.suboperations import Counts, contexts_of, runs
 from adapters.dicom.upper import dimse
 from adapters.dicom.upper.acceptor import Acceptor
 from adapters.dicom.upper.dimse import Field
-from adapters.dicom.upper.exchange import Request, Response
+from adapters.dicom.upper.exchange import Gathered, Request, Response
 from adapters.dicom.upper.negotiation import EXPLICIT_LE, IMPLICIT_LE, Offer, Taken
 from adapters.dicom.upper.pdu import Roles
 from adapters.dicom.upper.protocol import Times
@@ -55,6 +55,7 @@ class Peer:
         self.run: Callable[..., Deferred[Any]] = maybeDeferred
         self.service = QueryRetrieve(QUERY.defaults(**options), ambient, lambda *call: self.run(*call))  # noqa: PLW0108  it changes
         self.stored: list[str] = []
+        self.data: list[bytes] = []
         self.statuses: list[int] = []
         self.pair = self._joined(takes)
 
@@ -70,10 +71,15 @@ class Peer:
         pair.flow()
         return pair
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: Request) -> Gathered:
         """adapters.dicom.upper.exchange.Service: takes sub-operations with the statuses that are due, or 0000H."""
         self.stored.append(request.command.sop_instance)
-        request.respond(self.statuses.pop(0) if self.statuses else 0)
+
+        def done(data: bytes) -> None:
+            self.data.append(data)
+            request.respond(self.statuses.pop(0) if self.statuses else 0)
+
+        return Gathered(request, done)
 
     def ask(self, field: Field, sop_class: str, data: bytes | None, **more: Any) -> tuple[list[Response], list[Any]]:
         """The pending responses so far, and the final one in a list that it comes to."""
@@ -238,9 +244,18 @@ def test_get_goes_on_after_a_failure(make: Any) -> None:
     assert "NumberOfRemainingSuboperations" not in final.command
 
 
-def test_get_without_a_context_that_fits(make: Any) -> None:
-    """Nothing is re-encoded: it failed."""
+def test_get_in_the_other_uncompressed_transfer_syntax(make: Any) -> None:
+    """The same data set, in the encoding that the peer took."""
     peer = make(takes=(IMPLICIT_LE,))
+    peer.archive.keep(instance(PatientName="王^小明"))
+    _, final = peer.get(keys(T0020000D=("UI", "2.25.1")))
+    assert (peer.stored, final.status) == (["2.25.1.1.1"], 0)
+    assert identifiers.read(peer.data[0], IMPLICIT_LE)["00100010"]["Value"] == [{"Alphabetic": "王^小明"}]
+
+
+def test_get_without_a_context_that_fits(make: Any) -> None:
+    """Compression is not changed: it failed."""
+    peer = make(takes=("1.2.840.10008.1.2.4.50",))
     peer.archive.keep(instance())
     _, final = peer.get(keys(T0020000D=("UI", "2.25.1")))
     assert (peer.stored, final.status) == ([], 0xA702)
@@ -253,10 +268,10 @@ def test_get_is_cancelled(make: Any) -> None:
     requestor = peer.pair.requestor
     begin = peer.begin
 
-    def first_cancels(request: Request) -> None:
+    def first_cancels(request: Request) -> Any:
         if not peer.stored:
             requestor.cancel_request(1, requestor.context_for(STUDY_GET))
-        begin(request)
+        return begin(request)
 
     peer.begin = first_cancels
     _, final = peer.get(keys(T0020000D=("UI", "2.25.1")))
@@ -297,9 +312,9 @@ def test_a_source_that_stops_ends_what_takes_long(make: Any) -> None:
     peer.archive.keep(*[instance(number) for number in range(1, 5)])
     begin = peer.begin
 
-    def first_stops(request: Request) -> None:
+    def first_stops(request: Request) -> Any:
         peer.service.stop()
-        begin(request)
+        return begin(request)
 
     peer.begin = first_stops
     _, final = peer.get(keys(T0020000D=("UI", "2.25.1")))
