@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.trial.unittest import TestCase
 from adapters.dicom import adapter
 from engine.bench.loopback import HOST, free_port
 from tests.contracts.source_contract import HeldIntake
+from tests.support.certs import Trust
 from tests.support.dicom_archive import CHARSET_FILES, Archive, context, instance
 from tests.support.peers import require
 
@@ -227,3 +229,37 @@ class DcmtkTests(TestCase):
         (got,) = map(pydicom.dcmread, folder.iterdir())
         self.assertNotEqual(got.file_meta.TransferSyntaxUID, original.file_meta.TransferSyntaxUID)
         self.assertEqual((got.PixelData, got.PatientName, len(got)), (original.PixelData, original.PatientName, len(original)))
+
+
+class DcmtkTlsTests(TestCase):
+    """A move destination over mutual TLS."""
+
+    @inlineCallbacks
+    def test_move_over_tls(self):  # type: ignore[no-untyped-def]
+        """storescp wants our certificate, and we want that of the party which the channel names; another is not sent to."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        trust = Trust(folder / "trust", reactor)
+        theirs, authority = trust.issue("pacs"), trust.folder / "authority" / "ca.pem"
+        tls = ("+tls", str(theirs / "node.key"), str(theirs / "node.pem"), "+cf", str(authority), "+px")
+        store = StoreScp(folder / "stored", *tls)
+        archive = Archive(folder / "dicom")
+        archive.keep(instance(1), instance(2))
+        where = {"connect": f"localhost:{store.port}"}
+        destinations = {"STORE": {**where, "tls": {"peer": "pacs"}}, "OTHER": {**where, "tls": {"peer": "somebody-else"}}}
+        ambient = replace(context(reactor, folder), tls=trust.provider("meridian"))
+        source = adapter.source(adapter.source_options.defaults(listen=f"{HOST}:0", archive={"destinations": destinations}), ambient)
+        yield source.start(HeldIntake())
+        yield store.ready
+        said = {}
+        for title in ("OTHER", "STORE"):
+            keys = ("-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(source.port))
+            command = [dcmtk("movescu"), "-d", "-S", "-aec", "MERIDIAN", "-aem", title, *keys]
+            out, err, _ = yield getProcessOutputAndValue(command[0], command[1:], env={**os.environ, "TCP_NODELAY": "1"})
+            said[title] = (out + err).decode("latin-1")
+        self.assertIn("0xa702", said["OTHER"])
+        self.assertIn("0x0000: Success", said["STORE"])
+        self.assertEqual(len(list(store.folder.iterdir())), 2)
+        yield source.stop()
+        yield store.stop()
+        archive.close()
