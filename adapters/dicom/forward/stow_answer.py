@@ -92,8 +92,6 @@ def _attributes(parent: Element) -> dict[str, Any]:
             items = [_attributes(item) for item in element if _local(item) == "Item"]
             values: list[Any] = items or [one.text or "" for one in element if _local(one) in ("Value", "URI")]
             found[str(element.get("tag")).upper()] = {"Value": values}
-                "Value": items or [one.text or "" for one in element if _local(one) in ("Value", "URI")]
-            }
     return found
 
 
