@@ -18,7 +18,7 @@ from engine.errors import DeliveryError
 from tests.support.dicom import Folder, context, instance, parcel, uid
 from tests.support.orthanc import Orthanc
 
-FILES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "JPEG-LL.dcm", "MR_small_RLE.dcm", "reportsi.dcm", "test-SR.dcm", "chrH31.dcm")
+FILES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "JPEG-LL.dcm", "reportsi.dcm", "test-SR.dcm", "chrH31.dcm")
 
 
 class OrthancTests(TestCase):
