@@ -31,6 +31,8 @@ class Instance:
     content: bytes = b""
     path: Path = Path()
     digest: str = ""
+    is_temporary: bool = False
+    """The file at `path` is for this sending only."""
 
     def pieces(self, skip: int = 0) -> Iterator[bytes]:
         """The file's bytes after the first `skip`. Raises PermanentDelivery before the last piece where they are not what was stored."""

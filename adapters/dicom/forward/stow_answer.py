@@ -89,8 +89,8 @@ def _attributes(parent: Element) -> dict[str, Any]:
     found = {}
     for element in parent:
         if _local(element) == "DicomAttribute":
-            items = [_attributes(item) for item in element if _local(item) == "Item"]
-            values: list[Any] = items or [one.text or "" for one in element if _local(one) in ("Value", "URI")]
+            items: list[Any] = [_attributes(item) for item in element if _local(item) == "Item"]
+            values = items or [one.text or "" for one in element if _local(one) in ("Value", "URI")]
             found[str(element.get("tag")).upper()] = {"Value": values}
     return found
 
