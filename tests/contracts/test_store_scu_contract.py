@@ -14,7 +14,7 @@ from adapters.dicom.upper.pdu import AssociateReject
 from engine.errors import PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.message import BodyRef
 from tests.contracts.destination_contract import DestinationContract
-from tests.support.dicom import CT, Folder, context, instance, parcel, uid
+from tests.support.dicom_instances import CT, Folder, context, instance, parcel, uid
 from tests.support.dicom_peer import DicomPeer
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
