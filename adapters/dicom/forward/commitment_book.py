@@ -140,7 +140,10 @@ class CommitmentBook:
     def requested(self) -> list[Requested]:
         with self._transaction() as cursor:
             rows = cursor.execute("select id, transaction_uid, calling, called, content, at from requested order by id").fetchall()
-        return [Requested(*row[:4], [(one, uid) for one, uid in orjson.loads(row[4])], row[5]) for row in rows]
+        return [
+            Requested(number, transaction, calling, called, [(one, uid) for one, uid in orjson.loads(content)], at)
+            for number, transaction, calling, called, content, at in rows
+        ]
 
     def reported(self, number: int) -> None:
         """A request is done with."""

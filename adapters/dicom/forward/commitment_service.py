@@ -19,6 +19,7 @@ from adapters.dicom.forward.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, N
 from adapters.dicom.forward.commitment_hub import Reports, hub_for
 from adapters.dicom.forward.outcomes import in_words
 from adapters.dicom.forward.peer import Peer
+from adapters.dicom.services import Provided
 from adapters.dicom.upper import dimse
 from adapters.dicom.upper.dimse import Field, Status
 from adapters.dicom.upper.exchange import Gathered
@@ -202,8 +203,10 @@ class CommitmentService:
             self._try_again(number, notice, wait, f"the report was answered {in_words(response.status)}")
 
     def _not_sent(self, failure: Failure, number: int, notice: Notice, wait: float) -> None:
-        failure.trap(AssociationFailed, DeliveryError)
-        self._try_again(number, notice, wait, failure.value.text)
+        error = failure.value
+        if not isinstance(error, AssociationFailed | DeliveryError):
+            failure.raiseException()
+        self._try_again(number, notice, wait, str(error))
 
     def _try_again(self, number: int, notice: Notice, wait: float, reason: str) -> None:
         request, _ = self._open[number]
@@ -246,6 +249,8 @@ def _raise(error: Exception) -> Any:
     raise error
 
 
-def taken() -> Taken:
-    """Either role: a peer that asks is SCU, one that reports on an association of its own is SCP."""
-    return Taken(commitment.SYNTAXES, scp=True)
+def provide(options: Settings, source: DicomSource) -> Provided:
+    """The option `commitment` of a `dicom` source. Either role: a peer that asks is SCU, one that reports on an association of its own is
+    SCP."""
+    service = CommitmentService(options, source)
+    return Provided({PUSH_MODEL: service}, {PUSH_MODEL: Taken(commitment.SYNTAXES, scp=True)}, start=service.start, stop=service.stop)
