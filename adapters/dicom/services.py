@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
 
 from adapters.dicom.recorded import MPPS, MPPS_MESSAGES, Recorded
 from adapters.dicom.storage import Storage
@@ -95,10 +95,9 @@ class Table(Mapping[str, "Service"]):
         """The source is about to listen."""
         return gatherResults([provided.start() for provided in self._provided], consumeErrors=True)
 
-    def stop(self) -> None:
-        """The source stops."""
-        for provided in self._provided:
-            provided.stop()
+    def stop(self) -> Deferred[Any]:
+        """The source stops; fires when all of them have."""
+        return DeferredList([maybeDeferred(provided.stop) for provided in self._provided], consumeErrors=True)
 
     def taken(self, abstract_syntax: str) -> Taken | None:
         """For the negotiation: how it is taken, None where it is not."""

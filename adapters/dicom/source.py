@@ -86,10 +86,10 @@ class DicomSource(Factory):
         if self._stopped is None:
             self._stopped = Deferred()
             closed = succeed(None) if self._port is None else self._port.stopListening()
-            self.services.stop()
+            ended = self.services.stop()
             for connection in list(self._connections):
                 connection.stop()
-            closed.addCallback(self._not_listening)
+            closed.addCallback(lambda _: ended).addCallback(self._not_listening)
         stopped: Deferred[None] = Deferred()
         self._stopped.chainDeferred(stopped)
         return stopped

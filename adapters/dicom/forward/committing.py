@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.python.failure import Failure
 
 from adapters.dicom.forward import commitment
@@ -46,6 +46,7 @@ class _Transaction:
         self.seqs = seqs
         self.association: Requestor | None = None
         self.timer: Any = None
+        self.linger: Any = None
 
 
 class Committing:
@@ -59,6 +60,7 @@ class Committing:
         self._waiting: dict[int, Deferred[str]] = {}
         self._transactions: dict[str, _Transaction] = {}
         self._known: dict[int, Awaited] = {}
+        self._associations: set[Requestor] = set()
         self._quiet: Any = None
         self._stopping = False
 
@@ -89,10 +91,10 @@ class Committing:
         self._cancel(self._quiet)
         for transaction in self._transactions.values():
             self._cancel(transaction.timer)
-            if transaction.association is not None:
-                transaction.association.release()
+            self._cancel(transaction.linger)
         self._transactions.clear()
-        return self._hub.close()
+        released = DeferredList([association.release() for association in list(self._associations)])
+        return released.addCallback(lambda _: self._hub.close())
 
     # --- instances -----------------------------------------------------------------------------------
 
@@ -143,9 +145,10 @@ class Committing:
 
     def _request(self, association: Requestor, uid: str, transaction: _Transaction, notice: Notice) -> Deferred[None]:
         transaction.association = association
+        self._associations.add(association)
+        association.closed.addBoth(lambda _: self._associations.discard(association))
         context_id = association.context_for(PUSH_MODEL)
         if not context_id:
-            association.release()
             raise TransientDelivery("the peer does not take storage commitment, and the channel requires it", whole_destination=True)
         self._begin_wait(uid, transaction, self._options.commitment_within)
         data = commitment.encode(notice, association.association.agreed[context_id].transfer_syntax)
@@ -156,12 +159,10 @@ class Committing:
     def _asked(self, response: Response, uid: str, transaction: _Transaction) -> None:
         association = transaction.association
         if response.status != Status.SUCCESS:
-            if association is not None:
-                association.release()
             words = f"asked for storage commitment, the peer answered {in_words(response.status)}"
             raise TransientDelivery(words, whole_destination=True)  # of all together: no instance is at fault
         if association is not None and uid in self._transactions:
-            self._context.reactor.callLater(self._options.commitment_linger, association.release)
+            transaction.linger = self._context.reactor.callLater(self._options.commitment_linger, association.release)
 
     def _not_asked(self, failure: Failure, uid: str, transaction: _Transaction) -> None:
         error = failure.value
@@ -182,7 +183,7 @@ class Committing:
     def _give_up(self, uid: str, transaction: _Transaction, error: DeliveryError) -> None:
         """The instances are sent again and asked for anew."""
         self._transactions.pop(uid, None)
-        self._cancel(transaction.timer)
+        self._leave(transaction)
         if not self._stopping:
             self._hub.run(self._hub.book.drop, uid).addErrback(lambda failure: failure.trap(StoreError) and None)
         for seq in transaction.seqs:
@@ -211,9 +212,14 @@ class Committing:
 
     def _over(self, uid: str, transaction: _Transaction) -> None:
         del self._transactions[uid]
+        self._leave(transaction)
+
+    def _leave(self, transaction: _Transaction) -> None:
+        """A release waits for what is under way: the response to the report, say."""
         self._cancel(transaction.timer)
+        self._cancel(transaction.linger)
         if transaction.association is not None:
-            self._context.reactor.callLater(0, transaction.association.release)  # after the report's own response
+            transaction.association.release()
 
     def _succeed(self, seq: int, words: str) -> None:
         waiting = self._waiting.pop(seq, None)
