@@ -30,6 +30,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",
+        "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
     },
     CODECS: {

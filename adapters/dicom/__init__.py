@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.dicom.archive import options as archive
+from adapters.dicom.forward.options import STORE, STOW
 from adapters.dicom.options import SOURCE
 from engine.message import DICOM, DICOM_JSON
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from adapters.dicom.archive.destination import ArchiveDestination
     from adapters.dicom.archive.source import StudySource
     from adapters.dicom.source import DicomSource
-    from engine.contracts import Context, Destination
+    from engine.contracts import Context, Destination, Source
     from engine.options import Settings
 
 
@@ -25,7 +26,7 @@ class DicomAdapter:
     name = "dicom"
     content_types = (DICOM,)
     source_options = SOURCE
-    destination_options = None
+    destination_options = STORE
     reused_key = "flag"
     """The natural choice of `duplicates.reused_key`: an instance that comes again with another data set is kept and flagged."""
 
@@ -35,7 +36,26 @@ class DicomAdapter:
         return DicomSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
+        from adapters.dicom.forward.store_scu import StoreDestination
+
+        return StoreDestination(options, context)
+
+
+class DicomwebAdapter:
+    """engine.contracts.Adapter: ``dicomweb``"""
+
+    name = "dicomweb"
+    content_types = (DICOM,)
+    source_options = None
+    destination_options = STOW
+
+    def source(self, options: Settings, context: Context) -> Source:
         raise NotImplementedError
+
+    def destination(self, options: Settings, context: Context) -> Destination:
+        from adapters.dicom.forward.stow import StowDestination
+
+        return StowDestination(options, context)
 
 
 class ArchiveAdapter:
@@ -58,4 +78,5 @@ class ArchiveAdapter:
 
 
 adapter = DicomAdapter()
+dicomweb_adapter = DicomwebAdapter()
 archive_adapter = ArchiveAdapter()
