@@ -1,0 +1,111 @@
+"""The modality worklist as a service of an association: C-FIND (PS3.4 clause K.4.1), read off the reactor thread, audited before it is told."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from adapters.dicom.upper.dimse import Field, Status
+from adapters.dicom.upper.exchange import Gathered
+from adapters.dicom.worklist import query
+from adapters.dicom.worklist.book import Book
+from engine.errors import ParseError, StoreError, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from adapters.dicom.upper.exchange import Request, Sink
+    from engine.contracts import Context
+    from engine.options import Settings
+
+SOP_CLASS = query.SOP_CLASS
+
+
+class WorklistService:
+    """adapters.dicom.upper.exchange.Service. `start` before the first request, `stop` after the last."""
+
+    def __init__(self, options: Settings, context: Context) -> None:
+        self._options, self._context = options, context
+        self._book = Book(context.data / options.file)
+        self._pool = ThreadPool(1, 1, name=f"worklist {context.name}")
+
+    def start(self) -> Deferred[None]:
+        """Fails with sqlite3.Error or OSError where the file cannot be opened."""
+        self._pool.start()
+        return self._in_thread(self._book.open)
+
+    def stop(self) -> Deferred[None]:
+        if not self._pool.started:
+            return succeed(None)
+        return self._in_thread(self._book.close).addBoth(lambda _: self._pool.stop())
+
+    def begin(self, request: Request) -> Sink | None:
+        if request.command.field != Field.C_FIND:
+            request.respond(Status.UNRECOGNIZED_OPERATION, "the modality worklist is asked by C-FIND")
+            return None
+        if not request.command.has_data:
+            request.respond(Status.DATA_SET_MISMATCH, "a query without an identifier")
+            return None
+        return Gathered(request, lambda data: self._asked(request, data))
+
+    def _asked(self, request: Request, identifier: bytes) -> None:
+        calling = request.parties.calling
+        charset = (self._options.charsets or {}).get(calling) or self._options.charset or ()
+        try:
+            asked = query.read(identifier, request.context.transfer_syntax, calling, charset)
+        except ParseError as error:
+            request.respond(Status.CANNOT_UNDERSTAND, error.text)
+        except ValidationError as error:
+            request.respond(Status.DATA_SET_MISMATCH, error.text, OffendingElement=(int(error.location, 16),))
+        else:
+            self._answer(request, asked).addErrback(self._failed, request)
+
+    @inlineCallbacks
+    def _answer(self, request: Request, asked: query.Query) -> Generator[Deferred[Any], Any, None]:
+        matches = yield self._in_thread(self._search, asked, request)
+        most = self._options.most
+        self._disclose(request, min(len(matches), most))
+        for one in matches[:most]:
+            if request.cancelled:
+                break
+            request.respond(asked.status, data=one)
+            yield request.writable()
+        if request.cancelled:
+            request.respond(Status.CANCEL)
+        elif len(matches) > most:
+            request.respond(Status.OUT_OF_RESOURCES, f"there are more than {most} matches; ask for less")
+        else:
+            request.respond(Status.SUCCESS)
+
+    def _search(self, asked: query.Query, request: Request) -> list[bytes]:
+        """In the book's thread: at most one match more than may be told."""
+        found: list[bytes] = []
+        steps = ((kept.step, kept.status) for kept in self._book.find(*asked.wanted))
+        for one in asked.answers(steps):
+            found.append(one)
+            if len(found) > self._options.most or request.cancelled:
+                break
+        return found
+
+    def _disclose(self, request: Request, steps: int) -> None:
+        parties = request.parties
+        self._context.disclose(
+            "worklist.queried",
+            channel=self._context.name,
+            ae_title=parties.calling,
+            peer=parties.peer,
+            remote=parties.remote,
+            steps=steps,
+        )
+
+    def _failed(self, failure: Any, request: Request) -> None:
+        failure.trap(sqlite3.Error, OSError, StoreError)
+        self._context.log.error("the worklist cannot be read", extra={"channel": self._context.name, "reason": str(failure.value)})
+        request.respond(Status.OUT_OF_RESOURCES, "the worklist cannot be read now")
+
+    def _in_thread(self, work: Any, *arguments: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._context.reactor, self._pool, work, *arguments)
