@@ -1,4 +1,4 @@
-"""The worklist on disk: steps, what modalities said of performing them, and what is still to be reported. SQLite, one connection, one thread.
+"""The worklist on disk: steps, what modalities said of them, and what is still to be reported. SQLite, one connection, one thread.
 
 What a method that writes has returned from is on disk. Several books may have the same file open.
 
@@ -20,7 +20,18 @@ import orjson
 
 from adapters.dicom.worklist import mpps
 from adapters.dicom.worklist.orders import Word
-from adapters.dicom.worklist.steps import CANCELLED, COMPLETED, DISCONTINUED, IN_PROGRESS, ON_HOLD, OPEN, SCHEDULED, Step, from_json, to_json
+from adapters.dicom.worklist.steps import (
+    CANCELLED,
+    COMPLETED,
+    DISCONTINUED,
+    IN_PROGRESS,
+    ON_HOLD,
+    OPEN,
+    SCHEDULED,
+    Step,
+    from_json,
+    to_json,
+)
 
 _SCHEMA: Final = """
 create table if not exists steps (
@@ -79,22 +90,24 @@ create table if not exists changes (  -- messages that are still to be handed to
 );
 """
 _KEEP: Final = """
-insert into steps values (:order, :procedure, :position, :status, :start, :modality, :patient, :accession, :study, :requested, :step, :content, :now)
-on conflict do update set status = :status, start = :start, modality = :modality, patient = :patient, accession = :accession, study = :study,
-requested = :requested, step = :step, content = :content, changed = :now"""
+insert into steps values (:order, :procedure, :position, :status, :start, :modality, :patient, :accession, :study, :requested, :step,
+:content, :now) on conflict do update set status = :status, start = :start, modality = :modality, patient = :patient,
+accession = :accession, study = :study, requested = :requested, step = :step, content = :content, changed = :now"""
 _OPEN: Final = """
 select content, status from steps where status in (select value from json_each(:statuses)) and start >= :first and start <= :last
 and (:modality = '' or modality = :modality) and (:patient = '' or patient = :patient) and (:accession = '' or accession = :accession)
 order by start, "order", procedure, position"""
 _LINKED: Final = """
-select content, status from steps where (study = :study and (step = :step or :step = '')) or (accession = :accession and :accession <> '' and step = :step
-and step <> '')"""
-_OF_ORDER: Final = """select content, status from steps where "order" = :order and (:procedure = '' or procedure = :procedure or requested = :procedure)
+select content, status from steps where (study = :study and (step = :step or :step = ''))
+or (accession = :accession and :accession <> '' and step = :step and step <> '')"""
+_OF_ORDER: Final = """
+select content, status from steps where "order" = :order and (:procedure = '' or procedure = :procedure or requested = :procedure)
 and (:position = '' or position = :position or step = :position)"""
 _STATES: Final = """select m.status, m.content from mpps_steps s join mpps m using (uid)
 where s."order" = ? and s.procedure = ? and s.position = ?"""
 _OLD_STEPS: Final = """delete from steps where ("order", procedure, position) in
 (select "order", procedure, position from steps where changed < ? and start < ? limit ?)"""
+_OLD_MPPS: Final = ("delete from performed where mpps = ?", "delete from mpps_steps where uid = ?", "delete from mpps where uid = ?")
 _AT_ONCE: Final = 500
 
 
@@ -169,7 +182,7 @@ class Book:
         message: int,
         word: Callable[[mpps.Outcome], bytes],
     ) -> bytes:
-        """N-CREATE or N-SET by its `rule`, all that follows from it, and the answer as `word` writes it, in one transaction. Gives the answer."""
+        """N-CREATE or N-SET by its `rule`, what follows from it, and the answer as `word` writes it, in one transaction."""
         with _Transaction(self._database) as cursor:
             row = cursor.execute("select content from mpps where uid = ?", (uid,)).fetchone()
             outcome = rule(given, orjson.loads(row[0]) if row else None)
@@ -295,8 +308,8 @@ def _forget(cursor: sqlite3.Cursor, before: int) -> None:
     day = f"{datetime.fromtimestamp(max(before, 0) / 1e6, UTC):%Y%m%d}"
     cursor.execute(_OLD_STEPS, (before, day, _AT_ONCE))
     old = cursor.execute("select uid from mpps where changed < ? limit ?", (before, _AT_ONCE)).fetchall()
-    for table, column in (("performed", "mpps"), ("mpps_steps", "uid"), ("mpps", "uid")):
-        cursor.executemany(f"delete from {table} where {column} = ?", old)
+    for statement in _OLD_MPPS:
+        cursor.executemany(statement, old)
     cursor.execute("delete from heard where at < ?", (before,))
 
 

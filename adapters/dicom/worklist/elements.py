@@ -5,9 +5,9 @@ An `Item` is tag -> values as text, or the items of a sequence.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
-from struct import error as StructError
 from struct import pack, unpack
 from typing import Any, Final, TypeAlias
 from warnings import catch_warnings, simplefilter
@@ -31,7 +31,18 @@ _PLAIN: Final = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI",
 _LONG: Final = frozenset(("SQ", "UC", "UN", "UR", "UT"))
 _ONE_VALUE: Final = frozenset(("LT", "ST", "UR", "UT"))
 _DEEPEST: Final = 8
-_UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, NotImplementedError, StructError, RecursionError, InvalidDicomError)
+_UNREADABLE: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    struct.error,
+    RecursionError,
+    InvalidDicomError,
+)
 """What pydicom raises over bytes that are no data set."""
 
 

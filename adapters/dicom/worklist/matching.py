@@ -96,7 +96,7 @@ def _matched(vr: str, tag: int, key: tuple[str, ...], values: list[str]) -> bool
 
 
 def _like(pattern: str, text: str) -> bool:
-    """Wild cards: * any run of characters, ? any one (C.2.2.2.4). Takes time in proportion to the product of the lengths, whatever it is."""
+    """Wild cards: * any run of characters, ? any one (C.2.2.2.4). Takes time in proportion to the product of the lengths."""
     at, place = 0, 0
     star, mark = -1, 0
     while place < len(text):

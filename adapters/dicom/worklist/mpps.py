@@ -1,7 +1,7 @@
 """Modality performed procedure steps: what may be created and set, and what follows (PS3.4 annex F.7.2, table F.7.2-1). Pure.
 
-A step is created IN PROGRESS and set until it is COMPLETED or DISCONTINUED; then it is final. Its content is tag in hex -> values as text or
-items, so that each message may come in a character set of its own (F.7.2.2.3).
+A step is created IN PROGRESS and set until it is COMPLETED or DISCONTINUED; then it is final. Its content is tag in hex -> values as text
+or items, so that each message may come in a character set of its own (F.7.2.2.3).
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ def wrong_entry(content: Content) -> bool:
 
 
 def links(content: Content) -> list[Link]:
-    return [
-        Link(*(text(one, tag) for tag in ("0020000D", "00080050", "00401001", "00400009"))) for one in items(content, _SCHEDULED)
-    ]
+    return [Link(*(text(one, tag) for tag in ("0020000D", "00080050", "00401001", "00400009"))) for one in items(content, _SCHEDULED)]
 
 
 def instances(content: Content) -> list[Instance]:

@@ -45,8 +45,8 @@ def _known_fields(settings: Settings) -> str:
 
 DESTINATION: Final = Spec(
     "dicom_worklist destination",
-    "Keeps imaging orders (HL7 v2 ORM^O01, OMG^O19, OMI^O23, OML^O21) as scheduled procedure steps, for the modality worklist that a `dicom` "
-    "source offers; takes modality performed procedure steps (MPPS^CREATE, MPPS^SET) from such a source, which must say "
+    "Keeps imaging orders (HL7 v2 ORM^O01, OMG^O19, OMI^O23, OML^O21) as scheduled procedure steps, for the modality worklist that a "
+    "`dicom` source offers; takes modality performed procedure steps (MPPS^CREATE, MPPS^SET) from such a source, which must say "
     "`answer: from NAME` of this destination.",
     [
         _FILE,
@@ -54,8 +54,8 @@ DESTINATION: Final = Spec(
         Option(
             "stations",
             TEXT,
-            "table (CSV, relative to the site) of what orders do not say: columns service, code (blank is any) -> modality, ae_title (several "
-            "with \\ between), station_name, location",
+            "table (CSV, relative to the site) of what orders do not say: columns service, code (blank is any) -> modality, ae_title "
+            "(several with \\ between), station_name, location",
         ),
         Option("fields", MapOf(PATH), f"where orders have a fact in a place of their own: {', '.join(SITE_FIELDS)}"),
         Option("authority", TEXT, "whose patient number modalities are given (PID-3.4); the first of PID-3 where there is none of it"),
@@ -82,7 +82,9 @@ QUERY: Final = Spec(
     "Answers queries of the modality worklist (C-FIND, 1.2.840.10008.5.1.4.31).",
     [
         _FILE,
-        Option("charset", CHARSET, "of the answers; without it the one that the query is written in. What it has not is given in ISO_IR 192"),
+        Option(
+            "charset", CHARSET, "of the answers; without it the one that the query is written in. What it has not is given in ISO_IR 192"
+        ),
         Option("charsets", MapOf(CHARSET), "by calling AE title, for modalities that say none or a wrong one"),
         Option("most", integer(1, 10000), "matches in one answer; where there are more it ends with A700H", default=1000),
     ],

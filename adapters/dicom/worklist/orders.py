@@ -35,7 +35,15 @@ _SAYS: Final = {
     "HD": ON_HOLD, "OH": ON_HOLD, "HR": ON_HOLD, "RL": SCHEDULED, "OE": SCHEDULED, "OR": SCHEDULED,
 }  # fmt: skip
 """ORC-1 (table 0119): what it makes of the steps it speaks of."""
-_STATUSES: Final = {"SC": SCHEDULED, "IP": IN_PROGRESS, "CM": COMPLETED, "DC": DISCONTINUED, "CA": CANCELLED, "RP": CANCELLED, "HD": ON_HOLD}
+_STATUSES: Final = {
+    "SC": SCHEDULED,
+    "IP": IN_PROGRESS,
+    "CM": COMPLETED,
+    "DC": DISCONTINUED,
+    "CA": CANCELLED,
+    "RP": CANCELLED,
+    "HD": ON_HOLD,
+}
 """ORC-5 (table 0038) where ORC-1 is SC (RAD-3, RAD-13); of another status nothing follows."""
 _PRIORITIES: Final = {"S": "STAT", "A": "HIGH", "P": "HIGH", "C": "HIGH", "R": "ROUTINE", "T": "MEDIUM"}
 _UID: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
@@ -58,7 +66,7 @@ class Site:
     patient number is wanted (PID-3.4; "" the first)."""
 
     node: str = ""
-    stations: Stations = Stations()
+    stations: Stations = field(default_factory=Stations)
     fields: Mapping[str, str] = field(default_factory=dict)
     authority: str = ""
 

@@ -79,9 +79,9 @@ def _measured(reading: Reading, observations: list[list[str]], codes: frozenset[
     """The first numeric OBX of one of these codes or names, in DICOM's unit."""
     for obx in observations:
         unit = reading.part(obx, 6).lower()
-        if {reading.part(obx, 3).upper(), reading.part(obx, 3, 2).upper()} & codes and unit in units:
-            if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value := reading.part(obx, 5)):
-                return f"{float(value) * units[unit]:.4g}"
+        named = {reading.part(obx, 3).upper(), reading.part(obx, 3, 2).upper()} & codes
+        if named and unit in units and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value := reading.part(obx, 5)):
+            return f"{float(value) * units[unit]:.4g}"
     return ""
 
 

@@ -15,8 +15,8 @@ _ESC: Final = "\x1b"
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """`codec` is Python's; `escape` designates the set in G0 (`low`: its bytes are below 80H, ASCII needs an escape back) or in G1. Python's
-    ISO 2022 codecs write escapes of their own, which are cut off (`own`)."""
+    """`codec` is Python's; `escape` designates the set in G0 (`low`: its bytes are below 80H, ASCII needs an escape back) or in G1.
+    Python's ISO 2022 codecs write escapes of their own, which are cut off (`own`)."""
 
     codec: str
     escape: bytes = b""

@@ -1,9 +1,9 @@
-"""What is said of an order when its steps are begun and ended: HL7 v2 with ORC-1 SC and ORC-5 (IHE RAD TF-2, RAD-3 order status update, after
-the modality's RAD-6 and RAD-7). ORM^O01 of 2.3.1, or OMG^O19 of 2.5.1. Pure."""
+"""What is said of an order when its steps are begun and ended: HL7 v2 with ORC-1 SC and ORC-5 (IHE RAD TF-2, RAD-3 order status update,
+after the modality's RAD-6 and RAD-7). ORM^O01 of 2.3.1, or OMG^O19 of 2.5.1. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from adapters.dicom.worklist import mpps
@@ -31,12 +31,13 @@ def message(kept: Mapping[str, Any], kind: str, sender: str, receiver: str) -> b
 def _segments(step: Step, kept: Mapping[str, Any], kind: str, sender: str, receiver: str) -> Iterator[str]:
     structure, version = _TYPES[kind]
     yield _segment("MSH", {
-        2: "^~\\&", **_pair(3, sender), **_pair(5, receiver), 7: kept["at"], 9: structure, 10: kept["id"], 11: "P", 12: version, 18: "UNICODE UTF-8",
+        2: "^~\\&", **_pair(3, sender), **_pair(5, receiver), 7: kept["at"], 9: structure, 10: kept["id"], 11: "P", 12: version,
+        18: "UNICODE UTF-8",
     })  # fmt: skip
     patient = step.patient
     yield _segment("PID", {
-        1: "1", 3: f"{_text(patient.number)}^^^{_text(patient.issuer)}".rstrip("^"), 5: _names(patient.name), 7: patient.born, 8: patient.sex,
-        18: _text(patient.admission),
+        1: "1", 3: f"{_text(patient.number)}^^^{_text(patient.issuer)}".rstrip("^"), 5: _names(patient.name), 7: patient.born,
+        8: patient.sex, 18: _text(patient.admission),
     })  # fmt: skip
     numbers = {2: _number(step.placer), 3: _number(step.filler)}
     yield _segment("ORC", {1: "SC", **numbers, 5: _STATUSES[kept["order_status"]], 9: kept["at"]})
@@ -85,5 +86,3 @@ def _segment(name: str, fields: Mapping[int, str]) -> str:
 
 def _text(text: str) -> str:
     return STANDARD.escape_text(text)
-
-

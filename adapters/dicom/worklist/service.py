@@ -1,4 +1,7 @@
-"""The modality worklist as a service of an association: C-FIND (PS3.4 clause K.4.1), read off the reactor thread, audited before it is told."""
+"""The modality worklist as a service of an association: C-FIND (PS3.4 clause K.4.1).
+
+The worklist is read off the reactor thread, and what is told is audited before.
+"""
 
 from __future__ import annotations
 

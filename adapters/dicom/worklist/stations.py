@@ -1,4 +1,4 @@
-"""A site's own table of stations: what an order does not say of modality, AE title, station name and location. Pure but for reading the file."""
+"""A site's own table of stations: what an order does not say of modality, AE title, station name and location."""
 
 from __future__ import annotations
 
