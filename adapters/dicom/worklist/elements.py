@@ -1,23 +1,17 @@
 """Data sets of a worklist as plain values, and their bytes (PS3.5 clause 7.1). Pure.
 
-An `Item` is tag -> values as text, or the items of a sequence.
+An `Item` is tag -> values as text, or the items of a sequence. Values of other VRs than text and US have none here.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
-from struct import pack, unpack
+from struct import pack
 from typing import Any, Final, TypeAlias
-from warnings import catch_warnings, simplefilter
 
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import dcmread, read_dataset
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from adapters.dicom.worklist import repertoire
 from adapters.dicom.worklist.attributes import CHARSET, below
@@ -28,44 +22,32 @@ Content: TypeAlias = dict[str, Any]
 
 _TEXT: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _PLAIN: Final = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
-_LONG: Final = frozenset(("SQ", "UC", "UN", "UR", "UT"))
+_LONG: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _ONE_VALUE: Final = frozenset(("LT", "ST", "UR", "UT"))
 _DEEPEST: Final = 8
-_UNREADABLE: Final = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    struct.error,
-    RecursionError,
-    InvalidDicomError,
-)
-"""What pydicom raises over bytes that are no data set."""
+_UNDEFINED: Final = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 
 def parse(raw: bytes, transfer_syntax: str) -> tuple[Item, list[str]]:
     """A data set and its character set (0008,0005). Raises ParseError."""
+    reader = _Reader(raw, transfer_syntax)
     try:
-        found = read_dataset(BytesIO(raw), transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian)
-        charset = _plain(found.get_item(CHARSET)) if CHARSET in found else ()
-        return _item(found, list(charset), _DEEPEST), list(charset)
-    except _UNREADABLE as error:
-        raise ParseError(f"the data set cannot be read: {type(error).__name__}") from None
+        item = reader.item(0, len(raw), [], _DEEPEST)
+    except (struct.error, ValueError) as error:
+        raise ParseError(f"the data set cannot be read: {error}") from None
+    return item, [one for one in item.get(CHARSET, ()) if isinstance(one, str)]
 
 
 def parse_file(raw: bytes) -> tuple[str, Content]:
     """The SOP Instance UID of a PS3.10 file, and its data set as what can be kept: tag in hex -> values. Raises ParseError."""
-    try:
-        with catch_warnings():
-            simplefilter("ignore")
-            found = dcmread(BytesIO(raw))
-        charset = _plain(found.get_item(CHARSET)) if CHARSET in found else ()
-        return str(found.file_meta.MediaStorageSOPInstanceUID), _content(_item(found, list(charset), _DEEPEST))
-    except _UNREADABLE as error:
-        raise ParseError(f"the data set cannot be read: {type(error).__name__}") from None
+    if raw[128:132] != b"DICM":
+        raise ParseError("this is no DICOM file")
+    length = int.from_bytes(raw[140:144], "little")  # (0002,0000), in Explicit VR Little Endian
+    meta, _ = parse(raw[144 : 144 + length], ExplicitVRLittleEndian)
+    uid, syntax = ("".join(map(str, meta.get(tag, ()))) for tag in (0x00020003, 0x00020010))
+    item, _ = parse(raw[144 + length :], syntax)
+    return uid, _content(item)
 
 
 def encode(item: Item, charset: Sequence[str], *, implicit: bool) -> bytes:
@@ -106,51 +88,85 @@ def _head(tag: int, vr: str, length: int, implicit: bool) -> bytes:
 # --- in --------------------------------------------------------------------------------------------
 
 
-def _item(found: Dataset, charset: list[str], deep: int) -> Item:
-    if not deep:
-        raise ValueError("sequences in sequences in sequences")
-    item: Item = {}
-    for tag in found.keys():  # noqa: SIM118  the elements themselves would be decoded
-        raw = found.get_item(tag)
-        vr = _vr(raw)
-        if vr == "SQ":
-            item[int(tag)] = [_item(one, charset, deep - 1) for one in found[tag].value]
-        elif vr in _TEXT:
-            text = repertoire.decode(_bytes(raw), charset).strip("\0 ")
-            item[int(tag)] = _split(text, vr)
-        else:
-            item[int(tag)] = _plain(raw)
-    return item
+class _Reader:
+    """Reads strictly: what is cut short, or nested deeper than anything here is, raises struct.error or ValueError."""
+
+    def __init__(self, raw: bytes, transfer_syntax: str) -> None:
+        self._raw = raw
+        self._explicit = transfer_syntax != ImplicitVRLittleEndian
+        self._order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+
+    def item(self, at: int, end: int, charset: list[str], deep: int) -> Item:
+        item, _ = self._elements(at, end, charset, deep)
+        return item
+
+    def _elements(self, at: int, end: int, charset: list[str], deep: int) -> tuple[Item, int]:
+        """Up to `end` or an item's delimitation; gives where it stopped."""
+        if not deep:
+            raise ValueError("sequences are nested too deep")
+        item: Item = {}
+        while at < end:
+            tag, vr, length, at = self._head(at)
+            if tag == _ITEM_END:
+                return item, at
+            if vr == "SQ" or length == _UNDEFINED:
+                items, at = self._sequence(at, length, end, charset, deep - 1)
+                item[tag] = items
+                continue
+            if at + length > end:
+                raise ValueError("an element is cut short")
+            item[tag] = self._values(vr, self._raw[at : at + length], charset)
+            if tag == CHARSET:
+                charset = [one for one in item[tag] if isinstance(one, str)]
+            at += length
+        return item, at
+
+    def _sequence(self, at: int, length: int, end: int, charset: list[str], deep: int) -> tuple[list[Item], int]:
+        stop = end if length == _UNDEFINED else at + length
+        if stop > end:
+            raise ValueError("a sequence is cut short")
+        items: list[Item] = []
+        while at < stop:
+            tag, _, size, at = self._head(at)
+            if tag == _SEQUENCE_END:
+                return items, at
+            if tag != _ITEM or (size != _UNDEFINED and at + size > stop):
+                raise ValueError("a sequence is made of items")
+            found, at = self._elements(at, stop if size == _UNDEFINED else at + size, charset, deep)
+            items.append(found)
+        return items, at
+
+    def _head(self, at: int) -> tuple[int, str, int, int]:
+        """Tag, VR, length, and where the value begins. A VR that is not said, or UN, is the dictionary's."""
+        group, element = struct.unpack_from(f"{self._order}HH", self._raw, at)
+        tag = group << 16 | element
+        if not self._explicit or group == 0xFFFE:
+            return tag, _known(tag), struct.unpack_from(f"{self._order}L", self._raw, at + 4)[0], at + 8
+        vr = self._raw[at + 4 : at + 6].decode("ascii", "replace")
+        if vr in _LONG:
+            return tag, _known(tag) if vr == "UN" else vr, struct.unpack_from(f"{self._order}L", self._raw, at + 8)[0], at + 12
+        return tag, vr, struct.unpack_from(f"{self._order}H", self._raw, at + 6)[0], at + 8
+
+    def _values(self, vr: str, raw: bytes, charset: list[str]) -> tuple[str, ...]:
+        if vr == "US":
+            return tuple(str(number) for number in struct.unpack(f"{self._order}{len(raw) // 2}H", raw[: len(raw) // 2 * 2]))
+        if vr in _TEXT:
+            return _split(repertoire.decode(raw, charset).strip("\0 "), vr)
+        return _split(raw.decode("ascii", "replace").strip("\0 "), vr) if vr in _PLAIN else ()
 
 
-def _content(item: Item) -> Content:
-    return {f"{tag:08X}": [_content(one) if isinstance(one, dict) else one for one in values] for tag, values in item.items()}
-
-
-def _vr(raw: object) -> str:
-    """Its own VR, the dictionary's where the transfer syntax has none or says UN."""
-    vr = str(getattr(raw, "VR", None) or "UN")
-    if vr == "UN":
-        try:
-            return str(dictionary_VR(raw.tag))  # type: ignore[attr-defined]
-        except KeyError:
-            return "UN"
-    return vr
-
-
-def _bytes(raw: object) -> bytes:
-    value = raw.value if isinstance(raw, RawDataElement) else b""
-    return value or b""
-
-
-def _plain(raw: object) -> tuple[str, ...]:
-    vr, value = _vr(raw), _bytes(raw)
-    if vr == "US":
-        return tuple(str(number) for number in unpack(f"<{len(value) // 2}H", value[: len(value) // 2 * 2]))
-    return _split(value.decode("ascii", "replace").strip("\0 "), vr) if vr in _PLAIN else ()
+def _known(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return "UN"
 
 
 def _split(text: str, vr: str) -> tuple[str, ...]:
     if not text:
         return ()
     return (text,) if vr in _ONE_VALUE else tuple(one.strip() for one in text.split("\\"))
+
+
+def _content(item: Item) -> Content:
+    return {f"{tag:08X}": [_content(one) if isinstance(one, dict) else one for one in values] for tag, values in item.items()}
