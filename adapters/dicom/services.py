@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 VERIFICATION: Final = "1.2.840.10008.1.1"
 UNCOMPRESSED: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
 _PLAIN: Final = Taken(UNCOMPRESSED)
-EXTENSIONS: Final[Mapping[str, str]] = {}
+EXTENSIONS: Final[Mapping[str, str]] = {
+    "worklist": "adapters.dicom.worklist.service:provide",
+}
 """Option of options.SOURCE -> dotted string of the function that provides its services."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapters.dicom.worklist.destination import StepDestination
 from adapters.dicom.worklist.options import DESTINATION, SOURCE
-from adapters.dicom.worklist.source import StepSource
 from engine.message import DICOM, HL7V2
 
 if TYPE_CHECKING:
+    from adapters.dicom.worklist.destination import StepDestination
+    from adapters.dicom.worklist.source import StepSource
     from engine.contracts import Context
     from engine.options import Settings
 
@@ -23,9 +23,13 @@ class DicomWorklistAdapter:
     destination_options = DESTINATION
 
     def source(self, options: Settings, context: Context) -> StepSource:
+        from adapters.dicom.worklist.source import StepSource
+
         return StepSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> StepDestination:
+        from adapters.dicom.worklist.destination import StepDestination
+
         return StepDestination(options, context)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -138,7 +139,11 @@ class Book:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def open(self) -> None:
+    def open(self, *, to_read: bool = False) -> None:
+        """`to_read`: the file is there, and is only read."""
+        if to_read:
+            self._database = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", timeout=5.0, isolation_level=None, uri=True)
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)

@@ -6,12 +6,12 @@ The worklist is read off the reactor thread, and what is told is audited before.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.internet.defer import Deferred, inlineCallbacks
 
+from adapters.dicom.services import Provided
 from adapters.dicom.upper.dimse import Field, Status
 from adapters.dicom.upper.exchange import Gathered
 from adapters.dicom.worklist import query
@@ -21,30 +21,22 @@ from engine.errors import ParseError, StoreError, ValidationError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from adapters.dicom.source import DicomSource
     from adapters.dicom.upper.exchange import Request, Sink
-    from engine.contracts import Context
     from engine.options import Settings
 
-SOP_CLASS = query.SOP_CLASS
+
+def provide(options: Settings, source: DicomSource) -> Provided:
+    """For adapters.dicom.services: option `worklist`."""
+    return Provided({query.SOP_CLASS: WorklistService(options, source)})
 
 
 class WorklistService:
-    """adapters.dicom.upper.exchange.Service. `start` before the first request, `stop` after the last."""
+    """adapters.dicom.upper.exchange.Service"""
 
-    def __init__(self, options: Settings, context: Context) -> None:
-        self._options, self._context = options, context
-        self._book = Book(context.data / options.file)
-        self._pool = ThreadPool(1, 1, name=f"worklist {context.name}")
-
-    def start(self) -> Deferred[None]:
-        """Fails with sqlite3.Error or OSError where the file cannot be opened."""
-        self._pool.start()
-        return self._in_thread(self._book.open)
-
-    def stop(self) -> Deferred[None]:
-        if not self._pool.started:
-            return succeed(None)
-        return self._in_thread(self._book.close).addBoth(lambda _: self._pool.stop())
+    def __init__(self, options: Settings, source: DicomSource) -> None:
+        self._options, self._context, self._run = options, source.context, source.run
+        self._path = source.context.data / options.file
 
     def begin(self, request: Request) -> Sink | None:
         if request.command.field != Field.C_FIND:
@@ -69,7 +61,7 @@ class WorklistService:
 
     @inlineCallbacks
     def _answer(self, request: Request, asked: query.Query) -> Generator[Deferred[Any], Any, None]:
-        matches = yield self._in_thread(self._search, asked, request)
+        matches = yield self._run(self._search, asked, request)
         most = self._options.most
         self._disclose(request, min(len(matches), most))
         for one in matches[:most]:
@@ -85,13 +77,18 @@ class WorklistService:
             request.respond(Status.SUCCESS)
 
     def _search(self, asked: query.Query, request: Request) -> list[bytes]:
-        """In the book's thread: at most one match more than may be told."""
+        """In a thread: at most one match more than may be told. Where no order has come yet there is no worklist, and nothing to do."""
         found: list[bytes] = []
-        steps = ((kept.step, kept.status) for kept in self._book.find(*asked.wanted))
-        for one in asked.answers(steps):
-            found.append(one)
-            if len(found) > self._options.most or request.cancelled:
-                break
+        if not self._path.exists():
+            return found
+        book = Book(self._path)
+        book.open(to_read=True)
+        with closing(book):
+            steps = ((kept.step, kept.status) for kept in book.find(*asked.wanted))
+            for one in asked.answers(steps):
+                found.append(one)
+                if len(found) > self._options.most or request.cancelled:
+                    break
         return found
 
     def _disclose(self, request: Request, steps: int) -> None:
@@ -109,6 +106,3 @@ class WorklistService:
         failure.trap(sqlite3.Error, OSError, StoreError)
         self._context.log.error("the worklist cannot be read", extra={"channel": self._context.name, "reason": str(failure.value)})
         request.respond(Status.OUT_OF_RESOURCES, "the worklist cannot be read now")
-
-    def _in_thread(self, work: Any, *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._context.reactor, self._pool, work, *arguments)
