@@ -13,6 +13,7 @@ from engine.message import DICOM
 if TYPE_CHECKING:
     from adapters.dicom.source import DicomSource
     from engine.contracts import Context, Destination
+    from engine.message import Envelope, Judgement
     from engine.options import Settings
 
 
@@ -30,6 +31,11 @@ class DicomAdapter:
         from adapters.dicom.source import DicomSource
 
         return DicomSource(options, context)
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        from adapters.dicom.rehearsal import rehearse
+
+        return rehearse(body, peer)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         raise NotImplementedError
