@@ -28,6 +28,7 @@ from tests.support.sites import Site
 HERE = Path(__file__).parent
 FINDSCU = Path("/usr/bin/findscu")
 QUERIES = Path("/usr/share/doc/dcmtk/examples/wlistqry")
+GB18030 = "Wang^Xiaoming=王^小明".encode("gb18030")
 NATIVE = {**os.environ, "TCP_NODELAY": "1"}
 MR = segment(
     "OBR", f1="1", f2="O2^HIS", f4="MRBRAIN^MR of the brain^L", f18="A1002", f19="R1002", f20="S1002", f24="MR", f36="20261125080000"
@@ -99,6 +100,7 @@ def test_dcmtk_asks_for_the_worklist(tmp_path: Path) -> None:
         assert order(line, "2", "ORC|NW|O2^HIS", MR) == "AA"
         assert order(line, "3", "ORC|NW", "OBR|1") == "AE"
         everything = find(department.port, out, None, "0008,0050", f"{name}", f"{step}.0040,0009", "0008,0005=ISO_IR 192")
+        chinese = find(department.port, out, None, name, "0008,0005=GB18030")
         asked = {
             "ct": [f"{step}.Modality=CT"], "mr": [f"{step}.Modality=MR"], "day": [f"{step}.0040,0002=20261125-"], "nobody": [f"{name}=Li*"],
             "wang": [f"{name}=wang*"], "accession": ["0008,0050=A1002"], "station": [f"{step}.0040,0001=CT9"],
@@ -109,12 +111,13 @@ def test_dcmtk_asks_for_the_worklist(tmp_path: Path) -> None:
         assert order(line, "4", "ORC|CA|O2^HIS", "OBR|1|O2^HIS") == "AA"
         after = find(department.port, out, None, "0008,0050")
     assert [str(one.PatientName) for one in everything] == ["Wang^Xiaoming=王^小明"] * 2
+    assert {(one.SpecificCharacterSet, one["PatientName"].value.original_string) for one in chinese} == {("GB18030", GB18030)}
     assert [one.ScheduledProcedureStepSequence[0].ScheduledProcedureStepID for one in everything] == ["S1001", "S1002"]
     both = ["A1001", "A1002"]
     assert found == {"ct": both[:1], "mr": both[1:], "day": both[1:], "nobody": [], "wang": both, "accession": both[1:], "station": both}
     assert [str(one.AccessionNumber) for one in after] == ["A1001"]
     asked_for = department.site.audited("worklist.queried")
-    assert [one["steps"] for one in asked_for[:2]] == ["2", "1"]
+    assert [one["steps"] for one in asked_for[:3]] == ["2", "2", "1"]
     assert {one["ae_title"] for one in asked_for} == {"CT1"}
     assert "Wang" not in json.dumps(asked_for)
 

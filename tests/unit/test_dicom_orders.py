@@ -189,6 +189,7 @@ def test_hangul_is_ideographic() -> None:
         ((PID, "ORC|NW|O1", obr("1", f36="20261324")), "OBR-36"),
         ((PID, "ORC|NW|O1", obr("1"), "ZDS|1.02.3"), "ZDS-1"),
         ((PID, "ORC|NW|O1", obr("1"), "IPC|||||CT||||A_TITLE_THAT_IS_TOO_LONG"), "IPC-9"),
+        ((PID, "ORC|NW|O1", obr("1"), "IPC|||||CT||||机房一"), "IPC-9"),
     ],
 )
 def test_what_a_modality_could_not_use_is_refused_by_name(segments: tuple[str, ...], location: str) -> None:

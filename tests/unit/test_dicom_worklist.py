@@ -93,6 +93,13 @@ def test_a_step_without_a_station_is_for_every_one() -> None:
     assert other.ScheduledProcedureStepSequence[0].ScheduledStationAETitle == "CT9"
 
 
+def test_a_station_that_is_no_text_is_answered_all_the_same() -> None:
+    raw = encoded(keys({"ScheduledStationAETitle": "XX"})).replace(b"XX", b"\xff\xfe")
+    asked = query.read(raw, IMPLICIT, "CT9")
+    (one,) = asked.answers([(replace(STEP, stations=()), SCHEDULED)])
+    assert decoded(one).ScheduledProcedureStepSequence[0].ScheduledStationAETitle == "??"
+
+
 def test_what_is_under_way_says_so() -> None:
     (one,) = ask(keys({"ScheduledProcedureStepStatus": ""}), status=IN_PROGRESS)
     assert one.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStatus == "STARTED"

@@ -167,6 +167,7 @@ def test_what_was_performed_can_be_read(desk: Desk) -> None:
     """Study, series and instances, for whoever wants to know whether a study is complete."""
     desk.create()
     assert desk.rows("select * from performed") == []
+    assert desk.rows("select uid, study, status from mpps") == [(UID, STUDY, "IN PROGRESS")]
     desk.set()
     ct = "1.2.840.10008.5.1.4.1.1.2"
     assert desk.rows("select mpps, study, series, sop, sop_class, status from performed order by sop") == [

@@ -2,8 +2,8 @@
 
 What a method that writes has returned from is on disk. Several books may have the same file open.
 
-`performed` has a row for every instance (and every empty series) that a modality says it has made: with `mpps`, the steps' own states,
-it tells whether a study is complete.
+For others to read: `performed` has a row for every instance (and every empty series) that a modality says it has made, `mpps` the state of
+each performed step by study; together they tell whether a study is complete.
 """
 
 from __future__ import annotations
@@ -55,13 +55,20 @@ create index if not exists steps_by_start on steps (status, start);
 create index if not exists steps_by_study on steps (study, step);
 create index if not exists steps_by_accession on steps (accession) where accession <> '';
 create index if not exists steps_by_change on steps (changed);
-create table if not exists mpps (
+create table if not exists performances (  -- modality performed procedure steps
     uid     text primary key,         -- SOP Instance UID
     status  text not null,
-    content blob not null,            -- DICOM JSON
+    content blob not null,            -- adapters.dicom.worklist.mpps.Content as JSON
     changed integer not null
 ) without rowid;
-create index if not exists mpps_by_change on mpps (changed);
+create index if not exists performances_by_change on performances (changed);
+create table if not exists performed_studies (
+    study text not null,
+    uid   text not null,
+    primary key (study, uid)
+) without rowid;
+create index if not exists performed_studies_by_step on performed_studies (uid);
+create view if not exists mpps as select uid, study, status, content, changed from performed_studies join performances using (uid);
 create table if not exists mpps_steps (   -- which steps a performed step performs
     uid       text not null,
     "order"   text not null,
@@ -104,11 +111,14 @@ or (accession = :accession and :accession <> '' and step = :step and step <> '')
 _OF_ORDER: Final = """
 select content, status from steps where "order" = :order and (:procedure = '' or procedure = :procedure or requested = :procedure)
 and (:position = '' or position = :position or step = :position)"""
-_STATES: Final = """select m.status, m.content from mpps_steps s join mpps m using (uid)
+_STATES: Final = """select m.status, m.content from mpps_steps s join performances m using (uid)
 where s."order" = ? and s.procedure = ? and s.position = ?"""
 _OLD_STEPS: Final = """delete from steps where ("order", procedure, position) in
 (select "order", procedure, position from steps where changed < ? and start < ? limit ?)"""
-_OLD_MPPS: Final = ("delete from performed where mpps = ?", "delete from mpps_steps where uid = ?", "delete from mpps where uid = ?")
+_OLD_MPPS: Final = tuple(
+    f"delete from {table} where {column} = ?"  # noqa: S608  names of ours
+    for table, column in (("performed", "mpps"), ("performed_studies", "uid"), ("mpps_steps", "uid"), ("performances", "uid"))
+)
 _AT_ONCE: Final = 500
 
 
@@ -189,7 +199,7 @@ class Book:
     ) -> bytes:
         """N-CREATE or N-SET by its `rule`, what follows from it, and the answer as `word` writes it, in one transaction."""
         with _Transaction(self._database) as cursor:
-            row = cursor.execute("select content from mpps where uid = ?", (uid,)).fetchone()
+            row = cursor.execute("select content from performances where uid = ?", (uid,)).fetchone()
             outcome = rule(given, orjson.loads(row[0]) if row else None)
             if outcome.content is not None:
                 self._follow(cursor, uid, outcome.content, report, now)
@@ -199,8 +209,10 @@ class Book:
 
     def _follow(self, cursor: sqlite3.Cursor, uid: str, content: mpps.Content, report: Report, now: int) -> None:
         status = mpps.status_of(content)
-        cursor.execute("replace into mpps values (?, ?, ?, ?)", (uid, status, orjson.dumps(content), now))
+        cursor.execute("replace into performances values (?, ?, ?, ?)", (uid, status, orjson.dumps(content), now))
         cursor.execute("delete from performed where mpps = ?", (uid,))
+        studies = {(link.study, uid) for link in mpps.links(content)}
+        cursor.executemany("insert or ignore into performed_studies values (?, ?)", studies)
         made = [(uid, one.study, one.series, one.sop, one.sop_class, status) for one in mpps.instances(content)]
         cursor.executemany("replace into performed values (?, ?, ?, ?, ?, ?)", made)
         steps = list(_linked(cursor, content))
@@ -312,7 +324,7 @@ def _forget(cursor: sqlite3.Cursor, before: int) -> None:
     """What is old goes in small steps, a few hundred rows with each message; a step not before the day for which it was scheduled is."""
     day = f"{datetime.fromtimestamp(max(before, 0) / 1e6, UTC):%Y%m%d}"
     cursor.execute(_OLD_STEPS, (before, day, _AT_ONCE))
-    old = cursor.execute("select uid from mpps where changed < ? limit ?", (before, _AT_ONCE)).fetchall()
+    old = cursor.execute("select uid from performances where changed < ? limit ?", (before, _AT_ONCE)).fetchall()
     for statement in _OLD_MPPS:
         cursor.executemany(statement, old)
     cursor.execute("delete from heard where at < ?", (before,))

@@ -74,7 +74,7 @@ def _value(vr: str, values: Sequence[str], charset: Sequence[str]) -> bytes:
     if vr == "US":
         return b"".join(pack("<H", int(one)) for one in values if one)
     text = "\\".join(values)
-    raw = repertoire.encode(text, charset, name=vr == "PN") if vr in _TEXT else text.encode("ascii")
+    raw = repertoire.encode(text, charset, name=vr == "PN") if vr in _TEXT else text.encode("ascii", "replace")
     return raw + (b"\0" if vr == "UI" else b" ") * (len(raw) % 2)
 
 

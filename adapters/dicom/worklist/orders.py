@@ -47,6 +47,7 @@ _STATUSES: Final = {
 """ORC-5 (table 0038) where ORC-1 is SC (RAD-3, RAD-13); of another status nothing follows."""
 _PRIORITIES: Final = {"S": "STAT", "A": "HIGH", "P": "HIGH", "C": "HIGH", "R": "ROUTINE", "T": "MEDIUM"}
 _UID: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
+_AE_TITLE: Final = re.compile(r"[ -\[\]-~]{1,16}")
 _MOMENT: Final = re.compile(r"([0-9]{8})([0-9]{2})?([0-9]{2})?([0-9]{2})?(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?")
 
 
@@ -158,8 +159,8 @@ class _Reader:
         own = self._own("ae_title", group)
         said = [own] if own else [title for one in self._reading.repetitions(ipc, 9) if (title := one(1))]
         stations = tuple(said or filter(None, row.get("ae_title", "").split("\\")))
-        if any(len(title) > 16 for title in stations):
-            raise ValidationError("an AE title has at most 16 characters", location="IPC-9", hl7_code="102")
+        if not all(_AE_TITLE.fullmatch(title) for title in stations):
+            raise ValidationError("an AE title has 1 to 16 characters of ASCII", location="IPC-9", hl7_code="102")
         date, time = self._start(group)
         return replace(
             step,
