@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 UNCOMPRESSED: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
+_STORAGE_ARC: Final = "1.2.840.10008.5.1.4.1.1."
 _PLAIN: Final = Taken(UNCOMPRESSED)
 EXTENSIONS: Final[Mapping[str, str]] = {
     "worklist": "adapters.dicom.worklist.service:provide",
@@ -61,6 +62,11 @@ def storage_classes() -> frozenset[str]:
     )
 
 
+def is_storage(uid: str) -> bool:
+    """Those known here, and what DICOM has added since to the arc of its storage SOP classes."""
+    return uid in storage_classes() or (uid.startswith(_STORAGE_ARC) and not _is_known(uid))
+
+
 class Table(Mapping[str, "Service"]):
     """adapters.dicom.upper.exchange.Services, and what the negotiation asks."""
 
@@ -92,7 +98,7 @@ class Table(Mapping[str, "Service"]):
     def __getitem__(self, abstract_syntax: str) -> Service:
         if (found := self._services.get(abstract_syntax)) is not None:
             return found
-        if abstract_syntax in storage_classes() or (self._any and not _is_known(abstract_syntax)):
+        if is_storage(abstract_syntax) or (self._any and not _is_known(abstract_syntax)):
             return self._storage
         raise KeyError(abstract_syntax)
 
