@@ -30,7 +30,7 @@ def test_a_scheduled_procedure() -> None:
     (word,) = read("ORM^O01", PID, PV1, AL1, ORC, OBR, ZDS, "OBX|1|NM|29463-7^Body weight^LN||70.5|kg")
     assert word.status == ""
     assert word.step == Step(
-        "O1^HIS", "R1001", "S1001", "O1^HIS", "F1^RIS", "A1001", "R1001", "S1001", STUDY, Code("CTCHEST", "L", "CT of the chest"), "CT of the chest",
+        "O1^HIS|F1^RIS", "R1001", "S1001", "O1^HIS", "F1^RIS", "A1001", "R1001", "S1001", STUDY, Code("CTCHEST", "L", "CT of the chest"), "CT of the chest",
         (Code("CHEST-1", "L", "Chest, routine"),), "Chest, routine", "CT", (), "", "", "20261124", "093000", Name("Tech^Tom"), Name("Lee^Kim"), "", "STAT",
         "WALK", "Cough", "",
         Patient(
@@ -108,7 +108,7 @@ def test_readable_identifiers_that_are_too_long_become_a_digest() -> None:
 def test_what_becomes_of_an_order(control: str, status: str, becomes: str) -> None:
     """Of the steps that it names; it need not say anything else."""
     (word,) = read("ORM^O01", PID, f"ORC|{control}|O1^HIS|||{status}", "OBR|1|O1^HIS")
-    assert (word.status, word.step.order, word.step.procedure, word.step.position) == (becomes, "O1^HIS", "", "")
+    assert (word.status, word.step.order, word.step.procedure, word.step.position) == (becomes, "O1^HIS|", "", "")
 
 
 @pytest.mark.parametrize("orc", ["ORC|SC|O1|||A", "ORC|NA|O1|F1", "ORC|UC|O1", "ORC|NW|O1"])

@@ -16,7 +16,7 @@ from adapters.dicom.worklist.mpps import Outcome
 from adapters.dicom.worklist.orders import Site
 from engine.errors import ParseError
 from engine.formats import hl7v2
-from tests.support.imaging import ORC, PID, SITE, STUDY, ZDS, as_file, begun, ended, order, read, segment
+from tests.support.imaging import ORC, PID, SITE, STUDY, ZDS, as_file, begun, ended, hl7, order, read, segment
 
 UID = "1.2.826.0.1.3680043.8.498.7"
 
@@ -233,6 +233,31 @@ def test_cancelled_and_ordered_again(desk: Desk) -> None:
     assert desk.listed() == []
 
 
+def numbered(control: str, placer: str, filler: str) -> bytes:
+    """An order without identifiers of procedure and step."""
+    return hl7("ORM^O01", PID, f"ORC|{control}|{placer}|{filler}", segment("OBR", f1="1", f4="CT^CT^L", f24="CT"))
+
+
+def test_an_order_is_known_by_either_of_its_numbers(desk: Desk) -> None:
+    """The placer's first, the filler's once there is one; whoever cancels may say only one of them."""
+    desk.order(numbered("NW", "P1", ""))
+    desk.order(numbered("XO", "P1", "F1"))
+    assert len(desk.listed()) == 1
+    assert desk.order(numbered("CA", "", "F1")) == 1
+    assert desk.listed() == []
+
+
+def test_two_orders_of_one_request_are_two(desk: Desk) -> None:
+    """The same placer number with another filler number; to cancel by the placer's takes both off."""
+    desk.order(numbered("NW", "P1", "F1"))
+    desk.order(numbered("NW", "P1", "F2"))
+    assert len(desk.listed()) == 2
+    assert desk.order(numbered("CA", "P1", "F2")) == 1
+    assert len(desk.listed()) == 1
+    assert desk.order(numbered("CA", "P1", "")) == 1
+    assert desk.listed() == []
+
+
 def test_images_that_are_there_are_not_cancelled(desk: Desk) -> None:
     desk.order(order())
     desk.create()
@@ -319,4 +344,4 @@ def test_what_is_reported_can_be_read_as_an_order_status(desk: Desk) -> None:
     desk.create()
     desk.set()
     (word,) = orders.read(reports.message(desk.book.changes(10)[1][1], "ORM^O01", "anping", ""), "utf-8", Site(), "")
-    assert (word.status, word.step.key) == ("COMPLETED", ("O1^HIS", "R1001", "S1001"))
+    assert (word.status, word.step.key) == ("COMPLETED", ("O1^HIS|F1^RIS", "R1001", "S1001"))

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import orjson
 
-from adapters.dicom.worklist import mpps
+from adapters.dicom.worklist import mpps, tables
 from adapters.dicom.worklist.orders import Word
 from adapters.dicom.worklist.steps import (
     CANCELLED,
@@ -34,91 +34,6 @@ from adapters.dicom.worklist.steps import (
     to_json,
 )
 
-_SCHEMA: Final = """
-create table if not exists steps (
-    "order"   text not null,          -- Step.key
-    procedure text not null,
-    position  text not null,
-    status    text not null,
-    start     text not null,          -- YYYYMMDDHHMMSS
-    modality  text not null,
-    patient   text not null,          -- the number
-    accession text not null,
-    study     text not null,
-    requested text not null,          -- the identifiers that the modality gives back
-    step      text not null,
-    content   blob not null,          -- a Step as JSON
-    changed   integer not null,       -- microseconds since 1970 UTC
-    primary key ("order", procedure, position)
-) without rowid;
-create index if not exists steps_by_start on steps (status, start);
-create index if not exists steps_by_study on steps (study, step);
-create index if not exists steps_by_accession on steps (accession) where accession <> '';
-create index if not exists steps_by_change on steps (changed);
-create table if not exists performances (  -- modality performed procedure steps
-    uid     text primary key,         -- SOP Instance UID
-    status  text not null,
-    content blob not null,            -- adapters.dicom.worklist.mpps.Content as JSON
-    changed integer not null
-) without rowid;
-create index if not exists performances_by_change on performances (changed);
-create table if not exists performed_studies (
-    study text not null,
-    uid   text not null,
-    primary key (study, uid)
-) without rowid;
-create index if not exists performed_studies_by_step on performed_studies (uid);
-create view if not exists mpps as select uid, study, status, content, changed from performed_studies join performances using (uid);
-create table if not exists mpps_steps (   -- which steps a performed step performs
-    uid       text not null,
-    "order"   text not null,
-    procedure text not null,
-    position  text not null,
-    primary key (uid, "order", procedure, position)
-) without rowid;
-create index if not exists mpps_steps_by_step on mpps_steps ("order", procedure, position);
-create table if not exists performed (
-    mpps      text not null,
-    study     text not null,
-    series    text not null,
-    sop       text not null,          -- '' for the series itself
-    sop_class text not null,
-    status    text not null,          -- of the mpps
-    primary key (mpps, study, series, sop)
-) without rowid;
-create index if not exists performed_by_study on performed (study);
-create table if not exists heard (    -- what was answered to a message that may be delivered once more
-    message integer primary key,
-    answer  blob not null,
-    at      integer not null
-);
-create table if not exists changes (  -- messages that are still to be handed to their channel, oldest first
-    id      integer primary key autoincrement,
-    content blob not null
-);
-"""
-_KEEP: Final = """
-insert into steps values (:order, :procedure, :position, :status, :start, :modality, :patient, :accession, :study, :requested, :step,
-:content, :now) on conflict do update set status = :status, start = :start, modality = :modality, patient = :patient,
-accession = :accession, study = :study, requested = :requested, step = :step, content = :content, changed = :now"""
-_OPEN: Final = """
-select content, status from steps where status in (select value from json_each(:statuses)) and start >= :first and start <= :last
-and (:modality = '' or modality = :modality) and (:patient = '' or patient = :patient) and (:accession = '' or accession = :accession)
-order by start, "order", procedure, position"""
-_LINKED: Final = """
-select content, status from steps where (study = :study and (step = :step or :step = ''))
-or (accession = :accession and :accession <> '' and step = :step and step <> '')"""
-_OF_ORDER: Final = """
-select content, status from steps where "order" = :order and (:procedure = '' or procedure = :procedure or requested = :procedure)
-and (:position = '' or position = :position or step = :position)"""
-_STATES: Final = """select m.status, m.content from mpps_steps s join performances m using (uid)
-where s."order" = ? and s.procedure = ? and s.position = ?"""
-_OLD_STEPS: Final = """delete from steps where ("order", procedure, position) in
-(select "order", procedure, position from steps where changed < ? and start < ? limit ?)"""
-_OLD_MPPS: Final = tuple(
-    f"delete from {table} where {column} = ?"  # noqa: S608  names of ours
-    for table, column in (("performed", "mpps"), ("performed_studies", "uid"), ("mpps_steps", "uid"), ("performances", "uid"))
-)
 _AT_ONCE: Final = 500
 
 
@@ -157,7 +72,7 @@ class Book:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)
-        self._database.executescript(f"pragma journal_mode = wal; pragma synchronous = full; {_SCHEMA}")
+        self._database.executescript(f"pragma journal_mode = wal; pragma synchronous = full; {tables.SCHEMA}")
 
     def close(self) -> None:
         self._database.close()
@@ -178,7 +93,7 @@ class Book:
             "statuses": orjson.dumps(OPEN).decode(), "first": first, "last": f"{last}999999" if last else "9",
             "modality": modality, "patient": patient, "accession": accession,
         }  # fmt: skip
-        return map(_kept, self._database.execute(_OPEN, wanted))
+        return map(_kept, self._database.execute(tables.OPEN, wanted))
 
     # --- performed procedure steps -------------------------------------------------------------------
 
@@ -255,7 +170,7 @@ class _Transaction:
 
 def _keep(cursor: sqlite3.Cursor, word: Word, now: int) -> int:
     """The newest word on a step holds, but what has begun stays begun, and keeps the study that its images are in."""
-    step = word.step
+    step = replace(word.step, order=next(iter(_orders(cursor, word.step)), word.step.order))
     row = cursor.execute('select content, status from steps where "order" = ? and procedure = ? and position = ?', step.key).fetchone()
     status = SCHEDULED
     if row is not None:
@@ -267,10 +182,17 @@ def _keep(cursor: sqlite3.Cursor, word: Word, now: int) -> int:
     return 1
 
 
+def _orders(cursor: sqlite3.Cursor, step: Step) -> list[str]:
+    """The orders that a message may mean, which may have only one of their two numbers: no number that both have may differ."""
+    wanted = {"placer": step.placer, "filler": step.filler, "accession": step.accession}
+    return [order for (order,) in cursor.execute(tables.ORDERS, wanted).fetchall()]
+
+
 def _say(cursor: sqlite3.Cursor, word: Word, now: int) -> int:
     """Cancelled, on hold, or what the filler says of its state; images that are there are not cancelled."""
-    wanted = {"order": word.step.order, "procedure": word.step.procedure, "position": word.step.position}
-    found = [_kept(row) for row in cursor.execute(_OF_ORDER, wanted).fetchall()]
+    wanted = {"procedure": word.step.procedure, "position": word.step.position}
+    orders = _orders(cursor, word.step)
+    found = [_kept(row) for order in orders for row in cursor.execute(tables.OF_ORDER, {**wanted, "order": order}).fetchall()]
     begun = (IN_PROGRESS, COMPLETED) if word.status in (CANCELLED, ON_HOLD) else ()
     told = [one for one in found if one.status not in begun and one.status != word.status]
     for one in told:
@@ -280,18 +202,21 @@ def _say(cursor: sqlite3.Cursor, word: Word, now: int) -> int:
 
 def _put(cursor: sqlite3.Cursor, step: Step, status: str, now: int) -> None:
     row = {
-        "order": step.order, "procedure": step.procedure, "position": step.position, "status": status, "start": step.date + step.time,
-        "modality": step.modality, "patient": step.patient.number, "accession": step.accession, "study": step.study_uid,
+        "order": step.order, "procedure": step.procedure, "position": step.position, "status": status,
+        "start": step.date + step.time,
+        "modality": step.modality, "patient": step.patient.number, "accession": step.accession,
+        "placer": step.placer, "filler": step.filler,
+        "study": step.study_uid,
         "requested": step.requested_id, "step": step.step_id, "content": orjson.dumps(to_json(step)), "now": now,
     }  # fmt: skip
-    cursor.execute(_KEEP, row)
+    cursor.execute(tables.KEEP, row)
 
 
 def _linked(cursor: sqlite3.Cursor, content: mpps.Content) -> Iterator[Kept]:
     """The steps that a performed step names: by study and step, else by accession number and step."""
     seen = set()
     for link in mpps.links(content):
-        rows = cursor.execute(_LINKED, {"study": link.study, "step": link.step_id, "accession": link.accession}).fetchall()
+        rows = cursor.execute(tables.LINKED, {"study": link.study, "step": link.step_id, "accession": link.accession}).fetchall()
         for one in map(_kept, rows):
             if one.step.key not in seen:
                 seen.add(one.step.key)
@@ -300,7 +225,7 @@ def _linked(cursor: sqlite3.Cursor, content: mpps.Content) -> Iterator[Kept]:
 
 def _changed(cursor: sqlite3.Cursor, steps: Sequence[Kept], now: int) -> Iterator[Kept]:
     for one in steps:
-        status = _state(cursor.execute(_STATES, one.step.key).fetchall())
+        status = _state(cursor.execute(tables.STATES, one.step.key).fetchall())
         if status != one.status:
             _put(cursor, one.step, status, now)
             yield Kept(one.step, status)
@@ -323,9 +248,9 @@ def _order_status(cursor: sqlite3.Cursor, order: str) -> str:
 def _forget(cursor: sqlite3.Cursor, before: int) -> None:
     """What is old goes in small steps, a few hundred rows with each message; a step not before the day for which it was scheduled is."""
     day = f"{datetime.fromtimestamp(max(before, 0) / 1e6, UTC):%Y%m%d}"
-    cursor.execute(_OLD_STEPS, (before, day, _AT_ONCE))
+    cursor.execute(tables.OLD_STEPS, (before, day, _AT_ONCE))
     old = cursor.execute("select uid from performances where changed < ? limit ?", (before, _AT_ONCE)).fetchall()
-    for statement in _OLD_MPPS:
+    for statement in tables.OLD_MPPS:
         cursor.executemany(statement, old)
     cursor.execute("delete from heard where at < ?", (before,))
 

@@ -1,9 +1,9 @@
 """Imaging orders, read from HL7 v2 as IHE schedules procedures (RAD TF-2, RAD-2, RAD-3, RAD-4, RAD-13; TF-2x appendix B for what becomes
 which attribute of the modality worklist). ORM^O01 (clause 4.4.1), OMG^O19 (4.4.4), OMI^O23 (4.4.12), OML^O21. Pure.
 
-Which step a message speaks of: an order is its placer's number (ORC-2), else the filler's (ORC-3), else its accession number, each with who
-assigned it; in it the requested procedure (OBR-19, IPC-2) and the step (OBR-20, IPC-4), and where these have no identifier, the place
-of the OBR among those of its order.
+Which step a message speaks of: an order is its placer's and its filler's number (ORC-2, ORC-3), each with who assigned it, else its
+accession number (the book knows an order by one of the two again); in it the requested procedure (OBR-19, IPC-2) and the step (OBR-20,
+IPC-4), and where these have no identifier, the place of the OBR among those of its order.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Reader:
         accession = self._fact("accession", group, ipc, ("IPC", 1), ("OBR", 18))
         requested = self._fact("requested_id", group, ipc, ("IPC", 2), ("OBR", 19))
         step = self._fact("step_id", group, ipc, ("IPC", 4), ("OBR", 20))
-        order = placer or filler or accession
+        order = f"{placer}|{filler}" if placer or filler else accession
         if not order:
             raise ValidationError("an order without a number cannot be kept", location="ORC-2", hl7_code="101")
         for text, where in ((accession, "OBR-18"), (requested, "OBR-19"), (step, "OBR-20")):
