@@ -1,7 +1,7 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm) goes in; line ends of .hl7 and .astm files become the CR that ends segments and records, as
-`meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm) goes in; line ends of .hl7 and .astm files become the CR that ends segments and
+records, as `meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
