@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from adapters.dicom.worklist import names, orders
+from adapters.dicom.worklist.options import DESTINATION, QUERY, SOURCE
 from adapters.dicom.worklist.orders import Site
 from adapters.dicom.worklist.stations import Stations
 from adapters.dicom.worklist.steps import CANCELLED, COMPLETED, ON_HOLD, Code, Name, Patient, Step, from_json, to_json
-from engine.errors import ConfigError, ValidationError
+from engine.errors import ConfigError, Fault, ValidationError
+from engine.options import Place, Spec
 from tests.support.imaging import AL1, OBR, ORC, PID, PV1, SITE, STUDY, ZDS, hl7, read, segment
 
 CT1 = Site(
@@ -222,3 +224,24 @@ def test_text_that_dicom_cannot_hold_is_made_fit() -> None:
 def test_orders_in_gb18030() -> None:
     body = hl7("ORM^O01", PID, ORC, OBR).replace(b"UNICODE UTF-8", b"GB 18030-2000").decode().encode("gb18030")
     assert orders.read(body, "utf-8", SITE, "20261124")[0].step.patient.name.ideographic == "王^小明"
+
+
+@pytest.mark.parametrize(
+    ("spec", "node", "says"),
+    [
+        (DESTINATION, {"fields": {"acession": "OBR-18"}}, "'acession'"),
+        (DESTINATION, {"fields": {"accession": "OBR18"}}, "OBR18"),
+        (QUERY, {"charset": "GB2312"}, "GB2312"),
+        (QUERY, {"charsets": {"CT1": "ISO 2022 IR 999"}}, "999"),
+        (SOURCE, {"format": "ORU^R01"}, "ORU^R01"),
+    ],
+)
+def test_options_that_are_none(spec: Spec, node: dict[str, Any], says: str) -> None:
+    faults: list[Fault] = []
+    spec.parse(node, Place("channels/x.yaml", 3), faults)
+    assert len(faults) == 1
+    assert says in str(faults[0])
+
+
+def test_several_character_sets_are_written_as_dicom_writes_them() -> None:
+    assert QUERY.defaults(charset="\\ISO 2022 IR 58").charset == ("", "ISO 2022 IR 58")

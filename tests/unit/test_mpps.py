@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from adapters.dicom.worklist import elements, mpps, orders, reports
+from adapters.dicom.worklist import elements, mpps, orders, patients, reports
 from adapters.dicom.worklist.book import Book, Change
 from adapters.dicom.worklist.mpps import Outcome
 from adapters.dicom.worklist.orders import Site
@@ -287,6 +287,24 @@ def test_a_study_made_here_stays_until_another_is_given(desk: Desk) -> None:
     desk.order(order("XO"))
     (third,) = desk.book.find()
     assert first.step.study_uid == second.step.study_uid != third.step.study_uid == STUDY
+
+
+@pytest.mark.parametrize(
+    ("kind", "segments", "touched", "number"),
+    [
+        ("ADT^A08", (PID.replace("Wang^Xiaoming", "Wang^Xiaomin"),), 1, "P1"),
+        ("ADT^A40", (PID.replace("|P1^", "|P9^").replace("Wang^Xiaoming", "Wang^Xiaomin"), "MRG|P1^^^HIS^MR"), 1, "P9"),
+        ("ADT^A08", (PID.replace("^^^HIS", "^^^OTHER"),), 0, "P1"),
+        ("ADT^A40", (PID.replace("|P1^", "|P9^"), "MRG|P1^^^OTHER^MR"), 0, "P1"),
+    ],
+)
+def test_a_patient_who_is_another_after_all(desk: Desk, kind: str, segments: tuple[str, ...], touched: int, number: str) -> None:
+    """RAD-12: a corrected name, and two numbers that are one person; a number of another authority is another's."""
+    desk.order(order())
+    assert desk.book.update(patients.read_update(hl7(kind, *segments), "utf-8", ""), 30) == touched
+    (kept,) = desk.book.find(patient=number)
+    assert kept.step.patient.name.alphabetic == ("Wang^Xiaomin" if touched else "Wang^Xiaoming")
+    assert (kept.step.patient.allergies, kept.status) == (("Iodine",), "SCHEDULED")
 
 
 def test_what_is_asked_for_is_found(desk: Desk) -> None:

@@ -21,6 +21,7 @@ import orjson
 
 from adapters.dicom.worklist import mpps, tables
 from adapters.dicom.worklist.orders import Word
+from adapters.dicom.worklist.patients import Update
 from adapters.dicom.worklist.steps import (
     CANCELLED,
     COMPLETED,
@@ -85,6 +86,18 @@ class Book:
             touched = sum(_say(cursor, word, now) if word.status else _keep(cursor, word, now) for word in words)
             _forget(cursor, forget_before)
             return touched
+
+    def update(self, update: Update, now: int) -> int:
+        """A patient's new name or number, in all that is kept of it. Gives how many steps that touched."""
+        with _Transaction(self._database) as cursor:
+            rows = cursor.execute(tables.OF_PATIENT, {"numbers": orjson.dumps(update.numbers).decode()}).fetchall()
+            known = [one for one in map(_kept, rows) if one.step.patient.issuer in ("", update.patient.issuer) or not update.patient.issuer]
+            for one in known:
+                old, new = one.step.patient, update.patient
+                told = {"born": new.born or old.born, "sex": new.sex or old.sex, "issuer": new.issuer or old.issuer}
+                patient = replace(old, number=new.number, name=new.name, **told)
+                _put(cursor, replace(one.step, patient=patient), one.status, now)
+            return len(known)
 
     def find(self, first: str = "", last: str = "", modality: str = "", patient: str = "", accession: str = "") -> Iterator[Kept]:
         """The steps on the worklist that begin on days `first` to `last`, in their order; "" is any. To be read in this thread, to its end

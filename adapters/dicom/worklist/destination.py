@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from adapters.dicom.upper import dimse
-from adapters.dicom.worklist import elements, mpps, orders, reports
+from adapters.dicom.worklist import elements, mpps, orders, patients, reports
 from adapters.dicom.worklist.book import Book, Change
 from adapters.dicom.worklist.stations import Stations
 from engine.errors import MessageError, PermanentDelivery, TransientDelivery
@@ -53,9 +53,11 @@ class StepDestination:
             raise PermanentDelivery("the message is too big for a worklist")
         if parcel.content_type == HL7V2 and parcel.message_type in orders.MESSAGES:
             return self._in_thread(partial(self._keep, parcel.body))
+        if parcel.content_type == HL7V2 and parcel.message_type in patients.MESSAGES:
+            return self._in_thread(partial(self._update, parcel.body))
         if parcel.content_type == DICOM and parcel.message_type in RULES:
             return self._in_thread(partial(self._perform, parcel, parcel.body))
-        kinds = ", ".join((*sorted(orders.MESSAGES), *RULES))
+        kinds = ", ".join((*sorted(orders.MESSAGES | patients.MESSAGES), *RULES))
         raise PermanentDelivery(f"a modality worklist takes {kinds}")
 
     # --- in the book's thread ----------------------------------------------------------------------
@@ -65,6 +67,10 @@ class StepDestination:
         now = self._context.clock()
         touched = self._book.keep(words, now, now - int(self._options.keep * 1e6))
         return Receipt(f"{touched} steps")
+
+    def _update(self, body: bytes) -> Receipt:
+        update = patients.read_update(body, self._options.charset, self._site.authority)
+        return Receipt(f"{self._book.update(update, self._context.clock())} steps")
 
     def _perform(self, parcel: Parcel, body: bytes) -> Receipt:
         """The same parcel once more (its receipt was not kept) gets the same answer: it is no second N-CREATE."""

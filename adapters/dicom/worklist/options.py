@@ -46,7 +46,8 @@ def _known_fields(settings: Settings) -> str:
 DESTINATION: Final = Spec(
     "dicom_worklist destination",
     "Keeps imaging orders (HL7 v2 ORM^O01, OMG^O19, OMI^O23, OML^O21) as scheduled procedure steps, for the modality worklist that a "
-    "`dicom` source offers; takes modality performed procedure steps (MPPS^CREATE, MPPS^SET) from such a source, which must say "
+    "`dicom` source offers; keeps their patients' names and numbers right (ADT^A08, A31, A18, A40); takes "
+    "modality performed procedure steps (MPPS^CREATE, MPPS^SET) from such a source, which must say "
     "`answer: from NAME` of this destination.",
     [
         _FILE,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from adapters.dicom.worklist import names
 from adapters.dicom.worklist.segments import Group, Reading
-from adapters.dicom.worklist.steps import Patient
+from adapters.dicom.worklist.steps import Name, Patient
 from engine.errors import ValidationError
+from engine.formats import hl7v2
 
 _SEXES: Final = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
@@ -21,13 +23,33 @@ _PREGNANT: Final = "B6"
 DEFINITELY: Final = "3"
 
 
+MESSAGES: Final = frozenset(("ADT^A08", "ADT^A31", "ADT^A18", "ADT^A40"))
+"""Patient updated, patients merged (IHE RAD TF-2, RAD-12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Whoever has one of `numbers` from `patient.issuer` is now `patient`: number, name, birth date, sex."""
+
+    numbers: tuple[str, ...]
+    patient: Patient
+
+
+def read_update(body: bytes, fallback: str, authority: str) -> Update:
+    """What an ADT message says of a patient; the number that is merged away (MRG-1) too. Raises ParseError, ValidationError."""
+    reading = Reading(hl7v2.decode(body, fallback=fallback))
+    group, _ = reading.groups()
+    pid, mrg = group.first("PID"), group.first("MRG")
+    number, issuer, name = _identity(reading, pid, authority)
+    merged = [one(1) for one in reading.repetitions(mrg, 1) if one(1) and one(4) in ("", issuer)]
+    born, sex = _born(reading.part(pid, 7)), _SEXES.get(reading.part(pid, 8).upper(), "")
+    return Update((number, *merged), Patient(number, issuer, name, born, sex))
+
+
 def patient_of(reading: Reading, group: Group, order: Group, authority: str) -> Patient:
     """Raises ValidationError where there is no number or no name: both are of type 1 in PS3.4 table K.6-1."""
     pid, pv1, obr = group.first("PID"), group.first("PV1"), order.first("OBR")
-    number, issuer = _identifier(reading, pid, authority)
-    name = names.person(reading.repetitions(pid, 5))
-    if not (name.alphabetic or name.ideographic or name.phonetic):
-        raise ValidationError("the patient has no name", location="PID-5", hl7_code="101")
+    number, issuer, name = _identity(reading, pid, authority)
     observations = group.all("OBX") + order.all("OBX")
     ambulatory = [one(1) for one in reading.repetitions(pv1, 15)]
     return Patient(
@@ -56,6 +78,15 @@ def text_of(text: str, longest: int = 64) -> str:
 
 def line(text: str, longest: int) -> str:
     return _CONTROL.sub(" ", text).strip()[:longest].rstrip()
+
+
+def _identity(reading: Reading, pid: list[str], authority: str) -> tuple[str, str, Name]:
+    """Number, who gave it, and name."""
+    number, issuer = _identifier(reading, pid, authority)
+    name = names.person(reading.repetitions(pid, 5))
+    if not (name.alphabetic or name.ideographic or name.phonetic):
+        raise ValidationError("the patient has no name", location="PID-5", hl7_code="101")
+    return number, issuer, name
 
 
 def _identifier(reading: Reading, pid: list[str], authority: str) -> tuple[str, str]:

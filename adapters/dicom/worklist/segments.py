@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.formats import hl7v2
 
-_PATIENT: Final = frozenset(("PID", "PV1", "PV2", "AL1", "IAM"))
+_PATIENT: Final = frozenset(("PID", "PV1", "PV2", "AL1", "IAM", "MRG"))
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ create table if not exists steps (
 create index if not exists steps_by_start on steps (status, start);
 create index if not exists steps_by_study on steps (study, step);
 create index if not exists steps_by_accession on steps (accession) where accession <> '';
+create index if not exists steps_by_patient on steps (patient);
 create index if not exists steps_by_placer on steps (placer) where placer <> '';
 create index if not exists steps_by_filler on steps (filler) where filler <> '';
 create index if not exists steps_by_change on steps (changed);
@@ -81,6 +82,7 @@ OPEN: Final = """
 select content, status from steps where status in (select value from json_each(:statuses)) and start >= :first and start <= :last
 and (:modality = '' or modality = :modality) and (:patient = '' or patient = :patient) and (:accession = '' or accession = :accession)
 order by start, "order", procedure, position"""
+OF_PATIENT: Final = """select content, status from steps where patient in (select value from json_each(:numbers))"""
 LINKED: Final = """
 select content, status from steps where (study = :study and (step = :step or :step = ''))
 or (accession = :accession and :accession <> '' and step = :step and step <> '')"""
