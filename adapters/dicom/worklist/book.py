@@ -94,8 +94,8 @@ class Book:
             known = [one for one in map(_kept, rows) if one.step.patient.issuer in ("", update.patient.issuer) or not update.patient.issuer]
             for one in known:
                 old, new = one.step.patient, update.patient
-                told = {"born": new.born or old.born, "sex": new.sex or old.sex, "issuer": new.issuer or old.issuer}
-                patient = replace(old, number=new.number, name=new.name, **told)
+                issuer, born, sex = new.issuer or old.issuer, new.born or old.born, new.sex or old.sex
+                patient = replace(old, number=new.number, issuer=issuer, name=new.name, born=born, sex=sex)
                 _put(cursor, replace(one.step, patient=patient), one.status, now)
             return len(known)
 
