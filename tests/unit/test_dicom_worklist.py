@@ -169,6 +169,13 @@ def test_wild_cards_take_no_time() -> None:
     assert not found(keys(PatientID="*a" * 30 + "b"), replace(STEP, patient=replace(STEP.patient, number="a" * 64)))
 
 
+def test_a_key_that_is_longer_than_any_value() -> None:
+    """A900H: what a hostile peer may make us compare is bounded."""
+    with pytest.raises(ValidationError) as caught:
+        matching.check({0x00100010: ("*a" * 200,)})
+    assert caught.value.location == "00100010"
+
+
 def test_dates_and_times_as_they_once_were_written() -> None:
     """PS3.5 clause 6.2: 1993.08.22 and 10:45:00 of ACR-NEMA are still taken."""
     raw = encoded(keys({"ScheduledProcedureStepID": ""}))

@@ -12,6 +12,8 @@ from adapters.dicom.worklist.elements import Item
 from engine.errors import ValidationError
 
 _WILD: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+_LONGEST: Final = 256
+"""Characters of a key: more than any value in the worklist has, and so little that no pattern takes long."""
 _DATE: Final = re.compile("[0-9]{8}")
 _TIME: Final = re.compile(r"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)?")
 _OLD_DATE: Final = re.compile(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}")
@@ -27,6 +29,8 @@ def check(keys: Item, sequence: int = 0) -> None:
                 raise ValidationError("a sequence has one item in a query", location=f"{tag:08X}")
             for one in key:
                 check(one, tag)
+        elif vr in _WILD and len(_text(key)) > _LONGEST:
+            raise ValidationError(f"a key has at most {_LONGEST} characters", location=f"{tag:08X}")
         elif vr in ("DA", "TM"):
             for end in _ends(_text(key)):
                 if end and not (_DATE if vr == "DA" else _TIME).fullmatch(end):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from adapters.dicom.source import DicomSource
     from adapters.dicom.upper.exchange import Request, Sink
     from engine.options import Settings
+
+
+_LONGEST: Final = 64 << 10
+"""Bytes of an identifier; it is read on the reactor thread."""
 
 
 def provide(options: Settings, source: DicomSource) -> Provided:
@@ -45,7 +49,7 @@ class WorklistService:
         if not request.command.has_data:
             request.respond(Status.DATA_SET_MISMATCH, "a query without an identifier")
             return None
-        return Gathered(request, lambda data: self._asked(request, data))
+        return Gathered(request, lambda data: self._asked(request, data), _LONGEST)
 
     def _asked(self, request: Request, identifier: bytes) -> None:
         calling = request.parties.calling
