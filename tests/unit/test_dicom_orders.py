@@ -65,6 +65,16 @@ def test_one_zds_ends_the_steps_of_a_procedure() -> None:
     assert [(word.step.study_uid, word.step.step_id, word.made) for word in found] == [(STUDY, "S1", False), (STUDY, "S2", False)]
 
 
+def test_a_step_with_several_protocol_codes() -> None:
+    """RAD-4: the same step identifier again, with the next code."""
+    codes = [obr(str(n), f4=f"CTCHEST^CT^L^P{n}^Protocol {n}^L", f19="R1", f20="S1") for n in (1, 2)]
+    (word,) = read("ORM^O01", PID, ORC, codes[0], ORC, codes[1], ZDS)
+    assert [code.value for code in word.step.protocols] == ["P1", "P2"]
+    ipcs = [f"IPC|A1|R1|{STUDY}|S1|MR|P{n}^Protocol {n}^L" for n in (1, 2)]
+    (word,) = read("OMI^O23", PID, "ORC|NW|O1", obr("1"), *ipcs)
+    assert [code.value for code in word.step.protocols] == ["P1", "P2"]
+
+
 def test_identifiers_that_nothing_says_are_made_and_stay() -> None:
     """From the order's own numbers, the study from a UUID of them (PS3.5 annex B.2); another node makes another."""
     (word,) = read("ORM^O01", PID, "ORC|NW|O1^HIS|F77^RIS", obr("1"))

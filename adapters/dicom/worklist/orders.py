@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -93,7 +93,7 @@ class _Reader:
                 found += [Word(self._named(group, ipc), status) for ipc in group.all("IPC") or [[]]]
             elif control in _KEEPS and group.all("OBR"):
                 found += [self._kept(group, ipc, index) for ipc in group.all("IPC") or [[]]]
-        return found
+        return _joined(found)
 
     def _named(self, group: Group, ipc: list[str]) -> Step:
         """Which steps a message means, with the numbers it has for them."""
@@ -248,6 +248,17 @@ class _Reader:
         where = parse_path(path)
         fields = group.first(where.segment) or self._patient.first(where.segment)
         return self._reading.part(fields, where.field, where.component or 1, where.repetition)
+
+
+def _joined(words: Sequence[Word]) -> list[Word]:
+    """A step that comes several times in a message has several protocol codes (RAD-4: an ORC and OBR, or an IPC, for each)."""
+    found: dict[tuple[str, ...], Word] = {}
+    for word in words:
+        key = (word.status, *word.step.key)
+        first = found.setdefault(key, word)
+        protocols = tuple(dict.fromkeys((*first.step.protocols, *word.step.protocols)))
+        found[key] = replace(first, step=replace(first.step, protocols=protocols))
+    return list(found.values())
 
 
 def moment(text: str, where: str) -> tuple[str, str]:
