@@ -26,6 +26,7 @@ def whole(step: Step, status: str, extended: bool, station: str) -> Item:
         0x00401003: _one(step.priority),
         0x00401004: _one(step.transport),
         0x00401002: _one(step.reason),
+        0x00401400: _one(step.comments),
         0x00080050: _one(step.accession),
         0x00321032: _name(step.requesting, extended),
         0x00080090: _name(patient.referring, extended),

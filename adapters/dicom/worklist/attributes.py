@@ -40,6 +40,7 @@ _TOP: Final = {
     0x00401003: "SH",  # Requested Procedure Priority, 2
     0x00401004: "LO",  # Patient Transport Arrangements, 2
     0x00401002: "LO",  # Reason for the Requested Procedure, 3
+    0x00401400: "LT",  # Requested Procedure Comments, 3
     0x00080050: "SH",  # Accession Number, 2
     0x00321032: "PN",  # Requesting Physician, 2
     0x00080090: "PN",  # Referring Physician's Name, 2
