@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.bench.processes import tree
 from engine.formats import hl7v2
-from tests.interop.test_dicom_worklist import Department
+from tests.support.department import Department
 from tests.support.imaging import PID, hl7, segment
 from tests.support.mllp_line import Line
 from tests.support.peers import ROOT, ForeignPeer, python_script

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ from pydicom.dataset import Dataset
 
 from engine.bench.loopback import HOST, free_port
 from engine.formats import hl7v2
-from tests.support.imaging import AL1, OBR, ORC, PID, PV1, STUDY, ZDS, hl7, segment
+from tests.support.department import Department
+from tests.support.imaging import AL1, OBR, ORC, PID, PV1, STUDY, ZDS, hl7, keys, segment
 from tests.support.mllp_line import Line
 from tests.support.peers import PATIENCE, ForeignPeer, python_script, require
-from tests.support.sites import Site
 
 HERE = Path(__file__).parent
 FINDSCU = Path("/usr/bin/findscu")
@@ -33,43 +32,6 @@ NATIVE = {**os.environ, "TCP_NODELAY": "1"}
 MR = segment(
     "OBR", f1="1", f2="O2^HIS", f4="MRBRAIN^MR of the brain^L", f18="A1002", f19="R1002", f20="S1002", f24="MR", f36="20261125080000"
 )
-
-
-class Department:
-    """A site: orders come in on one channel, modalities on another, and what is told of them goes to a third, which keeps it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.site = Site(folder)  # its channel `lines` is whoever ordered
-        self.orders_port, self.port = free_port(), free_port()
-        worklist = {"name": "worklist", "dicom_worklist": {"report": True}}
-        self._channel("orders", {"mllp": {"listen": f"{HOST}:{self.orders_port}"}}, worklist, answer="from worklist")
-        modalities = {"dicom": {"listen": f"{HOST}:{self.port}", "called": ["MERIDIAN", "OFFIS"], "worklist": {}, "procedure_steps": True}}
-        self._channel("modalities", modalities, worklist, answer="from worklist")
-        told = {"name": "told", "mllp": {"connect": f"{HOST}:{self.site.port}"}, "order": "by patient"}
-        self._channel("status", {"dicom_worklist": {"poll": "50ms"}}, told)
-
-    def _channel(self, name: str, source: Any, destination: Any, **more: Any) -> None:
-        channel = {"name": name, "source": source, "destinations": [destination], **more}
-        (self.site.folder / "channels" / f"{name}.yaml").write_text(json.dumps(channel))
-
-    @contextmanager
-    def open(self) -> Iterator[Line]:
-        """The node is up; gives a line for orders. It ends when everything is told."""
-        with self.site.running(), Line(self.orders_port) as line:
-            yield line
-            deadline = time.monotonic() + PATIENCE
-            while self.site.waiting() or self._unreported():  # two processes on: there is no event to await
-                assert time.monotonic() < deadline, "not everything was told"
-                time.sleep(0.05)
-
-    def _unreported(self) -> int:
-        with sqlite3.connect(f"file:{self.site.folder}/data/dicom-worklist.db?mode=ro", uri=True) as database:
-            return int(database.execute("select count(*) from changes").fetchone()[0])
-
-    def told(self) -> list[tuple[str, str]]:
-        """Accession number and ORC-5 of what was told."""
-        messages = [hl7v2.decode(kept.body) for kept in self.site.kept() if kept.body.startswith(b"MSH") and b"ORC|SC" in kept.body]
-        return list(dict.fromkeys((str(one.get("OBR-18")), str(one.get("ORC-5"))) for one in messages))
 
 
 def find(port: int, folder: Path, query: Path | None = None, *keys: str, called: str = "MERIDIAN", calling: str = "CT1") -> list[Dataset]:
@@ -149,14 +111,10 @@ def wlmscpfs(folder: Path, entry: Dataset) -> Iterator[int]:
 
 
 def test_a_second_opinion(tmp_path: Path) -> None:
-    """dcmtk's example queries, to us and to dcmtk's worklist server with the same step: the same matches, the same values."""
-    require(FINDSCU.exists() and Path("/usr/bin/wlmscpfs").exists() and QUERIES.exists(), "dcmtk with its examples is not installed")
+    """Queries of ours and dcmtk's examples, to us and to dcmtk's worklist server with the same step: the same matches, the same values."""
+    require(FINDSCU.exists() and Path("/usr/bin/wlmscpfs").exists(), "dcmtk is not installed")
     department = Department(tmp_path / "site")
-    queries = []
-    for dump in sorted(QUERIES.glob("*.dump")):
-        made = tmp_path / f"{dump.stem}.dcm"
-        subprocess.run(["/usr/bin/dump2dcm", "-q", str(dump), str(made)], check=True, timeout=PATIENCE)
-        queries.append(made)
+    queries = [*_own_queries(tmp_path), *_example_queries(tmp_path)]
     _merged(queries, tmp_path / "whole.dcm")
     matched = 0
     with department.open() as line:
@@ -169,7 +127,37 @@ def test_a_second_opinion(tmp_path: Path) -> None:
                 second = find(theirs, tmp_path / "theirs", query, called="OFFIS")
                 assert [_values(one) for one in ours] == [_values(one) for one in second], query.stem
                 matched += len(ours)
-    assert 0 < matched < len(queries)  # some of them ask for other modalities
+    assert 0 < matched < len(queries)  # some of them ask for other days and modalities
+
+
+def _own_queries(folder: Path) -> Iterator[Path]:
+    """Return keys alone, a step with and without keys, codes, and what matches or does not."""
+    code = keys(CodeValue="", CodingSchemeDesignator="")
+    asked = [
+        keys({}, PatientName="", AccessionNumber="", StudyInstanceUID="", Allergies="", MedicalAlerts="", RequestedProcedurePriority=""),
+        keys(
+            {"ScheduledStationAETitle": "CT1", "Modality": "CT", "ScheduledProcedureStepStartDate": "20261101-"},
+            PatientID="",
+            PatientSex="",
+        ),
+        keys({"ScheduledProcedureStepID": "", "ScheduledProtocolCodeSequence": []}, RequestedProcedureCodeSequence=[code]),
+        keys({"Modality": "MR"}, PatientName=""),
+        keys({"ScheduledProcedureStepStartDate": "20261125"}, PatientName=""),
+        keys({"Modality": ""}, PatientName="Wang*", RequestingPhysician="", RequestedProcedureID="", ReferencedStudySequence=[]),
+        keys({"ScheduledPerformingPhysicianName": ""}, PatientName="Li*"),
+    ]
+    for number, query in enumerate(asked):
+        made = folder / f"own{number}.dcm"
+        query.save_as(made, implicit_vr=False, little_endian=True, enforce_file_format=False)
+        yield made
+
+
+def _example_queries(folder: Path) -> Iterator[Path]:
+    """Those that dcmtk comes with, where its documentation is installed."""
+    for dump in sorted(QUERIES.glob("*.dump")):
+        made = folder / f"{dump.stem}.dcm"
+        subprocess.run(["/usr/bin/dump2dcm", "-q", str(dump), str(made)], check=True, timeout=PATIENCE)
+        yield made
 
 
 def _merged(queries: list[Path], made: Path) -> None:
