@@ -285,6 +285,11 @@ def test_the_answer_is_in_the_character_set_of_the_query() -> None:
     ).__next__()  # fmt: skip
 
 
+def test_a_query_that_says_no_character_set_is_read_in_the_modalitys() -> None:
+    raw = encoded(keys(PatientName="XX*")).replace(b"XX", "张".encode("gb18030"))
+    assert len(list(query.read(raw, IMPLICIT, "CT1", ("GB18030",)).answers([(named(ZHANG), SCHEDULED)]))) == 1
+
+
 @pytest.mark.parametrize("charset", [(), ("ISO_IR 100",), ("", "ISO 2022 IR 149"), ("ISO_IR 9999",)])
 def test_what_a_character_set_has_not_is_told_in_utf_8(charset: tuple[str, ...]) -> None:
     """Rather than garbled; ASCII names stay as they were asked for."""

@@ -29,11 +29,11 @@ _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 
-def parse(raw: bytes, transfer_syntax: str) -> tuple[Item, list[str]]:
-    """A data set and its character set (0008,0005). Raises ParseError."""
+def parse(raw: bytes, transfer_syntax: str, charset: Sequence[str] = ()) -> tuple[Item, list[str]]:
+    """A data set and its character set (0008,0005); where it says none its text is read in `charset`. Raises ParseError."""
     reader = _Reader(raw, transfer_syntax)
     try:
-        item = reader.item(0, len(raw), [], _DEEPEST)
+        item = reader.item(0, len(raw), list(charset), _DEEPEST)
     except (struct.error, ValueError) as error:
         raise ParseError(f"the data set cannot be read: {error}") from None
     return item, [one for one in item.get(CHARSET, ()) if isinstance(one, str)]

@@ -86,7 +86,7 @@ QUERY: Final = Spec(
         Option(
             "charset", CHARSET, "of the answers; without it the one that the query is written in. What it has not is given in ISO_IR 192"
         ),
-        Option("charsets", MapOf(CHARSET), "by calling AE title, for modalities that say none or a wrong one"),
+        Option("charsets", MapOf(CHARSET), "by calling AE title; of its queries too, where they say none"),
         Option("most", integer(1, 10000), "matches in one answer; where there are more it ends with A700H", default=1000),
     ],
 )

@@ -78,7 +78,7 @@ class Query:
 def read(identifier: bytes, transfer_syntax: str, calling: str, charset: Sequence[str] = ()) -> Query:
     """The query of `calling`, to be answered in `charset`, none: the one of the identifier itself. Raises ParseError for what is no data
     set, and ValidationError (its location a tag) for keys that the SOP class does not allow."""
-    keys, own = parse(identifier, transfer_syntax)
+    keys, own = parse(identifier, transfer_syntax, charset)
     matching.check(keys)
     chosen = tuple(charset or own)
     if not repertoire.known(chosen):
