@@ -1,7 +1,7 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json) goes in; line ends of .hl7 and .astm files become the CR that ends segments and records, as
-`meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm) goes in; line ends of .hl7 and .astm files become the CR that ends segments and
+records, as `meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
@@ -26,10 +26,10 @@ from engine import registry
 from engine.channel import Channel
 from engine.contracts import Rehearsing
 from engine.identity import party_uri
-from engine.message import ASTM, FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
+from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON}
+_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM}
 _OF_LINES: Final = (HL7V2, ASTM)
 _EXPECTED: Final = ".expected.json"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapters.dicom.archive.source import StudySource
     from adapters.dicom.source import DicomSource
     from engine.contracts import Context, Destination, Source
+    from engine.message import Envelope, Judgement
     from engine.options import Settings
 
 
@@ -34,6 +35,11 @@ class DicomAdapter:
         from adapters.dicom.source import DicomSource
 
         return DicomSource(options, context)
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        from adapters.dicom.rehearsal import rehearse
+
+        return rehearse(body, peer)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         from adapters.dicom.forward.store_scu import StoreDestination

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from adapters.dicom.archive.options import QUERY
 from adapters.dicom.forward import options as forward
+from adapters.dicom.worklist.options import QUERY as WORKLIST
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Spec, choice, integer
 from engine.tls import SERVER_TLS
 
@@ -62,6 +63,7 @@ SOURCE: Final = Spec(
         Option("commitment", forward.COMMITMENT, "storage commitment: answer requests from the archive, take reports"),
         Option("procedure_steps", FLAG, "take MPPS N-CREATE and N-SET as messages (MPPS^CREATE, MPPS^SET)", default=False),
         Option("archive", QUERY, "answer C-FIND, C-MOVE and C-GET from an archive (dicom_archive); default: they are not offered"),
+        Option("worklist", WORKLIST, "offer the modality worklist of a `dicom_worklist`; default: it is not offered"),
         Option("max_size", SIZE, "largest instance; a larger one is answered C000H", default="16GB"),
         Option("associations", integer(1, 10_000), "associations at once; more are rejected for now (local limit exceeded)", default=200),
         Option("associations_per_address", integer(1, 10_000), "associations at once from one address", default=100),

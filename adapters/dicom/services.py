@@ -31,6 +31,7 @@ _PLAIN: Final = Taken(UNCOMPRESSED)
 EXTENSIONS: Final[Mapping[str, str]] = {
     "archive": "adapters.dicom.archive.services:provide",
     "commitment": "adapters.dicom.forward.commitment_service:provide",
+    "worklist": "adapters.dicom.worklist.service:provide",
 }
 """Option of options.SOURCE -> dotted string of the function that provides its services."""
 
