@@ -84,7 +84,7 @@ def instances(body: bytes) -> list[DataSet]:
     models = found if isinstance(found, list) else [found]
     if not models or not all(isinstance(model, dict) and model for model in models):
         raise ParseError("a list of data sets was expected (PS3.18 annex F)", location="document")
-    return [of_json(model, Root()) for model in models]
+    return [of_json(model, Root(), f"[{number}].") for number, model in enumerate(models, 1)]
 
 
 def read(body: bytes, charset: str | None = None) -> Instances:

@@ -168,7 +168,12 @@ class JsonElement(Element):
         return self.inner
 
     def _decoded(self, owner: DataSet, tag: int) -> tuple[str, ...]:
-        return () if self.vr == "SQ" or self.empty else tuple(map(_json_text, self._value))
+        if self.vr == "SQ" or self.vr in BULK or self.empty:
+            return ()
+        found = tuple(map(_json_text, self._value))
+        if any("\ufffd" in text for text in found):
+            owner.root.faults.setdefault(owner.path + keyword(tag), "characters were lost before the instances became JSON")
+        return found
 
 
 def _json_text(value: Any) -> str:
