@@ -159,7 +159,10 @@ class Document(Protocol):
 
 
 class Codec(Protocol):
-    """Pure bytes <-> document for one content type; found through engine.registry."""
+    """Pure bytes <-> document for one content type; found through engine.registry.
+
+    One with a true attribute `headers` (and every mapping of its content type) can do with the first WHOLE bytes of a body, as an Excerpt.
+    """
 
     content_type: str
 

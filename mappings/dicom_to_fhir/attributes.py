@@ -1,11 +1,11 @@
 """Compiles rows into closures: one attribute of a data set -> one element of a resource (tables/attributes/*.csv).
 
-    id      what the row is called in lineage and in a site's overlay
-    source  the attribute by keyword: ``PatientSex``, ``ProcedureCodeSequence``, ``RequestAttributesSequence.RequestedProcedureID``
-    target  the element it writes, see mappings/paths.py
-    map     how the value becomes a FHIR value (converters.py), or a constant `=text`, `=SYSTEM#code "display"`
-    codes   the code table that translates it
-    when    a condition over attributes, see mappings/conditions.py
+id      what the row is called in lineage and in a site's overlay
+source  the attribute by keyword: ``PatientSex``, ``ProcedureCodeSequence``, ``RequestAttributesSequence.RequestedProcedureID``
+target  the element it writes, see mappings/paths.py
+map     how the value becomes a FHIR value (converters.py), or a constant `=text`, `=SYSTEM#code "display"`
+codes   the code table that translates it
+when    a condition over attributes, see mappings/conditions.py
 """
 
 from __future__ import annotations

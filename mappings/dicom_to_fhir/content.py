@@ -14,7 +14,14 @@ from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body
 
 RELATIONSHIP, VALUE_TYPE, CONCEPT, CONTENT = 0x0040A010, 0x0040A040, 0x0040A043, 0x0040A730
-_TEXTS: Final = {"TEXT": 0x0040A160, "DATETIME": 0x0040A120, "DATE": 0x0040A121, "TIME": 0x0040A122, "PNAME": 0x0040A123, "UIDREF": 0x0040A124}
+_TEXTS: Final = {
+    "TEXT": 0x0040A160,
+    "DATETIME": 0x0040A120,
+    "DATE": 0x0040A121,
+    "TIME": 0x0040A122,
+    "PNAME": 0x0040A123,
+    "UIDREF": 0x0040A124,
+}
 _REFERENCES: Final = frozenset(("IMAGE", "COMPOSITE", "WAVEFORM"))
 _COORDINATES: Final = {"SCOORD": (0x00700023, 0x00700022), "SCOORD3D": (0x00700023, 0x00700022), "TCOORD": (0x0040A130, 0x0040A138)}
 MEASURED, NUMERIC, UNITS, QUALIFIER, CODE = 0x0040A300, 0x0040A30A, 0x004008EA, 0x0040A301, 0x0040A168
@@ -122,7 +129,7 @@ class Reader:
         text = item.data.text(tag)
         if item.value_type == "TIME":
             time = times.time(text)
-            return {"valueTime": time if len(time) > 5 else time} if time else self._said(text)
+            return {"valueTime": time} if time else self._said(text)
         found = (date if item.value_type == "DATE" else date_time)((item.data, tag, text), self._tx)
         return {"valueDateTime": found} if found else self._said(text)
 
@@ -135,7 +142,9 @@ class Reader:
         kind = item.value_type
         if kind == "PNAME":
             written = groups(item.data.text(_TEXTS[kind]))
-            return " = ".join(" ".join(clean(word) for word in (parts[3], parts[1], parts[2], parts[0], parts[4]) if word) for _, parts in written)
+            return " = ".join(
+                " ".join(clean(word) for word in (parts[3], parts[1], parts[2], parts[0], parts[4]) if word) for _, parts in written
+            )
         if kind in _TEXTS:
             return clean("\n".join(item.data.values(_TEXTS[kind])))
         if kind == "CODE":
@@ -146,7 +155,10 @@ class Reader:
         if kind in _COORDINATES:
             return self._coordinates(item)
         if item.is_reference:
-            return "; ".join(" ".join(filter(None, (kind_of, uid, f"frame {frames}" if frames else ""))) for uid, kind_of, frames in self.references(item))
+            return "; ".join(
+                " ".join(filter(None, (kind_of, uid, f"frame {frames}" if frames else "")))
+                for uid, kind_of, frames in self.references(item)
+            )
         return ""
 
     def _quantity(self, item: Item) -> str:

@@ -14,8 +14,11 @@ from engine.errors import ConfigError, MessageError
 from engine.formats.dicom import DataSet, header, read
 from engine.formats.dicom.json_model import model
 from engine.message import DICOM, WHOLE
+from mappings.dicom_to_fhir.converters import is_uid
 
 STUDY_UID: Final = 0x0020000D
+MEDIA_SOP_CLASS: Final = 0x00020002
+DIRECTORY: Final = "1.2.840.10008.1.3.10"
 
 Told = Callable[[DataSet], None]
 """Tells a data set what the site knows of its sender's character set."""
@@ -25,21 +28,29 @@ def studies(files: Iterable[Path], told: Told) -> Iterator[Gathered]:
     """One for each study, by its UID, its instances as DICOM JSON; files that are no instance of one each alone, so that they are refused
     with their reason. Only one study's headers are in memory at a time."""
     grouped: dict[str, list[Path]] = {}
+    names: set[str] = set()
     for file in files:
-        grouped.setdefault(_study_of(file) or f"\x00{file}", []).append(file)
+        uid, directory = _study_of(file)
+        if uid:
+            grouped.setdefault(uid, []).append(file)
+        elif not directory:
+            name = file.stem if file.stem not in names else "-".join(file.with_suffix("").parts).strip("/-")
+            names.add(name)
+            yield Gathered(name, str(file), partial(_begin, file))
     for uid, members in grouped.items():
-        if uid.startswith("\x00"):
-            yield Gathered(members[0].stem, str(members[0]), members[0].read_bytes)
-        else:
-            yield Gathered(uid, uid, partial(_together, members, told))
+        yield Gathered(uid, uid, partial(_together, members, told))
 
 
-def _study_of(file: Path) -> str:
+def _study_of(file: Path) -> tuple[str, bool]:
+    """(Study Instance UID, "" where a file is no instance of a study; whether it is the directory of a medium, which says nothing that
+    the instances do not)."""
     try:
         document = read(_begin(file))
     except MessageError:
-        return ""
-    return document.data_sets[0].text(STUDY_UID) if document.content_type == DICOM else ""
+        return "", False
+    one = document.data_sets[0]
+    uid = one.text(STUDY_UID) if document.content_type == DICOM else ""
+    return uid if is_uid(uid) else "", one.text(MEDIA_SOP_CLASS) == DIRECTORY
 
 
 def _begin(file: Path) -> bytes:

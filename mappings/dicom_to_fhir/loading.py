@@ -12,7 +12,7 @@ from engine.errors import ConfigError, Fault
 from mappings.dicom_to_fhir import converters
 from mappings.dicom_to_fhir.attributes import AttributeMap, Convert, compile_map
 from mappings.dicom_to_fhir.context import DicomTransaction, Found, clean, escaped
-from mappings.dicom_to_fhir.converters import Concepts, order_number, patient_number, xcn, xpn
+from mappings.dicom_to_fhir.converters import Concepts, order_number, patient_number, xpn
 from mappings.dicom_to_fhir.people import People
 from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Codes, CodingSystems, coding
@@ -207,5 +207,3 @@ def _check_sender(row: Row, faults: list[Fault]) -> None:
             faults.append(row.fault(f"{row['charset']!r} is no character set", ("gb18030", "utf-8", "big5", "euc_kr"), row["charset"]))
     if row["endpoint"] and not row["endpoint"].startswith(("http://", "https://")):
         faults.append(row.fault("the endpoint is the address of DICOMweb, such as https://pacs.example/dicom-web"))
-
-

@@ -30,7 +30,11 @@ STATION: Final = 0x00081010
 INSTITUTION: Final = 0x00080080
 OFFSET: Final = 0x00080201
 SCHEMES: Final = 0x00080110
-_CHARSET_TAG: Final = {"system": "urn:meridian:mapping", "code": "charset", "display": "Text of the source was not in the character set that it declares"}
+_CHARSET_TAG: Final = {
+    "system": "urn:meridian:mapping",
+    "code": "charset",
+    "display": "Text of the source was not in the character set that it declares",
+}
 _WRITTEN: Final = frozenset((0x00080005, 0x00080201))
 """What says how an instance is written, not what it says."""
 
@@ -166,5 +170,3 @@ def _uncarried(instances: list[DataSet]) -> list[Lineage]:
 
 def _compile_again(site_mappings: Path | None) -> DicomMapper:
     return DicomMapper(site_mappings, compile_all(site_mappings))
-
-

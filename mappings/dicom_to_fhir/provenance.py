@@ -20,9 +20,7 @@ _DATES: Final = (0x00080012, 0x00080023, 0x00080022, 0x00080021, 0x00080020)
 _PARTICIPANT: Final = TERMINOLOGY + "provenance-participant-type"
 
 
-def provenance(
-    tx: DicomTransaction, compiled: Compiled, instances: Sequence[DataSet], source: tuple[str, str], *, whole: bool
-) -> Draft:
+def provenance(tx: DicomTransaction, compiled: Compiled, instances: Sequence[DataSet], source: tuple[str, str], *, whole: bool) -> Draft:
     """`source` is (UID, SHA-256 of the bytes). Each version of a study is a source of its own."""
     uid, digest = source
     draft = Draft("Provenance", "put", "SOPInstanceUID", [], {})

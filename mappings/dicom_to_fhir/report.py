@@ -120,7 +120,11 @@ class _Report:
         body: Body = {}
         if uid := found.get("device-uid"):
             body["identifier"] = [_uid(uid)]
-        names = [{"name": found[role], "type": kind} for role, kind in (("device-name", "user-friendly-name"), ("model", "model-name")) if role in found]
+        names = [
+            {"name": found[role], "type": kind}
+            for role, kind in (("device-name", "user-friendly-name"), ("model", "model-name"))
+            if role in found
+        ]
         if names:
             body["deviceName"] = names
         body |= {name: found[role] for role, name in (("maker", "manufacturer"), ("serial", "serialNumber")) if role in found}
@@ -202,7 +206,8 @@ class _Report:
 
     def _beneath(self, item: Item, position: str, body: Body, inherited: list[Body]) -> list[Body]:
         """The items below one with a value: what it was inferred from, and what is more than a modifier."""
-        members, sources = [], []
+        members: list[Body] = []
+        sources: list[Body] = []
         for number, child in enumerate(item.children, 1):
             if child.is_reference or (child.relationship in _MODIFIES and not child.children):
                 continue
@@ -272,4 +277,3 @@ def _reason() -> Body:
 
 def _uid(uid: str) -> Body:
     return {"system": DICOM_UID, "value": f"urn:oid:{uid}"}
-

@@ -51,7 +51,7 @@ def checked(data_sets: Sequence[DataSet]) -> list[DataSet]:
 def _same(data_sets: Sequence[DataSet], tag: int, name: str, text: str) -> None:
     values = {clean(one.text(tag)): one for one in reversed(data_sets) if one.text(tag)}
     if len(values) > 1:
-        raise ValidationError(text, location=list(values.values())[0].path + name, hl7_code="207")
+        raise ValidationError(text, location=next(iter(values.values())).path + name, hl7_code="207")
 
 
 def _order(one: DataSet) -> tuple[Any, ...]:
@@ -213,7 +213,9 @@ class Study:
             address,
         )
         if self._tx.notes is not None:
-            self._tx.notes.made([made.url], self._instances[0].path + "StudyInstanceUID", "senders.csv" if self._endpoint else "Retrieve URL")
+            self._tx.notes.made(
+                [made.url], self._instances[0].path + "StudyInstanceUID", "senders.csv" if self._endpoint else "Retrieve URL"
+            )
         return self._tx.refer(made)
 
 
@@ -239,7 +241,12 @@ def _distinct(identifiers: Iterable[Body]) -> list[Body]:
 
 def _equipment(view: View) -> str:
     """A place that stands for the equipment module."""
-    for tag, name in ((0x00080070, "Manufacturer"), (0x00081010, "StationName"), (0x00181000, "DeviceSerialNumber"), (0x00081090, "ManufacturerModelName")):
+    for tag, name in (
+        (0x00080070, "Manufacturer"),
+        (0x00081010, "StationName"),
+        (0x00181000, "DeviceSerialNumber"),
+        (0x00081090, "ManufacturerModelName"),
+    ):
         found = view.find((tag,))
         if found:
             return found[0][0].path + name

@@ -1,10 +1,10 @@
 """DICOM instances without their pixels, as files (PS3.10) and as JSON (PS3.18 annex F). Pure codecs.
 
-    dataset.py      attributes, values, items: one model for both
-    reading.py      files, in any transfer syntax, up to the pixels
-    charsets.py     Specific Character Set, strictly
-    paths.py        how an attribute is named
-    dictionary.py   PS3.6, as pydicom has it
+dataset.py      attributes, values, items: one model for both
+reading.py      files, in any transfer syntax, up to the pixels
+charsets.py     Specific Character Set, strictly
+paths.py        how an attribute is named
+dictionary.py   PS3.6, as pydicom has it
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.errors import ParseError
 from engine.formats.dicom.dataset import DataSet, Root, of_json
 from engine.formats.dicom.paths import parse_path
 from engine.formats.dicom.reading import header
-from engine.message import DICOM, DICOM_JSON
+from engine.message import DICOM, DICOM_JSON, Excerpt
 
 __all__ = ["DataSet", "Instances", "codec", "header", "instances", "json_codec", "read"]
 
@@ -49,6 +49,7 @@ class DicomCodec:
     """engine.contracts.Codec for one instance as a file."""
 
     content_type = DICOM
+    headers = True
 
     def decode(self, body: bytes) -> Instances:
         """Raises ParseError."""
@@ -56,7 +57,7 @@ class DicomCodec:
 
     def decode_with(self, body: bytes, charset: str) -> Instances:
         """`charset` is what the text is in where the data set declares no character set, or one that anything would fit."""
-        return Instances([header(body, fallback=charset)], DICOM)
+        return Instances([header(body, fallback=charset, excerpt=isinstance(body, Excerpt))], DICOM)
 
     def check_path(self, path: str) -> None:
         parse_path(path)

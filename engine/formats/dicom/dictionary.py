@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
+from pydicom.uid import UID
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.uid import UID_dictionary
 
-VRS: Final = frozenset(
-    "AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
-)
-LONG: Final = frozenset("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_UID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,60}))+")
+LONG: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 """Value representations with a length of 32 bits in explicit VR (PS3.5 table 7.1-1)."""
+SHORT: Final = frozenset(
+    ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US")
+)
+"""Those with one of 16 bits."""
 
 
 @lru_cache(maxsize=8192)
@@ -43,9 +46,9 @@ def vr_of(tag: int) -> str:
 
 def uid_keyword(uid: str) -> str:
     """``CTImageStorage``; "" for a UID that the dictionary has not."""
-    return UID_dictionary[uid][4] if uid in UID_dictionary else ""
+    return str(UID(uid).keyword) if _UID.fullmatch(uid) else ""
 
 
 def uid_name(uid: str) -> str:
     """``CT Image Storage``; "" for a UID that the dictionary has not."""
-    return UID_dictionary[uid][0] if uid in UID_dictionary else ""
+    return str(UID(uid).name) if uid_keyword(uid) else ""

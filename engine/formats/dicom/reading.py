@@ -14,7 +14,7 @@ from typing import Final
 from engine.errors import ParseError
 from engine.formats.dicom.charsets import Charset, charset
 from engine.formats.dicom.dataset import DEEPEST, SPECIFIC_CHARACTER_SET, DataSet, Element, Root
-from engine.formats.dicom.dictionary import LONG, VRS, keyword_of, vr_of
+from engine.formats.dicom.dictionary import LONG, SHORT, keyword_of, vr_of
 
 MOST: Final = 200_000
 INFLATED: Final = 64 << 20
@@ -27,7 +27,9 @@ _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 _PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
-_CODES: Final = {vr.encode(): vr for vr in VRS}
+_LATE: Final = 0x50000000
+"""From here on come curves, functional groups of frames, waveforms, overlays, spectra: what an excerpt may be cut off in."""
+_CODES: Final = {vr.encode(): vr for vr in LONG | SHORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,9 @@ class _Reader:
             try:
                 at = self._element(at, self._into, 0, end)
             except _Cut:
-                if self._excerpt:
+                if self._excerpt and tag >= _LATE:
                     return
-                raise ParseError("the file ends inside an element", location=self._into.path + keyword_of(tag)) from None
+                raise ParseError("the file ends inside an element", location=f"byte {at}") from None
         if end - at and not self._excerpt and self._body[at:].strip(b"\x00"):
             raise ParseError("the file ends inside an element", location=f"byte {at}")
 
@@ -201,7 +203,7 @@ class _Reader:
             at = begin + size
 
 
-class _Cut(Exception):  # noqa: N818  # not an error of its own: what it means depends on whether all of the file is here
+class _Cut(Exception):  # not an error of its own: what it means depends on whether all of the file is here
     """The bytes end before what they announce."""
 
 
