@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from engine.errors import Fault
 from engine.formats.dicom.paths import parse_path
+from engine.message import Lineage
 from mappings import paths
 from mappings.conditions import Unreadable, condition
 from mappings.dicom_to_fhir.context import DicomTransaction, Found, View, place
@@ -60,7 +61,7 @@ class Rule:
             if value is not None:
                 self.put(draft, value, tx, repetition)
             elif tx.notes is not None:
-                tx.lose(place(one[0], one[1]), "cannot be said in this element")
+                tx.lose(self.row["target"], "cannot be said in this element")
         return found
 
 
@@ -84,13 +85,16 @@ class AttributeMap:
     def _noted(self, rule: Rule, view: View, draft: Draft, tx: DicomTransaction) -> None:
         if tx.notes is None:
             return
-        before, there = dict(leaves(draft.body)), set(tx.entries)
+        before, there, losses = dict(leaves(draft.body)), set(tx.entries), tx.losses if tx.losses is not None else []
+        count = len(losses)
         found = rule.apply(view, draft, tx)
         if not found:
             return
         label = f"{self.name} row {rule.row['id']}" + (f", codes {rule.row['codes']}" if rule.row["codes"] else "")
         label += " (site)" if rule.row.site else ""
         source = place(found[0][0], found[0][1])
+        tx.notes.lost += [Lineage("", source, f"{label}: {what}: {why}") for what, why in losses[count:]]
+        del losses[count:]
         tx.notes.made((url for url in tx.entries if url not in there), source, label)
         if dict(leaves(draft.body)) != before:
             tx.notes.claim(draft.body, source, label)

@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from pydicom.uid import UID
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.uid import UID
 
 _UID: Final = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,60}))+")
 LONG: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
