@@ -30,7 +30,9 @@ _DESIGNATIONS: Final[dict[bytes, tuple[int, str]]] = {
     b"$(D": (0, "iso2022_jp_2"), b"$)C": (1, "euc_kr"), b"$)A": (1, "gb2312"),
 }  # fmt: skip
 """Escape sequence (without ESC) -> (G0 or G1, codec): PS3.3 tables C.12-3 and C.12-4."""
-_PIECE: Final = re.compile(rb"\x1b(\$\([A-Z]|\$\)[A-Z]|\$[A-Z]|[()-][A-Za-z])|([\x21-\x7e]+)|([\x80-\xff]+)|([\x00-\x20\x7f]+)|(\x1b)")
+_PIECE: Final = re.compile(
+    rb"\x1b(\$\([A-Z]|\$\)[A-Z]|\$[A-Z]|[()-][A-Za-z])|([\x21-\x7e]+)|([\x80-\xff]+)|([\x00-\x1a\x1c-\x20\x7f]+)|(\x1b)"
+)
 _RESET: Final = re.compile(rb"[\t\n\f\r]")
 _ODD: Final = re.compile("[\x80-\x9f]|[\u00a1-\u00bf\u00d7\u00f7]")
 _CONTROL_1: Final = re.compile("[\x80-\x9f]")
@@ -57,7 +59,7 @@ class Charset:
     @property
     def weak(self) -> bool:
         """Whether nothing is declared, or only what any bytes would fit: the site may know better."""
-        return not self.whole and self.g1 in ("", "latin_1") and len([term for term in self.terms if term]) <= 1
+        return not self.whole and self.g1 in ("", "ascii", "latin_1") and len([term for term in self.terms if term]) <= 1
 
     def decode(self, raw: bytes, *, fallback: str = "", name: bool = False) -> Text:
         """`raw` as text. `fallback` is the character set that somebody who should know has named for this sender; `name` says that only

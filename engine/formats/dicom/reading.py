@@ -91,7 +91,10 @@ class _Reader:
     def group_2(self, at: int) -> int:
         """The file meta information at `at`, where there is any; where it ends."""
         while len(self._body) - at >= 8 and self._tag(at) >> 16 == 2:
-            at = self._element(at, self._into, 0, len(self._body))
+            try:
+                at = self._element(at, self._into, 0, len(self._body))
+            except _Cut:
+                raise ParseError("the file ends inside its meta information", location=f"byte {at}") from None
         return at
 
     def all(self, at: int) -> None:
