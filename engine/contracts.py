@@ -161,7 +161,7 @@ class Document(Protocol):
 class Codec(Protocol):
     """Pure bytes <-> document for one content type; found through engine.registry.
 
-    One with a true attribute `headers` (and every mapping of its content type) can do with the first WHOLE bytes of a body, as an Excerpt.
+    One with a true attribute `headers` can do with the first WHOLE bytes of a body, as an Excerpt; so can a Mapper with it.
     """
 
     content_type: str

@@ -42,6 +42,8 @@ _WRITTEN: Final = frozenset((0x00080005, 0x00080201))
 class DicomMapper:
     """engine.contracts.Mapper. Pure; pickles as the path of the site's mappings."""
 
+    headers = True
+
     def __init__(self, site_mappings: Path | None, compiled: Compiled) -> None:
         self._site_mappings, self._compiled = site_mappings, compiled
 

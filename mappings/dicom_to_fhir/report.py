@@ -226,7 +226,7 @@ class _Report:
             body[role] = concept
         elif role == "laterality" and concept is not None and "bodySite" in body:
             body["bodySite"] = {**body["bodySite"], "coding": [*body["bodySite"].get("coding", []), *concept.get("coding", [])]}
-        elif role != "inherit" and (component := self._component(item)):
+        elif (component := self._component(item)) and component not in components:
             components.append(component)
 
     def _component(self, item: Item) -> Body | None:
