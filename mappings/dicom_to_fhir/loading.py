@@ -120,7 +120,7 @@ class Vocabulary:
             "Coding.sop-class": converters.sop_class,
             "CodeableConcept": lambda found, tx: self.concepts.concept(found[2], tx),
             "Coding": lambda found, tx: self.concepts.coding(found[2], tx),
-            "HumanName": lambda found, tx: [name for text in xpn(found[2]) if (name := names(text, tx))],
+            "HumanName": lambda found, tx: [name for text in xpn(found[2]) if (name := names(text, tx))] or None,
             "Practitioner": self.people.named,
             "Identifier.patient": lambda found, tx: cx(patient_number(found[0], clean(found[2]), tx), tx),
             "Identifier.accession": numbered(0x00080051),

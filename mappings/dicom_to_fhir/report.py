@@ -27,6 +27,8 @@ _CATEGORY: Final = {"coding": [coding(TERMINOLOGY + "observation-category", "ima
 _UNMAPPED: Final = {"system": "urn:meridian:mapping", "code": "unmapped-test", "display": "The concept is of a private coding scheme"}
 _STATUS: Final = {"final": "final", "amended": "amended"}
 _ABSENT: Final = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]}
+_INHERITED: Final = 8
+"""How many components an observation takes over from what it is part of."""
 _OBSERVER: Final = frozenset(("person", "organization", "device-uid", "device-name", "maker", "model", "serial"))
 _MODIFIES: Final = frozenset(("HAS CONCEPT MOD", "HAS PROPERTIES", "HAS OBS CONTEXT", "HAS ACQ CONTEXT"))
 
@@ -138,6 +140,7 @@ class _Report:
     def _members(self, container: Item, position: str, inherited: list[Body]) -> list[Body]:
         """References to the observations of a container's items. `inherited` are components that hold for all of them."""
         context = [part for item in container.children if self._role(item) == "inherit" and (part := self._component(item))]
+        context = context[: _INHERITED - len(inherited)]
         made = []
         for number, item in enumerate(container.children, 1):
             here = f"{position}.{number}" if position else str(number)
@@ -226,7 +229,7 @@ class _Report:
             body[role] = concept
         elif role == "laterality" and concept is not None and "bodySite" in body:
             body["bodySite"] = {**body["bodySite"], "coding": [*body["bodySite"].get("coding", []), *concept.get("coding", [])]}
-        elif (component := self._component(item)) and component not in components:
+        elif (component := self._component(item)) and component not in components[:_INHERITED]:
             components.append(component)
 
     def _component(self, item: Item) -> Body | None:

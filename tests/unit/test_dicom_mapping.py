@@ -273,6 +273,7 @@ def test_every_bundled_file_is_taken_by_the_embedded_repository(tmp_path: Path) 
         Bundle.model_validate_json(made)
         assert b':""' not in made, name
         assert b":{}" not in made, name
+        assert b":[]" not in made, name
         (answer,) = repository.apply([("", made)])
         statuses = {one["response"]["status"][:3] for one in body_of(answer)["entry"]}
         assert statuses <= {"200", "201"}, name
