@@ -23,7 +23,9 @@ from tests.support.peers import require
 DCM2JSON = Path("/usr/bin/dcm2json")
 """By its full path: pynetdicom installs scripts of dcmtk's names."""
 MAPPER = registry.mapping("dicom-to-fhir").compile(None)
-FILES = [name for name in bundled() if name.read_bytes()[128:132] == b"DICM" and "dicomdirtests" not in name.parts]
+ODD = ("SC_rgb_jpeg.dcm", "rtdose_rle.dcm", "rtdose_rle_1frame.dcm")
+"""Not written as they say: dcm2json gives up on the VRs, or leaves every attribute as bytes of an unknown one."""
+FILES = [name for name in bundled() if name.read_bytes()[128:132] == b"DICM" and "dicomdirtests" not in name.parts and name.name not in ODD]
 
 
 def resources(body: bytes) -> list[dict[str, Any]]:
