@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from engine.errors import Fault
+from engine.formats.dicom import DataSet
 from engine.formats.dicom.paths import parse_path
 from engine.message import Lineage
 from mappings import paths
@@ -27,6 +28,10 @@ from mappings.transaction import Draft
 
 Convert = Callable[[Found, DicomTransaction], Any]
 """convert((holder, tag, value), transaction): a FHIR value, a list of them, an Unfit, or None where there is nothing to say."""
+
+
+ITEMS: Final = frozenset(("CodeableConcept", "Coding"))
+"""Maps that take the items of a sequence; the others take text."""
 
 
 class Vocabulary(Protocol):
@@ -49,13 +54,14 @@ class Rule:
     convert: Convert
     put: paths.Put
     when: Callable[[View], bool] | None
-    fixed: bool
+    kind: type
+    """What the converter takes: text, or items; `object` where it takes both. Which it is the bytes say, and they may lie."""
 
     def apply(self, view: View, draft: Draft, tx: DicomTransaction) -> list[Found]:
         """Write what the attribute says into `draft`; what was read."""
         if self.when is not None and not self.when(view):
             return []
-        found = view.find(self.tags)
+        found = [one for one in view.find(self.tags) if self.kind is object or isinstance(one[2], self.kind)]
         for repetition, one in enumerate(found):
             value = self.convert(one, tx)
             if value is not None:
@@ -120,8 +126,8 @@ def _compile(row: Row, vocabulary: Vocabulary) -> Rule:
     when = condition(row["when"], _reader) if row["when"] else None
     if row["map"].startswith("="):
         value = constant(row["map"], vocabulary)  # type: ignore[arg-type]  # of a vocabulary it uses only `coding_system`
-        return Rule(row, tags, lambda found, tx: value, put, when, fixed=True)
-    return Rule(row, tags, vocabulary.converter(row["map"], row["codes"]), put, when, fixed=False)
+        return Rule(row, tags, lambda found, tx: value, put, when, object)
+    return Rule(row, tags, vocabulary.converter(row["map"], row["codes"]), put, when, DataSet if row["map"] in ITEMS else str)
 
 
 def _tags(text: str) -> tuple[int, ...]:

@@ -41,6 +41,11 @@ def string(found: Found, tx: DicomTransaction) -> str | None:
     return clean(found[2]) or None
 
 
+def word(found: Found, tx: DicomTransaction) -> str | None:
+    """A CS as a FHIR code, which has single blanks only."""
+    return " ".join(clean(found[2]).split()) or None
+
+
 def date(found: Found, tx: DicomTransaction) -> str | None:
     return times.date(found[2].replace(".", ""), tx.zone)
 

@@ -110,6 +110,7 @@ class Vocabulary:
 
         return {
             "string": converters.string,
+            "word": converters.word,
             "date": converters.date,
             "dateTime": converters.date_time,
             "instant": converters.instant,

@@ -10,7 +10,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from engine.formats.dicom import DataSet, read
 from engine.formats.dicom.dictionary import keyword_of
 from tests.contracts.mapping_contract import MappingContract
-from tests.support.dicom_instances import FOLDER, STUDY, code, coded, data_set, document, file, image, item, num, picture, study
+from tests.support.dicom_studies import FOLDER, STUDY, code, coded, data_set, document, file, image, item, num, picture, study
 
 MM = code("mm", "UCUM", "millimeter")
 REPORT = document(

@@ -17,7 +17,7 @@ from engine import registry
 from engine.errors import MessageError
 from engine.formats.dicom import header
 from engine.formats.dicom.json_model import model
-from tests.support.dicom_instances import FOLDER, bundled
+from tests.support.dicom_studies import FOLDER, bundled
 from tests.support.peers import require
 
 DCM2JSON = Path("/usr/bin/dcm2json")

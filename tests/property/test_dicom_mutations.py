@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine import registry
 from engine.errors import MessageError
-from tests.support.dicom_instances import FOLDER, code, document, file, image, item, num, study
+from tests.support.dicom_studies import FOLDER, code, document, file, image, item, num, study
 
 MAPPER = registry.mapping("dicom-to-fhir").compile(None)
 REPORT = document(
@@ -65,3 +65,43 @@ def test_the_counts_are_of_what_has_arrived(instances: list[object], count: int)
     assert one["numberOfInstances"] == count == sum(series["numberOfInstances"] for series in one["series"])
     assert one["numberOfSeries"] == len(one["series"])
     assert [series["number"] for series in one["series"]] == sorted(series["number"] for series in one["series"])
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**40) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("Alphabetic", "vr", "Value", "00080100", "x")), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def lying(draw: st.DrawFn) -> bytes:
+    """A study in JSON in which some attributes have another VR, or values of another kind."""
+    instances = orjson.loads(study(image(1), REPORT))
+    for _ in range(draw(st.integers(1, 5))):
+        here = draw(st.sampled_from(instances))
+        while True:
+            tag = draw(st.sampled_from(sorted(here)))
+            inner = here[tag].get("Value") if isinstance(here[tag], dict) else None
+            if not (isinstance(inner, list) and inner and isinstance(inner[0], dict) and "vr" in next(iter(inner[0].values()), {})):
+                break
+            here = inner[0]
+        here[tag] = {
+            "vr": draw(st.sampled_from(("SQ", "PN", "LO", "US", "DS", "UN", "??"))),
+            "Value": draw(st.lists(JSON_VALUES, max_size=3)),
+        }
+    return orjson.dumps(instances)
+
+
+@given(lying())
+@settings(max_examples=400, deadline=None)
+def test_any_values_give_a_valid_bundle_or_a_stated_refusal(body: bytes) -> None:
+    try:
+        made = MAPPER.map(body)
+    except MessageError as error:
+        assert error.text
+        return
+    Bundle.model_validate_json(made.body)
+    assert MAPPER.explain(body)[0] == made

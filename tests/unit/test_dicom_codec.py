@@ -25,7 +25,7 @@ from engine.formats.dicom.dataset import BULK, DEEPEST
 from engine.formats.dicom.json_model import model
 from engine.formats.dicom.reading import INFLATED, MOST
 from engine.message import DICOM, DICOM_JSON
-from tests.support.dicom_instances import FOLDER, bundled, code, data_set, file, image, item, study
+from tests.support.dicom_studies import FOLDER, bundled, code, data_set, file, image, item, study
 
 
 @pytest.fixture(autouse=True)

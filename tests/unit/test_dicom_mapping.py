@@ -12,10 +12,10 @@ from fhir.resources.R4B.bundle import Bundle
 
 from engine import registry
 from engine.contracts import Gathering
-from engine.errors import MessageError
+from engine.errors import ConfigError, MessageError
 from engine.message import DICOM, DICOM_JSON, Excerpt
 from tests.support.cli import meridian
-from tests.support.dicom_instances import (
+from tests.support.dicom_studies import (
     COMPREHENSIVE_SR,
     FOLDER,
     STUDY,
@@ -566,3 +566,58 @@ def test_a_folder_gives_what_the_study_gives(tmp_path: Path) -> None:
 
 def test_what_it_takes() -> None:
     assert (RULES.content_types, COMPREHENSIVE_SR[-2:]) == ((DICOM, DICOM_JSON), "33")
+
+
+def test_the_files_of_a_folder_are_in_their_senders_character_set(tmp_path: Path) -> None:
+    mapper = site(tmp_path / "site", senders="sender,facility,patients,orders,endpoint,charset\nCT1,COUNTY,,,,gb18030\n")
+    (tmp_path / "IM1").write_bytes(wrong("ISO_IR 100"))
+    (gathered,) = mapper.gather([tmp_path / "IM1"])
+    assert names(gathered.read(), mapper) == [("", "王", ["小明"])]
+
+
+# --- a site's tables --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "said"),
+    [
+        (
+            "senders",
+            "sender,facility,charset\nCT1,COUNTY,gb18031\n",
+            "senders.csv:2: 'gb18031' is no character set (did you mean 'gb18030'?)",
+        ),
+        ("senders", "sender,facility,endpoint\nCT1,COUNTY,pacs.example\n", "senders.csv:2: the endpoint is the address of DICOMweb"),
+        ("sender", "sender,facility\nCT1,COUNTY\n", "sender.csv: is no table of this mapping (did you mean 'senders.csv'?)"),
+        (
+            "attributes_Series",
+            "id,source,target,map,codes,when\nX,Modality,modality,Codin,,\n",
+            "there is no map 'Codin' (did you mean 'Coding'?)",
+        ),
+        ("attributes_Series", "id,source,target,map,codes,when\nX,Modality,uid,uid,,Modalty valued\n", "did you mean 'Modality'?"),
+        ("attributes_Series", "id,source,target,map,codes,when\nX,Modality,uid,Coding.of,,\n", "the map 'Coding.of' needs a code table"),
+    ],
+)
+def test_a_fault_in_a_sites_table_says_where_and_what(tmp_path: Path, table: str, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        site(tmp_path, **{table: text})
+    assert said in str(caught.value)
+
+
+def test_a_site_carries_an_attribute_that_is_not_shipped(tmp_path: Path) -> None:
+    row = "id,source,target,map,codes,when\nProtocolName,ProtocolName,description,string,,SeriesDescription empty\n"
+    one = file(image(ProtocolName="Thorax"))
+    assert mapped(one, site(tmp_path, attributes_Series=row))["ImagingStudy"][0]["series"][0]["description"] == "Thorax"
+    assert any(line.source == "ProtocolName" and line.rule == "not carried" for line in MAPPER.explain(one)[1])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong_vr"), [(b"\x08\x00\x32\x10SQ", b"\x08\x00\x32\x10UT"), (b"\x08\x00\x30\x10LO\x06\x00", b"\x08\x00\x30\x10SQ\x00\x00")]
+)
+def test_an_attribute_of_another_vr_than_its_own_is_no_value(right: bytes, wrong_vr: bytes) -> None:
+    """A sequence that is written as text is none, and the other way round: refused, or not carried."""
+    body = file(image(StudyDescription="Thorax", ProcedureCodeSequence=[code("CT", "99X", "CT")]))
+    assert right in body
+    try:
+        assert "procedureCode" not in mapped(body.replace(right, wrong_vr))["ImagingStudy"][0]
+    except MessageError as error:
+        assert error.text

@@ -195,7 +195,9 @@ def of_json(model: Any, root: Root, path: str = "") -> DataSet:
             tag = -1
         if len(key) != 8 or tag < 0 or not isinstance(attribute, dict) or not isinstance(attribute.get("vr"), str):
             raise ParseError("this is no data set of the DICOM JSON model", location=path[:60])
-        made.elements[tag] = JsonElement(attribute["vr"], attribute.get("Value"))
+        element = made.elements[tag] = JsonElement(attribute["vr"], attribute.get("Value"))
+        if element.vr == "SQ":
+            element.items(made, tag)  # at once, so that what is wrong deep inside is refused before anything is made of it
     return made
 
 
