@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import orjson
 from fhir.resources.R4B.bundle import Bundle
 from hypothesis import given, settings
@@ -76,22 +79,22 @@ JSON_VALUES = st.recursive(
 )
 
 
+def attributes(here: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every attribute of a data set, those of items too."""
+    for attribute in here.values():
+        yield attribute
+        if attribute["vr"] == "SQ":
+            for one in attribute.get("Value", ()):
+                yield from attributes(one)
+
+
 @st.composite
 def lying(draw: st.DrawFn) -> bytes:
     """A study in JSON in which some attributes have another VR, or values of another kind."""
     instances = orjson.loads(study(image(1), REPORT))
-    for _ in range(draw(st.integers(1, 5))):
-        here = draw(st.sampled_from(instances))
-        while True:
-            tag = draw(st.sampled_from(sorted(here)))
-            inner = here[tag].get("Value") if isinstance(here[tag], dict) else None
-            if not (isinstance(inner, list) and inner and isinstance(inner[0], dict) and "vr" in next(iter(inner[0].values()), {})):
-                break
-            here = inner[0]
-        here[tag] = {
-            "vr": draw(st.sampled_from(("SQ", "PN", "LO", "US", "DS", "UN", "??"))),
-            "Value": draw(st.lists(JSON_VALUES, max_size=3)),
-        }
+    for attribute in draw(st.lists(st.sampled_from([one for here in instances for one in attributes(here)]), min_size=1, max_size=5)):
+        attribute["vr"] = draw(st.sampled_from(("SQ", "PN", "LO", "US", "DS", "UN", "??")))
+        attribute["Value"] = draw(st.lists(JSON_VALUES, max_size=3))
     return orjson.dumps(instances)
 
 
