@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine import registry
 from engine.cli.output import print_json, print_table
 from engine.contracts import Gathered, Gathering, Mapper
 from engine.errors import ConfigError, MessageError
+from engine.message import WHOLE, Excerpt
 
 
 def command(
@@ -49,11 +51,11 @@ def _inputs(sources: list[str], mapper: Mapper) -> Iterator[Gathered]:
         if source == "-":
             yield Gathered("stdin", source, sys.stdin.buffer.read)
         elif not Path(source).is_dir():
-            yield Gathered(Path(source).stem, source, partial(_read, Path(source)))
+            yield Gathered(Path(source).stem, source, partial(_read, Path(source), mapper))
         elif isinstance(mapper, Gathering):
             yield from mapper.gather(_walk(Path(source)))
         else:
-            yield from (Gathered(file.stem, str(file), partial(_read, file)) for file in _walk(Path(source)))
+            yield from (Gathered(file.stem, str(file), partial(_read, file, mapper)) for file in _walk(Path(source)))
 
 
 def _walk(folder: Path) -> Iterable[Path]:
@@ -61,9 +63,15 @@ def _walk(folder: Path) -> Iterable[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith("."))
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, mapper: Mapper) -> bytes:
+    """A file; of one too big for memory the beginning, where the mapping reads no more."""
     try:
-        return file.read_bytes()
+        if not getattr(mapper, "headers", False) or file.stat().st_size <= WHOLE:
+            return file.read_bytes()
+        with file.open("rb") as opened:
+            digest = file_digest(opened, "sha256").hexdigest()
+            opened.seek(0)
+            return Excerpt(opened.read(WHOLE), digest)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 

@@ -87,7 +87,7 @@ class Vocabulary:
         self.codes = {name: self._codes(name, tables.rows(f"codes/{name}", _CODE_COLUMNS)) for name in tables.code_tables()}
         self.concepts = Concepts(self.systems, self.codes["concepts"])
         self._v2 = shared.vocabulary
-        self.people = People(shared.vocabulary, self.concepts)
+        self.people = People(shared.vocabulary)
         self._plain = self._converters()
 
     def _codes(self, name: str, rows: list[Row]) -> Codes:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import keyword_of, tag_of
 from mappings.dicom_to_fhir.context import DicomTransaction, Found, clean
-from mappings.dicom_to_fhir.converters import SCHEME, Concepts, groups, xcn, xpn
+from mappings.dicom_to_fhir.converters import CODE_VALUE, SCHEME, groups, xcn, xpn
 from mappings.transaction import Body
 
-_CODES: tuple[int, ...] = (0x00401101,)
+PERSON_CODES: Final = 0x00401101
 """Person Identification Code Sequence (PS3.3 table 10-1)."""
-_SEQUENCES: dict[str, tuple[str, ...]] = {
-    "ReferringPhysicianName": ("ReferringPhysicianIdentificationSequence",),
-    "PhysiciansOfRecord": ("PhysiciansOfRecordIdentificationSequence",),
-    "PerformingPhysicianName": ("PerformingPhysicianIdentificationSequence",),
-    "NameOfPhysiciansReadingStudy": ("PhysiciansReadingStudyIdentificationSequence",),
-    "OperatorsName": ("OperatorIdentificationSequence",),
-    "RequestingPhysician": ("RequestingPhysicianIdentificationSequence",),
-    "VerifyingObserverName": ("VerifyingObserverIdentificationCodeSequence",),
-    "PersonName": ("PersonIdentificationCodeSequence",),
+_SEQUENCES: Final = {
+    "ReferringPhysicianName": "ReferringPhysicianIdentificationSequence",
+    "PhysiciansOfRecord": "PhysiciansOfRecordIdentificationSequence",
+    "PerformingPhysicianName": "PerformingPhysicianIdentificationSequence",
+    "NameOfPhysiciansReadingStudy": "PhysiciansReadingStudyIdentificationSequence",
+    "OperatorsName": "OperatorIdentificationSequence",
+    "RequestingPhysician": "RequestingPhysicianIdentificationSequence",
+    "VerifyingObserverName": "VerifyingObserverIdentificationCodeSequence",
+    "PersonName": "PersonIdentificationCodeSequence",
 }
 """Where the codes of a named person stand: items that hold them, or the codes themselves."""
 
@@ -28,10 +28,9 @@ _SEQUENCES: dict[str, tuple[str, ...]] = {
 class People:
     """The converters for PN attributes."""
 
-    def __init__(self, vocabulary: Any, concepts: Concepts) -> None:
+    def __init__(self, vocabulary: Any) -> None:
         self._practitioner = vocabulary.converter("Practitioner", "")
         self._name = vocabulary.converter("XPN", "")
-        self._concepts = concepts
 
     def named(self, found: Found, tx: DicomTransaction) -> Body | None:
         """One of the names of an attribute; the code that stands at the same place identifies the person."""
@@ -53,10 +52,9 @@ class People:
         """(number, coding scheme) of the person that `value` names."""
         names = holder.values(tag)
         at = names.index(value) if value in names else 0
-        for keyword in _SEQUENCES.get(keyword_of(tag), ()):
-            sequence = tag_of(keyword)
-            items = holder.items(sequence) if sequence is not None else ()
-            if at < len(items):
-                item = next(iter(items[at].items(_CODES[0])), items[at])
-                return item.text(0x00080100), item.text(SCHEME)
-        return "", ""
+        sequence = tag_of(_SEQUENCES.get(keyword_of(tag), ""))
+        items = holder.items(sequence) if sequence is not None else ()
+        if at >= len(items):
+            return "", ""
+        item = next(iter(items[at].items(PERSON_CODES)), items[at])
+        return item.text(CODE_VALUE), item.text(SCHEME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fhir.resources.R4B.bundle import Bundle
 from engine import registry
 from engine.contracts import Gathering
 from engine.errors import ConfigError, MessageError
-from engine.message import DICOM, DICOM_JSON, Excerpt
+from engine.message import DICOM, DICOM_JSON, WHOLE, Excerpt
 from tests.support.cli import meridian
 from tests.support.dicom_studies import (
     COMPREHENSIVE_SR,
@@ -553,6 +554,22 @@ def test_a_folder_becomes_a_bundle_a_study(tmp_path: Path, monkeypatch: pytest.M
     assert made["numberOfInstances"] == 2
     assert "README.txt: message.parse" in done.err
     assert done.code == 1
+
+
+def test_a_file_too_big_for_memory_is_converted_by_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the digest of all of it."""
+    big = tmp_path / "big.dcm"
+    big.write_bytes(file(image()) + b"\xe0\x7f\x10\x00OW\x00\x00" + (WHOLE + 8).to_bytes(4, "little"))
+    with big.open("ab") as opened:
+        opened.truncate(big.stat().st_size + WHOLE + 8)
+    done = meridian(monkeypatch, capfd)("convert", "--mapping", "dicom-to-fhir", str(big))
+    source = next(one["resource"] for one in orjson.loads(done.out)["entry"] if one["resource"]["resourceType"] == "Provenance")
+    with big.open("rb") as opened:
+        assert source["entity"][1]["what"]["identifier"]["value"] == file_digest(opened, "sha256").hexdigest()
+    (gathered,) = MAPPER.gather([big])
+    assert orjson.loads(gathered.read())[0]["00080018"]["Value"] == [f"{STUDY}.1.1"]
 
 
 def test_a_folder_gives_what_the_study_gives(tmp_path: Path) -> None:
