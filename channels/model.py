@@ -264,10 +264,10 @@ class _Loader:
 
     def _check_mapping_input(self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, routes: list[Route]) -> None:
         for name in {route.mapping for route in routes if self._mappers.get(route.mapping) is not None}:
-            takes = registry.mapping(name).content_type
-            if source is not None and source[0].content_types and takes not in source[0].content_types:
-                gives = ", ".join(source[0].content_types)
-                self._fault(place.child(document, "map"), f"the mapping {name} takes {takes}, the source {source[0].name} gives {gives}")
+            takes = registry.mapping(name).content_types
+            if source is not None and source[0].content_types and not set(takes) & set(source[0].content_types):
+                gives, wants = ", ".join(source[0].content_types), ", ".join(takes)
+                self._fault(place.child(document, "map"), f"the mapping {name} takes {wants}, the source {source[0].name} gives {gives}")
 
     def check_together(self, channels: list[Channel]) -> None:
         """What only shows across files: names and ports taken twice."""

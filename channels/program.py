@@ -10,7 +10,7 @@ from engine.channel import Order
 from engine.contracts import Codec, Document, Mapper
 from engine.errors import MessageError, ParseError, ValidationError
 from engine.expressions import Predicate, all_hold
-from engine.message import ACCEPTED, HL7V2, BodyRef, Envelope, Judgement, Rendition, Status, Verdict
+from engine.message import ACCEPTED, HL7V2, BodyRef, Envelope, Excerpt, Judgement, Rendition, Status, Verdict
 from engine.store.contract import Plan, Routed
 
 _NOWHERE: Final = Plan(Status.FILTERED, reason="no destination asks for it")
@@ -119,6 +119,7 @@ class ChannelProgram:
         return Routed(route.name, rendition.body, rendition.content_type, rendition.message_type, key)
 
     def _map(self, mapping: str, envelope: Envelope) -> Rendition:
-        if isinstance(envelope.body, BodyRef):
+        mapper = self._mappers[mapping]
+        if isinstance(envelope.body, BodyRef) or (isinstance(envelope.body, Excerpt) and not getattr(mapper, "headers", False)):
             raise ParseError("the content is too large to be mapped")
-        return self._mappers[mapping].map(envelope.body, envelope.facts.get("charset"))
+        return mapper.map(envelope.body, envelope.facts.get("charset"))

@@ -8,7 +8,7 @@ test suite under tests/contracts that every implementation, and every fake, inhe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -160,7 +160,10 @@ class Document(Protocol):
 
 
 class Codec(Protocol):
-    """Pure bytes <-> document for one content type; found through engine.registry."""
+    """Pure bytes <-> document for one content type; found through engine.registry.
+
+    One with a true attribute `headers` can do with the first WHOLE bytes of a body, as an Excerpt; so can a Mapper with it.
+    """
 
     content_type: str
 
@@ -182,11 +185,28 @@ class Mapper(Protocol):
         """The same rendition, with where each element came from."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Files that belong together, as one body of a mapping's content type. `name` can be a file's, `source` says where it came from."""
+
+    name: str
+    source: str
+    read: Callable[[], bytes]
+    """Raises MessageError; ConfigError where a file cannot be read."""
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """A mapper that makes one result of several files; `meridian convert` gives it those of a folder."""
+
+    def gather(self, files: Iterable[Path]) -> Iterator[Gathered]: ...
+
+
 class MappingRules(Protocol):
     """A shipped or third-party mapping, before it is compiled."""
 
     name: str
-    content_type: str
+    content_types: Sequence[str]
     """What it takes."""
 
     def compile(self, site_mappings: Path | None) -> Mapper:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Self
 
 from engine.values import value
 
@@ -47,6 +47,20 @@ class BodyRef:
 
 WHOLE: Final = 16 << 20
 """Bodies that are files are read into memory up to this many bytes, where a codec, a mapping or a destination wants them so."""
+
+
+class Excerpt(bytes):
+    """The beginning of a body too big for memory, with the digest of all of it. For codecs and mappings that read only a header."""
+
+    digest: str
+
+    def __new__(cls, begin: bytes, digest: str) -> Self:
+        made = super().__new__(cls, begin)
+        made.digest = digest
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Excerpt, (bytes(self), self.digest)
 
 
 @value(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 
+from engine import registry
 from engine.channel import Channel, ReusedKey
 from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
@@ -348,7 +349,8 @@ class Planner:
         self._look_idle()
 
     def _bodies(self, envelopes: list[Envelope]) -> Deferred[list[Envelope | Plan]]:
-        """The envelopes with their bodies in memory, up to WHOLE; in the place of one that cannot be read, its plan."""
+        """The envelopes with their bodies in memory, up to WHOLE, or their beginnings where a codec reads no more; in the place of one
+        that cannot be read, its plan."""
         read: Deferred[list[Envelope | Plan]] = succeed([])
         if not any(isinstance(envelope.body, BodyRef) for envelope in envelopes):
             read.addCallback(lambda _: [*envelopes])
@@ -358,9 +360,9 @@ class Planner:
         return read
 
     def _with_body(self, so_far: list[Envelope | Plan], envelope: Envelope) -> list[Envelope | Plan] | Deferred[list[Envelope | Plan]]:
-        if not isinstance(envelope.body, BodyRef) or envelope.body.size > WHOLE:
+        if not isinstance(envelope.body, BodyRef) or (envelope.body.size > WHOLE and not _by_header(envelope)):
             return [*so_far, envelope]
-        body = self._store.read_body(envelope.body)
+        body = self._store.read_body(envelope.body, WHOLE)
         body.addCallbacks(lambda body: [*so_far, replace(envelope, body=body)], self._unreadable, errbackArgs=(so_far, envelope))
         return body  # type: ignore[return-value]
 
@@ -445,6 +447,11 @@ class _Work:
 
 def _died() -> Plan:
     return Plan(Status.ERROR, reason="the mapping process ended abnormally on this message", error_code="message.mapping")
+
+
+def _by_header(envelope: Envelope) -> bool:
+    """Whether the beginning of a message is enough to read it, map it and route it."""
+    return bool(getattr(registry.codec(envelope.content_type), "headers", False))
 
 
 def _size(envelope: Envelope) -> int:

@@ -39,13 +39,19 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
+        "application/dicom": "engine.formats.dicom:codec",
+        "application/dicom+json": "engine.formats.dicom:json_codec",
     },
     MAPPINGS: {
         "hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules",
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
+        "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
     },
 }
+
+_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap"}
+"""Which extra installs what a shipped part may lack."""
 
 
 def adapter(name: str) -> Adapter:
@@ -80,7 +86,8 @@ def _load(group: str, name: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        command = f": pip install 'meridian[{name}]'" if name in _SHIPPED[group] else ", which is not installed"
+        extra = _EXTRAS.get(error.name or "")
+        command = f": pip install 'meridian[{extra}]'" if extra and name in _SHIPPED[group] else ", which is not installed"
         raise ConfigError(f"{name!r} needs the package {error.name!r}{command}") from error
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{name!r} cannot be loaded from {dotted}: {error}") from error

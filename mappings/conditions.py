@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 View = Mapping[str, list[str]]
-"""Segment name -> its fields as raw text, the name itself at 0, so that PID-3 is at 3 (MSH too)."""
+"""What conditions read in HL7 v2: segment name -> its fields as raw text, the name itself at 0, so that PID-3 is at 3 (MSH too)."""
 
 Condition = Callable[[View], bool]
 
@@ -51,12 +51,12 @@ def element(text: str) -> Callable[[View], str]:
     return part if component else whole
 
 
-def condition(text: str) -> Condition:
-    """Compile `text`. Raises Unreadable."""
+def condition(text: str, read: Callable[[str], Callable[[Any], str]] = element) -> Callable[[Any], bool]:
+    """Compile `text`; `read` makes readers of elements, where they are not those of HL7 v2. Raises Unreadable."""
     tokens = _TOKEN.findall(text)
     if "".join(tokens).replace('"', "") != re.sub(r'[\s"]', "", text) and '"' not in text:
         raise Unreadable("has a character that belongs to no word")
-    reader = _Reader(tokens)
+    reader = _Reader(tokens, read)
     result = reader.either()
     if reader.tokens:
         raise Unreadable(f"{reader.tokens[0]!r} follows what was already complete")
@@ -66,8 +66,8 @@ def condition(text: str) -> Condition:
 class _Reader:
     """Recursive descent over the tokens that are left."""
 
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: list[str], read: Callable[[str], Callable[[Any], str]]) -> None:
+        self.tokens, self.element = tokens, read
 
     def take(self, *expected: str) -> str:
         token = self.tokens.pop(0) if self.tokens else ""
@@ -111,7 +111,7 @@ class _Reader:
             inner = self.either()
             self.take(")")
             return inner
-        return self.test(element(self.take()))
+        return self.test(self.element(self.take()))
 
     def test(self, read: Callable[[View], str]) -> Condition:
         word = self.take("valued", "empty", "=", "!=", "in", "not", "longer", "repeats", "differs")
@@ -120,7 +120,7 @@ class _Reader:
         if word == "empty":
             return lambda view: not read(view)
         if word == "differs":
-            other = element(self.take())
+            other = self.element(self.take())
             return lambda view: read(view) != other(view)
         if word in ("longer", "repeats"):
             return self.measured(word, read)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -12,63 +15,90 @@ import typer
 
 from engine import registry
 from engine.cli.output import print_json, print_table
-from engine.contracts import Mapper
+from engine.contracts import Gathered, Gathering, Mapper
 from engine.errors import ConfigError, MessageError
+from engine.message import WHOLE, Excerpt
 
 
 def command(
-    files: list[str] = typer.Argument(None, help="Files to convert; - or none reads standard input."),
+    files: list[str] = typer.Argument(None, help="Files or folders to convert; - or none reads standard input."),
     mapping: str = typer.Option(..., "--mapping", "-m", help="The mapping, such as hl7v2-to-fhir."),
     out: Path = typer.Option(None, "--out", help="Write NAME.json for each NAME.* into this folder instead of printing."),
     site: Path = typer.Option(None, "--site", "-s", help="Use this site's own rows and tables."),
     explain: bool = typer.Option(False, "--explain", help="Print where each output element came from."),
     as_json: bool = typer.Option(False, "--json", help="Report as JSON (with --out or --explain)."),
 ) -> None:
-    """Convert messages and print the result. Goes on past bad files, says what failed and why; exit code 1 if any did."""
+    """Convert messages and print the result. Goes on past bad files, says what failed and why; exit code 1 if any did.
+
+    Of a folder every file is taken, those of its folders too; a mapping may make one result of several of them (a study of its images).
+    """
     mapper = registry.mapping(mapping).compile(site / "mappings" if site else None)
-    sources = files or ["-"]
-    failures = _into(out, sources, mapper) if out else _print(sources, mapper, explain, as_json)
+    inputs = list(_inputs(files or ["-"], mapper))
+    failures = _into(out, inputs, mapper) if out else _print(inputs, mapper, explain, as_json)
     if as_json and out:
-        print_json({"converted": len(sources) - len(failures), "failed": failures})
+        print_json({"converted": len(inputs) - len(failures), "failed": failures})
     else:
         for failure in failures:
             typer.echo(f"{failure['file']}: {failure['code']}: {failure['reason']}", err=True)
         if out:
-            typer.echo(f"{len(sources) - len(failures)} converted, {len(failures)} failed", err=True)
+            typer.echo(f"{len(inputs) - len(failures)} converted, {len(failures)} failed", err=True)
     raise typer.Exit(1 if failures else 0)
 
 
-def _read(source: str) -> bytes:
+def _inputs(sources: list[str], mapper: Mapper) -> Iterator[Gathered]:
+    """What is to be converted, in the order given; the files of a folder in the order of their names."""
+    for source in sources:
+        if source == "-":
+            yield Gathered("stdin", source, sys.stdin.buffer.read)
+        elif not Path(source).is_dir():
+            yield Gathered(Path(source).stem, source, partial(_read, Path(source), mapper))
+        elif isinstance(mapper, Gathering):
+            yield from mapper.gather(_walk(Path(source)))
+        else:
+            yield from (Gathered(file.stem, str(file), partial(_read, file, mapper)) for file in _walk(Path(source)))
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    """The files below a folder, but hidden ones."""
+    return (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith("."))
+
+
+def _read(file: Path, mapper: Mapper) -> bytes:
+    """A file; of one too big for memory the beginning, where the mapping reads no more."""
     try:
-        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        if not getattr(mapper, "headers", False) or file.stat().st_size <= WHOLE:
+            return file.read_bytes()
+        with file.open("rb") as opened:
+            digest = file_digest(opened, "sha256").hexdigest()
+            opened.seek(0)
+            return Excerpt(opened.read(WHOLE), digest)
     except OSError as error:
-        raise ConfigError(f"cannot read {source}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 
 
-def _into(out: Path, sources: list[str], mapper: Mapper) -> list[dict[str, Any]]:
+def _into(out: Path, inputs: list[Gathered], mapper: Mapper) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
-    targets = {source: out / f"{'stdin' if source == '-' else Path(source).stem}.json" for source in sources}
-    if len(set(targets.values())) < len(targets):
+    if len({one.name for one in inputs}) < len(inputs):
         raise ConfigError("two of the files have the same name without their ending: their results would overwrite each other")
     failures = []
-    for source, target in targets.items():
+    for one in inputs:
         try:
-            target.write_bytes(mapper.map(_read(source)).body)
+            (out / f"{one.name}.json").write_bytes(mapper.map(one.read()).body)
         except (MessageError, ConfigError) as error:
-            failures.append(_failure(source, error))
+            failures.append(_failure(one, error))
     return failures
 
 
-def _print(sources: list[str], mapper: Mapper, explain: bool, as_json: bool) -> list[dict[str, Any]]:
+def _print(inputs: list[Gathered], mapper: Mapper, explain: bool, as_json: bool) -> list[dict[str, Any]]:
     failures = []
-    for source in sources:
+    for one in inputs:
         try:
             if explain:
-                _print_lineage(source, _read(source), mapper, as_json)
+                _print_lineage(one.source, one.read(), mapper, as_json)
             else:
-                typer.echo(mapper.map(_read(source)).body.decode())
+                typer.echo(mapper.map(one.read()).body.decode())
         except (MessageError, ConfigError) as error:
-            failures.append(_failure(source, error))
+            failures.append(_failure(one, error))
     return failures
 
 
@@ -80,5 +110,5 @@ def _print_lineage(source: str, body: bytes, mapper: Mapper, as_json: bool) -> N
         print_table(source, ("element", "from", "rule"), [(line.target, line.source, line.rule) for line in lineage])
 
 
-def _failure(source: str, error: MessageError | ConfigError) -> dict[str, Any]:
-    return {"file": source, "code": error.code, "reason": str(error)}
+def _failure(one: Gathered, error: MessageError | ConfigError) -> dict[str, Any]:
+    return {"file": one.source, "code": error.code, "reason": str(error)}

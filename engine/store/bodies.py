@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import StoreCorrupt, StoreError, StoreFull
-from engine.message import BodyRef
+from engine.message import BodyRef, Excerpt
 
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
@@ -85,10 +85,13 @@ class Bodies:
         except OSError:
             return False
 
-    def read(self, ref: BodyRef) -> bytes:
-        """The whole body, checked. Raises StoreCorrupt when it is not what it was or cannot be read, StoreError when it cannot be read
-        now."""
+    def read(self, ref: BodyRef, most: int = 0) -> bytes:
+        """The whole body, checked; of one of more than `most` bytes (0: of none) an Excerpt of the first `most`, unchecked. Raises
+        StoreCorrupt when it is not what it was or cannot be read, StoreError when it cannot be read now."""
         try:
+            if 0 < most < ref.size:
+                with self.path(ref.digest).open("rb") as file:
+                    return Excerpt(file.read(most), ref.digest)
             body = self.path(ref.digest).read_bytes()
         except OSError as error:
             kind = StoreError if error.errno in _FOR_NOW else StoreCorrupt

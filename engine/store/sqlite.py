@@ -250,8 +250,8 @@ class SqliteStore:
     def queues(self) -> Deferred[list[QueueLine]]:
         return self._read(self._reads.queues)
 
-    def read_body(self, ref: BodyRef) -> Deferred[bytes]:
-        return self._read(self._bodies.read, ref)
+    def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
+        return self._read(self._bodies.read, ref, most)
 
     def spool(self) -> FileSpool:
         if not self._open_now:

@@ -18,7 +18,7 @@ class AstmRules:
     """engine.contracts.MappingRules."""
 
     name = "astm-to-fhir"
-    content_type = ASTM
+    content_types = (ASTM,)
 
     def compile(self, site_mappings: Path | None) -> Mapper:
         """`site_mappings` is SITE/mappings; its folders astm-to-fhir/ and hl7v2-to-fhir/ are laid over the shipped tables."""

@@ -15,7 +15,7 @@ class V2Rules:
     """engine.contracts.MappingRules."""
 
     name = "hl7v2-to-fhir"
-    content_type = HL7V2
+    content_types = (HL7V2,)
 
     def compile(self, site_mappings: Path | None) -> Mapper:
         """`site_mappings` is SITE/mappings; its folder hl7v2-to-fhir/ is laid over the shipped tables."""

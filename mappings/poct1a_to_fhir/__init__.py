@@ -14,7 +14,7 @@ class Poct1aRules:
     """engine.contracts.MappingRules."""
 
     name = "poct1a-to-fhir"
-    content_type = POCT1A
+    content_types = (POCT1A,)
 
     def compile(self, site_mappings: Path | None) -> Mapper:
         """`site_mappings` is SITE/mappings; poct1a-to-fhir/ names the devices, hl7v2-to-fhir/ is laid over the shipped tables."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, fail, succeed
 
 from engine.errors import StoreCorrupt, StoreError
-from engine.message import BodyRef, Envelope, Judgement, Parcel, Status, Verdict
+from engine.message import BodyRef, Envelope, Excerpt, Judgement, Parcel, Status, Verdict
 from engine.store.contract import (
     CLAIM_BYTES,
     Accepted,
@@ -286,12 +286,13 @@ class MemoryStore:
     def body_file(self, ref: BodyRef) -> Path:
         raise NotImplementedError
 
-    def read_body(self, ref: BodyRef) -> Deferred[bytes]:
+    def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
         if self.unreadable:
             return fail(self.unreadable)
         if ref.digest not in self.bodies:
             return fail(StoreCorrupt("the body is gone"))
-        return succeed(self.bodies[ref.digest])
+        body = self.bodies[ref.digest]
+        return succeed(Excerpt(body[:most], ref.digest) if 0 < most < ref.size else body)
 
     def keep_body(self, body: bytes) -> BodyRef:
         """For tests: a body that is only referred to."""

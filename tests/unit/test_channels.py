@@ -62,6 +62,7 @@ def oru(sex: str = "F", kind: str = "ORU^R01") -> Envelope:
         ("name: women", "name: all", ["two destinations are called 'all'"]),
         ("name: lab\n", "name: lab\nanswer: from alll\n", ["'from alll' is not possible (did you mean 'from all'?)"]),
         ("name: lab\n", "name: lab\nmap: hl7-to-fhir\n", ["there is no mapping 'hl7-to-fhir' (did you mean 'hl7v2-to-fhir'?)"]),
+        ("name: lab\n", "name: lab\nmap: dicom-to-fhir\n", ["takes application/dicom, application/dicom+json, the source mllp gives"]),
         ("name: lab\n", "name: lab\nname: lab\n", ["channels/lab.yaml:2: not YAML", "duplicate key"]),
         ("source:\n", "source: [\n", ["not YAML"]),
         ("name: lab\n", "name: Lab Results\n", ["channels/lab.yaml:1: name: 'Lab Results' cannot be a name; allowed: small letters"]),

@@ -1,10 +1,12 @@
 """One channel's way of a message: verdicts, commits, answers, duplicates, planning."""
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from engine.channel import ReusedKey
 from engine.errors import PermanentDelivery, StoreError, StoreFull
-from engine.message import WHOLE, BodyRef, Judgement, Status, Verdict
+from engine.message import DICOM, WHOLE, BodyRef, Judgement, Status, Verdict
 from engine.store.contract import Query
 from tests.support.pipeline import Flow, sample
 
@@ -238,6 +240,14 @@ class PlannerTests(SynchronousTestCase):
         flow.store.bodies[ref.digest] = b"not read"
         flow.send(sample(ref))
         self.assertEqual(flow.destination.waiting[0][0].body, ref)
+
+    def test_of_a_body_too_big_for_memory_a_header_is_enough(self) -> None:
+        """Where the codec of its content type reads no more (DICOM), the program sees the beginning, and the digest of all of it."""
+        flow = Flow(light=False)
+        ref = BodyRef("d" * 64, WHOLE + 1)
+        flow.store.bodies[ref.digest] = b"head"
+        flow.send(replace(sample(ref), content_type=DICOM))
+        self.assertEqual(flow.destination.waiting[0][0].body, b"HEAD")
 
     def test_a_damaged_body_ends_its_own_message_only(self) -> None:
         """ERROR with its reason; the others of its batch are mapped."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.errors import StoreCorrupt, StoreError, StoreFull
-from engine.message import BodyRef, Status
+from engine.message import BodyRef, Excerpt, Status
 from engine.store.contract import Plan, Query, Settlement
 from engine.store.sqlite import SqliteStore
 from tests.support.store import Site, failing_fsync, message, power_cut, queued
@@ -180,3 +181,14 @@ def test_a_damaged_body_does_not_block_its_queue(site: Site) -> None:
         site.wait(store.read_body(claimed[0]))
     assert site.wait(store.read_body(claimed[1])) == b"b" * 500
     assert claimed[2] == b"small"
+
+
+def test_the_beginning_of_a_body_can_be_read(site: Site) -> None:
+    """Of a longer one an Excerpt, with the digest of all of it; a shorter one comes whole. Both travel to another process."""
+    store = site.open()
+    ref = spooled(store)
+    begin = pickle.loads(pickle.dumps(site.wait(store.read_body(ref, 15))))
+    assert isinstance(begin, Excerpt)
+    assert (begin, begin.digest) == (BIG[:15], ref.digest)
+    whole = site.wait(store.read_body(ref, len(BIG)))
+    assert (whole, isinstance(whole, Excerpt)) == (BIG, False)

@@ -1,0 +1,115 @@
+"""One study's transaction, and what the rules may know of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from engine.formats.dicom import DataSet
+from engine.formats.dicom.dictionary import keyword_of
+from engine.message import Lineage
+from mappings.hl7v2_to_fhir.context import V2Transaction
+from mappings.hl7v2_to_fhir.lineage import leaves
+from mappings.transaction import Body, Draft
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ESCAPED: Final = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"})
+
+Found = tuple[DataSet, int, Any]
+"""(the data set that holds it, tag, a value as text or an item)"""
+
+
+def clean(text: str) -> str:
+    """`text` without control characters, which no FHIR string may have."""
+    return _CONTROL.sub(" ", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def escaped(text: str) -> str:
+    """`text` as a component of HL7 v2: names and numbers go through the rules of hl7v2-to-fhir, so that the same one is the same."""
+    return clean(text).translate(_ESCAPED)
+
+
+class View:
+    """Data sets that stand for the same thing: an attribute is taken from the first that has a value for it."""
+
+    __slots__ = ("data_sets",)
+
+    def __init__(self, data_sets: Iterable[DataSet]) -> None:
+        self.data_sets = tuple(data_sets)
+
+    def find(self, tags: tuple[int, ...]) -> list[Found]:
+        """Every value (or item) at a path of tags."""
+        for one in self.data_sets:
+            if found := _within(one, tags):
+                return found
+        return []
+
+    def text(self, *tags: int) -> str:
+        """The first value, "" where there is none."""
+        found = self.find(tags)
+        return found[0][2] if found and isinstance(found[0][2], str) else ""
+
+    @property
+    def first(self) -> DataSet:
+        return self.data_sets[0]
+
+
+def _within(data_set: DataSet, tags: tuple[int, ...]) -> list[Found]:
+    tag = tags[0]
+    if len(tags) > 1:
+        return [found for item in data_set.items(tag) for found in _within(item, tags[1:])]
+    if items := data_set.items(tag):
+        return [(data_set, tag, item) for item in items]
+    return [(data_set, tag, value) for value in data_set.values(tag) if value]
+
+
+def place(data_set: DataSet, tag: int) -> str:
+    """Where an attribute stands: ``RequestAttributesSequence[1].RequestedProcedureID``."""
+    return data_set.path + keyword_of(tag)
+
+
+@dataclass(slots=True)
+class DicomTransaction(V2Transaction):
+    """`patients` and `orders` are who assigns the sender's patient numbers and order numbers, `schemes` the coding schemes that the
+    instances identify themselves. `kept` are bodies under construction, which labels know by their address."""
+
+    patients: str = ""
+    orders: str = ""
+    schemes: dict[str, str] = field(default_factory=dict)
+    kept: list[Draft] = field(default_factory=list)
+    notes: Notes | None = None
+
+
+class Notes:
+    """While explaining: where each leaf of each body came from."""
+
+    def __init__(self) -> None:
+        self.written: dict[int, dict[str, Lineage]] = {}
+        self.ready: dict[str, Lineage] = {}
+        self.lost: list[Lineage] = []
+
+    def claim(self, body: Body, source: str, rule: str) -> None:
+        """What is in `body` and nobody has claimed stems from `source`."""
+        known = self.written.setdefault(id(body), {})
+        for path, _ in leaves(body):
+            known.setdefault(path, Lineage(path, source, rule))
+
+    def made(self, urls: Iterable[str], source: str, rule: str) -> None:
+        for url in urls:
+            self.ready.setdefault(url, Lineage("", source, rule))
+
+    def lines(self, value: Any, path: str, body: int, inner: str, otherwise: Lineage) -> Iterable[Lineage]:
+        """A line for every leaf below `value`; a body inside another one has notes of its own."""
+        if isinstance(value, dict):
+            if id(value) in self.written and id(value) != body:
+                body, inner = id(value), ""
+            for name, part in value.items():
+                yield from self.lines(part, f"{path}.{name}", body, f"{inner}.{name}" if inner else name, otherwise)
+        elif isinstance(value, list):
+            for index, part in enumerate(value):
+                yield from self.lines(part, f"{path}[{index}]", body, f"{inner}[{index}]", otherwise)
+        else:
+            known = self.written.get(body, {}).get(inner, otherwise)
+            yield Lineage(path, known.source, known.rule)
