@@ -21,7 +21,7 @@ from engine.deidentify.dicom.attributes import Cleaner, patient_issuer
 from engine.deidentify.dicom.elements import PIXELS, Bounded, Deflating, Encoding, Write, copy_pixels, encoding_of, inflate, read_meta
 from engine.deidentify.dicom.identity import gather, verify
 from engine.deidentify.dicom.pictures import refuse_pictures
-from engine.deidentify.policy import DEVICE, Person, Policy
+from engine.deidentify.policy import DEVICE, UIDS, Person, Policy
 from engine.errors import Quarantined
 
 MOST_HEADER: Final = 64 << 20
@@ -128,7 +128,10 @@ def _write_meta(write: Write, meta: Any, dataset: Any, policy: Policy) -> None:
 
     made = FileMetaDataset()
     made.MediaStorageSOPClassUID = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", "")
-    made.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "")
+    made.MediaStorageSOPInstanceUID = _instance_uid(meta, dataset, policy)
+    for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"):
+        if not made[keyword].value:
+            raise Quarantined("the instance has no such UID", location=keyword)
     made.TransferSyntaxUID = meta.TransferSyntaxUID
     made.ImplementationClassUID = _IMPLEMENTATION
     for keyword in _ADDRESSES if policy.retains(DEVICE) else ():
@@ -137,6 +140,12 @@ def _write_meta(write: Write, meta: Any, dataset: Any, policy: Policy) -> None:
     buffer = DicomBytesIO()
     write_file_meta_info(buffer, made, enforce_standard=True)
     write(bytes(128) + b"DICM" + bytes(buffer.getvalue()))
+
+
+def _instance_uid(meta: Any, dataset: Any, policy: Policy) -> str:
+    """The data set's own, which is replaced already; where it has none, that of the file meta information."""
+    old = str(meta.get("MediaStorageSOPInstanceUID", "") or "")
+    return str(dataset.get("SOPInstanceUID", "") or "") or (policy.pseudonyms.uid(old) if old and not policy.retains(UIDS) else old)
 
 
 @contextmanager
