@@ -55,6 +55,11 @@ def notations(text: str) -> list[str]:
     if found is None or not found[2] or not found[3]:
         return []
     year, month, day = found[1], found[2], found[3]
-    forms = [f"{year}{month}{day}", *(f"{day}{mark}{month}{mark}{year}" for mark in "./-"), f"{month}/{day}/{year}", f"{month}-{day}-{year}"]
+    forms = [
+        f"{year}{month}{day}",
+        *(f"{day}{mark}{month}{mark}{year}" for mark in "./-"),
+        f"{month}/{day}/{year}",
+        f"{month}-{day}-{year}",
+    ]
     forms += [f"{year}{mark}{month}{mark}{day}" for mark in "-./"]
     return [*forms, f"{year}年{int(month)}月{int(day)}日", f"{year}年{month}月{day}日"]

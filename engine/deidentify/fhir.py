@@ -29,7 +29,8 @@ _URIS: Final = "urn:ietf:rfc:3986"
 _TYPED: Final = re.compile(r"((?:https?://[^?#]*/)?)([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?")
 _SUBJECTS: Final = ("subject", "patient", "beneficiary", "for", "individual")
 _OPEN_VALUES: Final = frozenset(
-    f"value{kind}" for kind in "String Markdown Uri Url Id Oid Uuid Base64Binary HumanName Address ContactPoint Attachment Annotation Signature".split()
+    f"value{kind}"
+    for kind in "String Markdown Uri Url Id Oid Uuid Base64Binary HumanName Address ContactPoint Attachment Annotation Signature".split()
 )
 _NUMBERS: Final = re.compile(r"[\d.\sEULeul+-]*")
 _CLOCK: Final = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?")
@@ -288,7 +289,9 @@ class _Cleaner:
     def _identifier(self, value: Body) -> Body | None:
         if not value.get("value"):
             return None
-        out = {name: self._object(value, "")[name] for name in ("use", "type", "period") if name in value and name in self._object(value, "")}
+        out = {
+            name: self._object(value, "")[name] for name in ("use", "type", "period") if name in value and name in self._object(value, "")
+        }
         system = value.get("system")
         return {**out, **({"system": system} if system else {}), "value": self._value(str(system or ""), str(value["value"]))}
 
@@ -351,7 +354,11 @@ class _Cleaner:
         return {"text": self._traces.cleaned(text) if self._policy.retains(p.DESCRIPTORS) else REMOVED} if text else None
 
     def _coding(self, value: Body) -> Body:
-        return {name: value[name] for name in ("system", "version", "code", "display", "userSelected") if name in value} if "code" in value else {}
+        return (
+            {name: value[name] for name in ("system", "version", "code", "display", "userSelected") if name in value}
+            if "code" in value
+            else {}
+        )
 
 
 _REFERENCE: Final = frozenset(("reference", "identifier", "display", "type", "id", "extension"))

@@ -32,8 +32,38 @@ _BY_TYPE: Final = {  # OBX-2 (table 0125)
 }
 _NO_DATE: Final = "19000101"
 _NAMES: Final = ("PID-5", "PID-6", "PID-9", "NK1-2", "NK1-30", "MRG-7", "GT1-3", "GT1-4", "IN1-16")
-_IDENTIFIERS: Final = ("PID-2", "PID-3", "PID-4", "PID-18", "PID-19", "PID-20", "PID-21", "PV1-5", "PV1-19", "PV1-50", "MRG-1", "MRG-2", "MRG-3", "MRG-4")
-_IDENTIFIERS_TOO: Final = ("NK1-33", "NK1-37", "GT1-2", "GT1-12", "IN1-36", "IN1-49", "IN2-1", "IN2-2", "OBR-2", "OBR-3", "ORC-2", "ORC-3", "OBR-18", "OBR-20")
+_IDENTIFIERS: Final = (
+    "PID-2",
+    "PID-3",
+    "PID-4",
+    "PID-18",
+    "PID-19",
+    "PID-20",
+    "PID-21",
+    "PV1-5",
+    "PV1-19",
+    "PV1-50",
+    "MRG-1",
+    "MRG-2",
+    "MRG-3",
+    "MRG-4",
+)
+_IDENTIFIERS_TOO: Final = (
+    "NK1-33",
+    "NK1-37",
+    "GT1-2",
+    "GT1-12",
+    "IN1-36",
+    "IN1-49",
+    "IN2-1",
+    "IN2-2",
+    "OBR-2",
+    "OBR-3",
+    "ORC-2",
+    "ORC-3",
+    "OBR-18",
+    "OBR-20",
+)
 _ADDRESSES: Final = ("PID-11", "NK1-4", "NK1-32", "GT1-5", "IN1-19")
 _TELEPHONES: Final = ("PID-13", "PID-14", "NK1-5", "NK1-6", "NK1-31", "GT1-6", "GT1-7")
 

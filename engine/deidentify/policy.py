@@ -50,7 +50,12 @@ SPEC: Final = Spec(
         Option("profile", choice("basic"), "the Basic Application Level Confidentiality Profile", default="basic"),
         Option("options", ListOf(choice(*OPTIONS)), "options of the profile (PS3.15 E.3)", default=[]),
         Option("key", SECRET, "the key of this destination's pseudonyms, at least 32 characters: openssl rand -hex 32", required=True),
-        Option("dates", choice("shift", "remove", "keep"), "move all dates of a patient by the same days, remove, or keep them", default="remove"),
+        Option(
+            "dates",
+            choice("shift", "remove", "keep"),
+            "move all dates of a patient by the same days, remove, or keep them",
+            default="remove",
+        ),
         Option("private", ListOf(PRIVATE), "private attributes of DICOM that are kept; all others go", default=[]),
         Option("authority", TEXT, "the assigning authority of identifiers that name none", default=""),
         Option("authorities", MapOf(TEXT), "other names of an authority: NAME: the one that counts", default={}),

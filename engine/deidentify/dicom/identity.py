@@ -12,7 +12,14 @@ from engine.deidentify.dicom.elements import Encoding
 from engine.deidentify.traces import Traces
 from engine.errors import Quarantined
 
-_NAMES: Final = ("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson", "PersonNamesToUseSequence")
+_NAMES: Final = (
+    "PatientName",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "ResponsiblePerson",
+    "PersonNamesToUseSequence",
+)
 _IDENTIFIERS: Final = (
     *("PatientID", "OtherPatientIDs", "AccessionNumber", "AdmissionID", "ServiceEpisodeID", "MedicalRecordLocator"),
     *("InsurancePlanIdentification", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),

@@ -26,7 +26,9 @@ def refuse_pictures(dataset: Any, sop_class: str, policy: Policy) -> None:
     if _word(dataset, "RecognizableVisualFeatures") == "YES":
         raise Quarantined("the image says that the patient can be recognized in it", location="RecognizableVisualFeatures")
     if annotated != "NO" and policy.quarantine_unknown and _often_annotated(dataset, sop_class):
-        raise Quarantined("an image of this kind often has text burned in, and it does not say that it has none", location="BurnedInAnnotation")
+        raise Quarantined(
+            "an image of this kind often has text burned in, and it does not say that it has none", location="BurnedInAnnotation"
+        )
 
 
 def _often_annotated(dataset: Any, sop_class: str) -> bool:

@@ -20,7 +20,9 @@ _COLUMNS: Final = {
     p.STRUCTURE: "structure",
     p.GRAPHICS: "graphics",
 }
-SAFE_UIDS: Final = frozenset(("CodingSchemeUID", "ContextUID", "MappingResourceUID", "ContextGroupExtensionCreatorUID", "PrivateInformationCreatorUID"))
+SAFE_UIDS: Final = frozenset(
+    ("CodingSchemeUID", "ContextUID", "MappingResourceUID", "ContextGroupExtensionCreatorUID", "PrivateInformationCreatorUID")
+)
 """UIDs that name no instance, though they may be of anybody's root."""
 
 
