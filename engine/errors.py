@@ -129,7 +129,7 @@ class MappingError(MessageError):
 
 
 class Quarantined(MessageError):
-    """It cannot be de-identified, or still names a person afterwards. `location` is the attribute; neither it nor the text holds the value."""
+    """It cannot be de-identified, or still names a person afterwards. `location` is the attribute; its value is nowhere."""
 
     code = "message.quarantined"
 

@@ -31,7 +31,7 @@ _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}
 
 
 class Authorities:
-    """Assigning authorities by one name each, a URI. `default` stands for those that are not named, `aliases` are other names of the same."""
+    """Assigning authorities by one name each, a URI. `default` stands where none is named, `aliases` are other names of the same."""
 
     def __init__(self, default: str = "", aliases: Mapping[str, str] | None = None) -> None:
         self._default = default

@@ -1,7 +1,8 @@
 """FHIR R4 resources, element by element by a table (tables/fhir.csv). A string that no row names is free text.
 
-Identifiers, references and the ids of resources are replaced wherever they stand (in conditional references and requests too), so that what belonged
-together still does; a reference keeps no display, a code keeps its own. Narrative, attachments' content and extensions that hold text go.
+Identifiers, references and the ids of resources are replaced wherever they stand (in conditional references and requests too), so that what
+belonged together still does; a reference keeps no display, a code keeps its own. Narrative, content of attachments and extensions that
+hold text go.
 """
 
 from __future__ import annotations
@@ -30,12 +31,18 @@ _TYPED: Final = re.compile(r"((?:https?://[^?#]*/)?)([A-Z][A-Za-z]+)/([A-Za-z0-9
 _SUBJECTS: Final = ("subject", "patient", "beneficiary", "for", "individual")
 _OPEN_VALUES: Final = frozenset(
     f"value{kind}"
-    for kind in "String Markdown Uri Url Id Oid Uuid Base64Binary HumanName Address ContactPoint Attachment Annotation Signature".split()
+    for kind in (
+        *("String", "Markdown", "Uri", "Url", "Id", "Oid", "Uuid", "Base64Binary"),
+        *("HumanName", "Address", "ContactPoint", "Attachment", "Annotation", "Signature"),
+    )
 )
 _NUMBERS: Final = re.compile(r"[\d.\sEULeul+-]*")
 _CLOCK: Final = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?")
 _NOT_OF_PATIENTS: Final = frozenset(
-    "Bundle MessageHeader Provenance Organization Practitioner PractitionerRole Location HealthcareService Endpoint Device".split()
+    (
+        *("Bundle", "MessageHeader", "Provenance", "Organization", "Practitioner"),
+        *("PractitionerRole", "Location", "HealthcareService", "Endpoint", "Device"),
+    )
 )
 _OF_PERSONS: Final = ("Patient", "RelatedPerson", "Person")
 
@@ -205,7 +212,7 @@ class _Cleaner:
             if name == "id" and not contained:
                 rule = "resource id"
             made = self._element(inner, bare, rule, kind if not contained else "", name != bare)
-            if made is not None and made != {} and made != []:
+            if made is not None and made not in ({}, []):
                 out[name] = self._id(kind, inner) if rule == "resource id" else made
         return out
 
@@ -218,8 +225,8 @@ class _Cleaner:
         if shadow:
             return self._shadow(value)
         if isinstance(value, list):
-            made = [self._element(one, name, rule, kind, False) for one in value]
-            return made[:1] if rule == "patient name" else [one for one in made if one is not None and one != {}]
+            each = [self._element(one, name, rule, kind, False) for one in value]
+            return each[:1] if rule == "patient name" else [one for one in each if one is not None and one != {}]
         if rule == "patient name":
             return {"family": self._person.pseudonym} if self._person.pseudonym else None
         if isinstance(value, dict):
@@ -289,9 +296,7 @@ class _Cleaner:
     def _identifier(self, value: Body) -> Body | None:
         if not value.get("value"):
             return None
-        out = {
-            name: self._object(value, "")[name] for name in ("use", "type", "period") if name in value and name in self._object(value, "")
-        }
+        out = self._object({name: value[name] for name in ("use", "type", "period") if name in value}, "")
         system = value.get("system")
         return {**out, **({"system": system} if system else {}), "value": self._value(str(system or ""), str(value["value"]))}
 

@@ -1,7 +1,7 @@
 """HL7 v2 messages, field by field by a table (tables/hl7v2.csv). Segments and fields that it does not name are left out.
 
-The character set, the delimiters and what is kept stay as they came. Pseudonyms stand for the identifiers of CX, EI and EIP fields, each by its
-assigning authority (v2.5.1 §2.A.14, §2.A.28), so they agree with those of DICOM and FHIR.
+The character set, the delimiters and what is kept stay as they came. Pseudonyms stand for the identifiers of CX, EI and EIP fields, each by
+its assigning authority (v2.5.1 §2.A.14, §2.A.28), so they agree with those of DICOM and FHIR.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Delivery ──parcel──▶ Deidentifying ──parcel without its patient──▶ the adapter's destination
 
 Invariants
-1. What cannot be de-identified, or fails the check of its result, becomes a dead letter of this destination with its reason; nothing of it is
-   handed on, and other destinations of the channel have the message all the same.
+1. What cannot be de-identified, or fails the check of its result, becomes a dead letter of this destination with its reason; nothing of it
+   is handed on, and other destinations of the channel have the message all the same.
 2. The same parcel gives the same bytes at every attempt: pseudonyms are keyed, and nothing else is chosen.
 3. A body that is a file becomes a file, named by its digest, in a folder of this destination; it is there until the delivery has ended.
 4. The work is done on a thread of its own, not on the reactor's.
@@ -71,7 +71,7 @@ class Deidentifying:
 
     def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
         made: Deferred[Parcel] = deferToThreadPool(self._context.reactor, self._pool, self._made, parcel)
-        return made.addCallback(self._hand_on)  # type: ignore[arg-type, return-value]
+        return made.addCallback(self._hand_on)
 
     def _hand_on(self, parcel: Parcel) -> Deferred[Receipt]:
         if not isinstance(parcel.body, BodyRef):
@@ -91,7 +91,7 @@ class Deidentifying:
     # --- on the thread ---------------------------------------------------------------------------
 
     def _made(self, parcel: Parcel) -> Parcel:
-        """The parcel with a body that may leave. Raises PermanentDelivery for one that has none, TransientDelivery for want of a key or room."""
+        """The parcel with a body that may leave. Raises PermanentDelivery where none may, TransientDelivery for want of a key."""
         try:
             policy = self._service.policy()
             if parcel.content_type not in CONTENT:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from engine.deidentify.dates import notations
@@ -18,7 +19,9 @@ from engine.deidentify.dates import notations
 _SPLIT: Final = re.compile(r"[\s^=,;.'’\"()\-/&·・]+")
 _BETWEEN: Final = r"[\s^=,.'\-·・]*"
 _IDEOGRAPHIC: Final = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-_PLACEHOLDERS: Final = frozenset("anonymous anonymized anonymised unknown none removed patient name noname null nil test".split())
+_PLACEHOLDERS: Final = frozenset(
+    ("anonymous", "anonymized", "anonymised", "unknown", "none", "removed", "patient", "name", "noname", "null", "nil", "test")
+)
 _LEAST_ADDRESS: Final = 5
 _LEAST_IDENTIFIER: Final = 4
 _LEAST_BYTES: Final = 5
@@ -58,8 +61,10 @@ class Traces:
             for word, spelling in zip(words, spelled, strict=True):
                 if len(word) >= (2 if _IDEOGRAPHIC.search(word) else 3) and not word.isdigit():
                     self._add(word, spelling)
-            for first, second in zip(words, words[1:], strict=False):
+            for first, second in pairwise(words):
                 if len(first) + len(second) >= (2 if _IDEOGRAPHIC.search(first + second) else 4):
+                    if _IDEOGRAPHIC.search(first + second):
+                        self._add(first + second, first + second)
                     both = re.escape(first), re.escape(second)
                     self._patterns.update(_edged(_BETWEEN.join(pair), plain("".join(pair))) for pair in (both, both[::-1]))
 
@@ -102,7 +107,7 @@ class Traces:
 
     def within(self, text: str) -> bool:
         """Whether the text holds any of it."""
-        if not text or self._search is None and not self._short:
+        if not text or (self._search is None and not self._short):
             return False
         simple = plain(text)
         return (self._search is not None and self._search.search(simple) is not None) or simple.strip() in self._short
@@ -141,7 +146,7 @@ def _encoded(word: str, codec: str) -> Iterable[bytes]:
         raw = word.encode(codec)
     except (UnicodeEncodeError, LookupError):
         return
-    if len(raw) < _LEAST_BYTES:
+    if len(raw) < (_LEAST_BYTES if word.isascii() else _LEAST_BYTES - 1):
         return
     before = rb"(?<![0-9])" if raw[:1].isdigit() else rb"(?<![A-Za-z])"
     if word.isascii() and "16" not in codec:

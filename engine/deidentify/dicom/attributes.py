@@ -1,7 +1,7 @@
 """A data set's attributes, each by its row of table E.1-1 (PS3.15 §E.1.1), in sequences as on top.
 
-What no row names is kept, as the profile has it, but for: attributes that the dictionary does not know, names (PN) and dates, which are treated
-as their kind, and UIDs of no standard, which are replaced. Values that are kept are not decoded: they leave as the bytes that came.
+What no row names is kept, as the profile has it, but for attributes that the dictionary does not know, names (PN) and dates, which are
+treated as their kind, and UIDs of no standard, which are replaced. Values that are kept are not decoded: they leave as the bytes that came.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WITH_ISSUER: Final = frozenset((0x00080050, 0x00100020, 0x00402016, 0x00402017,
 
 
 def issuer(dataset: Any, sequence: str, policy: Policy) -> str:
-    """The assigning authority by an HL7v2 Hierarchic Designator macro (PS3.3 table 10-17), the destination's default where it names none."""
+    """The assigning authority by an HL7v2 Hierarchic Designator macro (PS3.3 table 10-17), the default where it names none."""
     items = dataset.get(sequence) if sequence else None
     names = [str(items[0].get(name, "") or "") for name in _DESIGNATOR] if items else ["", "", ""]
     return policy.authorities.of_hd(*names)
@@ -204,7 +204,7 @@ class Cleaner:
     def _creators(self, dataset: Any) -> dict[tuple[int, int], str]:
         """(group, block) -> private creator (PS3.5 §7.8.1)."""
         found = {}
-        for tag in dataset.keys() if self._private else ():
+        for tag in _tags(dataset) if self._private else ():
             if tag.is_private_creator:
                 found[tag.group, tag.element] = str(dataset[tag].value).strip()
         return found
@@ -229,9 +229,14 @@ class Cleaner:
             self._clean_text(element)
 
     def _drop_unused_creators(self, dataset: Any) -> None:
-        used = {(tag.group, tag.element >> 8) for tag in dataset.keys() if tag.is_private and not tag.is_private_creator}
-        for tag in [tag for tag in dataset.keys() if tag.is_private_creator and (tag.group, tag.element) not in used]:
+        used = {(tag.group, tag.element >> 8) for tag in _tags(dataset) if tag.is_private and not tag.is_private_creator}
+        for tag in [tag for tag in _tags(dataset) if tag.is_private_creator and (tag.group, tag.element) not in used]:
             del dataset[tag]
+
+
+def _tags(dataset: Any) -> list[Any]:
+    """To iterate over a data set itself would decode each element."""
+    return list(dataset.keys())
 
 
 def _values(element: Any) -> list[Any]:

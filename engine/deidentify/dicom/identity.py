@@ -62,7 +62,7 @@ def _identifying(dataset: Any) -> Iterator[tuple[str, list[Any], Any]]:
 
 
 def _items(dataset: Any) -> Iterator[Any]:
-    for tag in dataset.keys():
+    for tag in list(dataset.keys()):
         if dataset.get_item(tag).VR in ("SQ", "UN", None) and (element := dataset[tag]).VR == "SQ":
             yield from element.value
 
@@ -85,7 +85,7 @@ def verify(header: bytes, encoding: Encoding, traces: Traces, codecs: list[str],
 
 
 def _verify_texts(dataset: Any, traces: Traces, dates: str, above: str) -> None:
-    for tag in dataset.keys():
+    for tag in list(dataset.keys()):
         if tag in WRITTEN:
             continue
         element = dataset[tag]

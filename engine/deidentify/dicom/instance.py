@@ -125,15 +125,16 @@ def _write_meta(write: Write, meta: Any, dataset: Any, policy: Policy) -> None:
     from pydicom.dataset import FileMetaDataset
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import UID
 
     made = FileMetaDataset()
-    made.MediaStorageSOPClassUID = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", "")
-    made.MediaStorageSOPInstanceUID = _instance_uid(meta, dataset, policy)
+    made.MediaStorageSOPClassUID = UID(str(meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", "")))
+    made.MediaStorageSOPInstanceUID = UID(_instance_uid(meta, dataset, policy))
     for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"):
         if not made[keyword].value:
             raise Quarantined("the instance has no such UID", location=keyword)
     made.TransferSyntaxUID = meta.TransferSyntaxUID
-    made.ImplementationClassUID = _IMPLEMENTATION
+    made.ImplementationClassUID = UID(_IMPLEMENTATION)
     for keyword in _ADDRESSES if policy.retains(DEVICE) else ():
         if keyword in meta:
             made[keyword] = meta[keyword]
