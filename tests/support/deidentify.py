@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def file_of(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     meta.TransferSyntaxUID = syntax
     out = BytesIO()
-    FileDataset(out, dataset, file_meta=meta, preamble=b"\0" * 128).save_as(out, enforce_file_format=True)
+    dataset = deepcopy(dataset)
+    dataset.file_meta = meta
+    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
     return out.getvalue()
 
 

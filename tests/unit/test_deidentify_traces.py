@@ -37,7 +37,8 @@ def test_found(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "liver", "Mullerian duct", "wangle", "xmrn4711", "MRN47110", "A7X9 B", "19480131", "nail", "86138001380001", "REMOVED", "ana"[:2]]
+    "text",
+    ["", "liver", "Mullerian duct", "wangle", "xmrn4711", "MRN47110", "A7X9 B", "19480131", "nail", "86138001380001", "REMOVED", "ana"[:2]],
 )
 def test_not_found(text: str) -> None:
     """Parts of other words and numbers are none of the patient's."""
@@ -97,4 +98,8 @@ def test_dates_in_iso_and_ranges() -> None:
     ten = timedelta(days=10)
     assert shifted_iso("2024-03-01T08:30:00+08:00", ten) == "2024-02-20T08:30:00+08:00"
     assert [shifted_iso(text, ten) for text in ("2024-03-01", "2024-03", "2024", "soon")] == ["2024-02-20", "2024-03", "2024", ""]
-    assert [shifted_range(text, ten) for text in ("20240301-20240311", "-20240311", "20240301-")] == ["20240220-20240301", "-20240301", "20240220-"]
+    assert [shifted_range(text, ten) for text in ("20240301-20240311", "-20240311", "20240301-")] == [
+        "20240220-20240301",
+        "-20240301",
+        "20240220-",
+    ]

@@ -18,7 +18,11 @@ def test_the_same_identifier_is_the_same_pseudonym_and_another_key_gives_another
     """The first one is written down here: it must be the same in years to come."""
     assert MINE.identifier("urn:oid:1.2.3", "4711") == "GMVNGPVMLVQKCGZW"
     assert MINE.identifier("urn:oid:1.2.3", " 4711 ") == MINE.identifier("urn:oid:1.2.3", "4711")
-    others = [MINE.identifier("urn:oid:1.2.4", "4711"), MINE.identifier("urn:oid:1.2.3", "4712"), THEIRS.identifier("urn:oid:1.2.3", "4711")]
+    others = [
+        MINE.identifier("urn:oid:1.2.4", "4711"),
+        MINE.identifier("urn:oid:1.2.3", "4712"),
+        THEIRS.identifier("urn:oid:1.2.3", "4711"),
+    ]
     assert len({"GMVNGPVMLVQKCGZW", *others}) == 4
 
 
