@@ -202,6 +202,11 @@ class _Cleaner:
         finally:
             self._person = before
 
+    def _contained(self, resource: Body) -> Body:
+        """It is called by ``#id`` and not by its type."""
+        made = self.resource(resource)
+        return {**made, "id": self._uri(f"#{resource['id']}")[1:]} if "id" in resource else made
+
     def _object(self, value: Body, kind: str) -> Body:
         """An object of a resource type, or "" where it is an element of one."""
         out: Body = {}
@@ -235,7 +240,7 @@ class _Cleaner:
 
     def _nested(self, value: Body, name: str, rule: str) -> Any:
         if "resourceType" in value:
-            return self.resource(value)
+            return self._contained(value) if name == "contained" else self.resource(value)
         if rule == "identifier":
             return self._identifier(value)
         if rule == "attachment":
