@@ -19,9 +19,9 @@ from engine.deidentify.dates import notations
 _SPLIT: Final = re.compile(r"[\s^=,;.'’\"()\-/&·・]+")
 _BETWEEN: Final = r"[\s^=,.'\-·・]*"
 _IDEOGRAPHIC: Final = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-_PLACEHOLDERS: Final = frozenset(
-    ("anonymous", "anonymized", "anonymised", "unknown", "none", "removed", "patient", "name", "noname", "null", "nil", "test")
-)
+_PLACEHOLDERS: Final = frozenset(("anonymous", "anonymized", "anonymised", "unknown", "removed", "noname", "name", "patient", "test"))
+"""What stands where no name is; real names that look like it (Null, None) are sought."""
+
 _LEAST_ADDRESS: Final = 5
 _LEAST_IDENTIFIER: Final = 4
 _LEAST_BYTES: Final = 5

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pydicom
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import DicomDictionary
@@ -18,6 +19,8 @@ from engine.deidentify.policy import OPTIONS
 from engine.errors import Quarantined
 from engine.formats.hl7v2 import decode
 from tests.support.deidentify import cleaned_file, file_of, image, policy
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is planted, which is often too long for its place
 
 _LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240, "UT": 10240, "UC": 10240}
 _GROUPS = range(0x0008, 0x4010)
@@ -59,7 +62,11 @@ def planted(places: Any, facts: dict[str, str]) -> Dataset:
         vr = entry[0] if entry else "LO"
         if not entry:
             here.add_new(tag & 0xFFFF0000 | tag >> 8 & 0xFF, "LO", "ACME")
-        here.add_new(tag, vr, words.format(facts[fact])[: _LONGEST[vr]].upper() if vr in ("CS", "AE") else words.format(facts[fact]))
+        text = words.format(facts[fact])
+        if vr not in ("CS", "AE"):
+            here.add_new(tag, vr, text)
+        elif text.isascii():
+            here.add_new(tag, vr, text.upper())
     return dataset
 
 

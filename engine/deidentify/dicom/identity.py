@@ -27,6 +27,10 @@ _IDENTIFIERS: Final = (
 )
 _TELEPHONES: Final = ("PatientTelephoneNumbers", "PatientTelecomInformation")
 _SOUGHT: Final = frozenset(("AE", "AS", "CS", "DS", "IS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+_DATES: Final = frozenset(("DA", "DT"))
+_BYTES: Final = frozenset(("OB", "UN"))
+_SHORT: Final = 1024
+"""In longer ones only words of five bytes and more are sought: shorter ones are in any noise."""
 _ALWAYS: Final = ("utf-8", "gb18030", "utf-16-le")
 _OUR_CODES: Final = re.compile(rb"1131(?:0\d|1[0-2])")
 
@@ -79,21 +83,32 @@ def verify(header: bytes, encoding: Encoding, traces: Traces, codecs: list[str],
     """Raises Quarantined naming the attribute that still holds what identifies the patient."""
     from pydicom.filereader import read_dataset
 
-    _verify_texts(read_dataset(BytesIO(header), encoding.implicit, encoding.little), traces, dates, "")
+    _Search(traces, codecs, dates).through(read_dataset(BytesIO(header), encoding.implicit, encoding.little), "")
     if traces.in_bytes(_OUR_CODES.sub(b"", header), codecs, dates == "remove"):
         raise Quarantined("the result still holds what identifies the patient, in bytes that are not text", location="data set")
 
 
-def _verify_texts(dataset: Any, traces: Traces, dates: str, above: str) -> None:
-    for tag in list(dataset.keys()):
-        if tag in WRITTEN:
-            continue
-        element = dataset[tag]
-        where = above + (element.keyword or f"({tag.group:04X},{tag.element:04X})")
-        if element.VR == "SQ":
-            for number, item in enumerate(element.value, 1):
-                _verify_texts(item, traces, dates, f"{where}[{number}].")
-        elif element.VR in _SOUGHT or (element.VR in ("DA", "DT") and dates == "remove"):
-            values = element.value if element.VM > 1 else [element.value]
-            if any(traces.within(str(value)) for value in values):
+class _Search:
+    """Through every attribute, as text; bytes that may be text (an implicit VR does not tell) are read as text in each character set."""
+
+    def __init__(self, traces: Traces, codecs: list[str], dates: str) -> None:
+        self._traces, self._codecs = traces, list(dict.fromkeys(codecs))
+        self._texts = _SOUGHT | _DATES if dates == "remove" else _SOUGHT
+
+    def through(self, dataset: Any, above: str) -> None:
+        for tag in list(dataset.keys()):
+            if tag in WRITTEN and not above:
+                continue
+            element = dataset[tag]
+            where = above + (element.keyword or f"({tag.group:04X},{tag.element:04X})")
+            if element.VR == "SQ":
+                for number, item in enumerate(element.value, 1):
+                    self.through(item, f"{where}[{number}].")
+            elif any(self._traces.within(text) for text in self._texts_of(element)):
                 raise Quarantined("the result still holds what identifies the patient", location=where)
+
+    def _texts_of(self, element: Any) -> Iterator[str]:
+        if element.VR in self._texts:
+            yield from (str(value) for value in (element.value if element.VM > 1 else [element.value]))
+        elif element.VR in _BYTES and isinstance(element.value, bytes) and len(element.value) <= _SHORT:
+            yield from (element.value.rstrip(b"\0 ").decode(codec, "replace") for codec in self._codecs)
