@@ -37,6 +37,8 @@ _PATTERNS: Final = re.compile(
 
 def plain(text: str) -> str:
     """Without what does not count in a comparison: case, accents, width."""
+    if text.isascii():
+        return text.lower()
     spread = unicodedata.normalize("NFKD", text)
     return unicodedata.normalize("NFC", "".join(letter for letter in spread if not unicodedata.combining(letter))).casefold()
 
@@ -48,7 +50,7 @@ class Traces:
         self._words: set[str] = set()
         self._spelled: set[str] = set()
         self._dates: set[str] = set()
-        self._patterns: set[str] = set()
+        self._patterns: dict[str, tuple[str, ...]] = {}  # and what a text must hold for it to be worth a search
         self._short: set[str] = set()
 
     # --- gathering -------------------------------------------------------------------------------
@@ -66,7 +68,8 @@ class Traces:
                     if _IDEOGRAPHIC.search(first + second):
                         self._add(first + second, first + second)
                     both = re.escape(first), re.escape(second)
-                    self._patterns.update(_edged(_BETWEEN.join(pair), plain("".join(pair))) for pair in (both, both[::-1]))
+                    for pair, ends in ((both, first + second), (both[::-1], second + first)):
+                        self._patterns[_edged(_BETWEEN.join(pair), ends)] = first, second
 
     def identifier(self, value: str) -> None:
         word = plain(value).strip()
@@ -84,7 +87,7 @@ class Traces:
     def telephone(self, text: str) -> None:
         digits = re.sub(r"\D", "", unicodedata.normalize("NFKD", text))
         if len(digits) >= _LEAST_DIGITS:
-            self._patterns.add(_edged(r"[\s().\-/]*".join(digits), digits))
+            self._patterns[_edged(r"[\s().\-/]*".join(digits), digits)] = tuple(set(digits))
         elif "@" in text:
             self.identifier(text)
 
@@ -101,16 +104,17 @@ class Traces:
     # --- searching -------------------------------------------------------------------------------
 
     @cached_property
-    def _search(self) -> re.Pattern[str] | None:
-        alternatives = [*(_edged(re.escape(word), word) for word in sorted(self._words | self._dates)), *sorted(self._patterns)]
-        return re.compile("|".join(alternatives)) if alternatives else None
+    def _searches(self) -> list[tuple[tuple[str, ...], re.Pattern[str]]]:
+        words = [((word,), re.compile(_edged(re.escape(word), word))) for word in sorted(self._words | self._dates)]
+        return words + [(parts, re.compile(pattern)) for pattern, parts in sorted(self._patterns.items())]
 
     def within(self, text: str) -> bool:
         """Whether the text holds any of it."""
-        if not text or (self._search is None and not self._short):
-            return False
         simple = plain(text)
-        return (self._search is not None and self._search.search(simple) is not None) or simple.strip() in self._short
+        for parts, pattern in self._searches:
+            if all(part in simple for part in parts) and pattern.search(simple) is not None:
+                return True
+        return bool(simple) and simple.strip() in self._short
 
     def in_bytes(self, content: bytes, codecs: Iterable[str], dates: bool = True) -> bool:
         """Whether the bytes hold any of it, in any of these character sets; short words are not sought in what may be numbers. Without
