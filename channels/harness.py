@@ -14,7 +14,7 @@ source first (character set, senders, FHIR structure), so that a test sees what 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +23,11 @@ import orjson
 from channels.differences import differences
 from channels.model import Site
 from engine import registry
-from engine.channel import Channel
+from engine.channel import Channel, Outlet
 from engine.contracts import Rehearsing
+from engine.deidentify.content import deidentify
+from engine.deidentify.policy import Service
+from engine.errors import MessageError
 from engine.identity import party_uri
 from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
 from engine.store.contract import Routed
@@ -138,7 +141,8 @@ def result_of(channel: Channel, body: bytes, peer: str = "") -> dict[str, Any]:
     if plan.reason:
         result["reason"] = plan.reason
     if plan.routed:
-        result["destinations"] = {routed.destination: _content(routed) for routed in plan.routed}
+        outlets = {outlet.name: outlet for outlet in channel.outlets}
+        result["destinations"] = {routed.destination: _sent(outlets[routed.destination], routed, envelope) for routed in plan.routed}
     return result
 
 
@@ -147,6 +151,18 @@ def _envelope(channel: Channel, body: bytes, peer: str) -> tuple[Envelope, Judge
     if isinstance(adapter, Rehearsing):
         return adapter.rehearse(channel.source_options, body, peer)
     return Envelope(body, adapter.content_types[0] if adapter.content_types else "", peer=peer), None
+
+
+def _sent(outlet: Outlet, routed: Routed, envelope: Envelope) -> Any:
+    """What the destination would get; of what is de-identified, the result."""
+    if outlet.deidentify is None:
+        return _content(routed)
+    body, kind = (envelope.body, envelope.content_type) if routed.body is None else (routed.body, routed.content_type)
+    assert isinstance(body, bytes)
+    try:
+        return _content(replace(routed, body=deidentify(body, kind, Service(outlet.deidentify).policy())[0], content_type=kind))
+    except MessageError as error:
+        return f"quarantined: {error}"
 
 
 def _content(routed: Routed) -> Any:

@@ -15,6 +15,8 @@ from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
 from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry, ReusedKey
 from engine.contracts import Adapter, Codec, Mapper
+from engine.deidentify.content import CONTENT
+from engine.deidentify.policy import check_key
 from engine.errors import ConfigError, Fault
 from engine.expressions import Predicate
 from engine.options import Place, Settings, Spec
@@ -60,6 +62,8 @@ def load(folder: Path, *, secrets: bool = True) -> Site:
     enabled = tuple(channel for channel in channels if loader.enabled[channel.name])
     if secrets:
         _check_secrets([node, *(options for channel in enabled for options in _options(channel))], faults, loader.warnings)
+        if not faults:
+            _check_keys(enabled, faults)
     if faults:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.file, fault.line)))
     disabled = tuple(name for name, runs in loader.enabled.items() if not runs)
@@ -67,7 +71,12 @@ def load(folder: Path, *, secrets: bool = True) -> Site:
 
 
 def _options(channel: Channel) -> list[Settings]:
-    return [channel.source_options, *(outlet.options for outlet in channel.outlets)]
+    outlets = channel.outlets
+    return [
+        channel.source_options,
+        *(outlet.options for outlet in outlets),
+        *(one.deidentify for one in outlets if one.deidentify is not None),
+    ]
 
 
 def _check_secrets(settings: list[Settings], faults: list[Fault], warnings: list[Fault]) -> None:
@@ -78,6 +87,13 @@ def _check_secrets(settings: list[Settings], faults: list[Fault], warnings: list
             faults.extend(error.faults)
         if exposed := secret.exposure():
             warnings.append(exposed)
+
+
+def _check_keys(channels: Iterable[Channel], faults: list[Fault]) -> None:
+    for settings in (outlet.deidentify for channel in channels for outlet in channel.outlets if outlet.deidentify is not None):
+        if wrong := check_key(settings):
+            place = settings.key.place
+            faults.append(Fault(place.file, place.line, f"{place.path}: {wrong}"))
 
 
 def data_folder(folder: Path) -> Path:
@@ -193,6 +209,7 @@ class _Loader:
         self._check_names(outlets, settings, place, document)
         self._check_paths(document, place, source, [settings.accept, settings.filter, *(route.when for route in routes)])
         self._check_mapping_input(document, place, source, routes)
+        self._check_deidentified(document, place, source, outlets, routes)
         return outlets, routes
 
     def _destination(self, node: Any, channel: Settings, place: Place) -> tuple[Outlet, Route] | None:
@@ -209,7 +226,8 @@ class _Loader:
             return None
         retry = Retry(settings.retry.first, settings.retry.most, settings.retry.give_up_after)
         order = Order(settings.order)
-        return Outlet(settings.name, adapter.name, parsed, order, retry), Route(settings.name, settings.when, mapping, order)
+        outlet = Outlet(settings.name, adapter.name, parsed, order, retry, settings.deidentify)
+        return outlet, Route(settings.name, settings.when, mapping, order)
 
     def _mapper(self, name: str, place: Place) -> None:
         """Compile a mapping once; its faults are the site's."""
@@ -268,6 +286,16 @@ class _Loader:
             if source is not None and source[0].content_types and not set(takes) & set(source[0].content_types):
                 gives, wants = ", ".join(source[0].content_types), ", ".join(takes)
                 self._fault(place.child(document, "map"), f"the mapping {name} takes {wants}, the source {source[0].name} gives {gives}")
+
+    def _check_deidentified(
+        self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
+    ) -> None:
+        """What cannot be de-identified would never leave."""
+        gives = source[0].content_types if source else ()
+        for outlet, route in zip(outlets, routes, strict=True):
+            if outlet.deidentify is not None and not route.mapping and gives and not set(gives) & set(CONTENT):
+                text = f"{outlet.name}: {', '.join(gives)} cannot be de-identified as it comes; map it"
+                self._fault(place.child(document, "destinations"), text)
 
     def check_together(self, channels: list[Channel]) -> None:
         """What only shows across files: names and ports taken twice."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
+from engine.deidentify.policy import SPEC as DEIDENTIFY
 from engine.errors import Fault
 from engine.expressions import ExpressionError, Predicate, compile_predicate
 from engine.identity import party_uri
@@ -147,6 +148,7 @@ DESTINATION: Final = Spec(
         Option("name", NAME, "the destination's name", required=True),
         Option("when", ListOf(EXPRESSION), "which messages go there; default: all", default=[]),
         Option("map", TEXT, "a mapping of its own; `none`: content as it came; default: the channel's"),
+        Option("deidentify", DEIDENTIFY, "what goes there says no more whom it is about; default: as it is"),
         Option("order", choice("strict", "by patient", "none"), "which messages may overtake each other", default="by patient"),
         Option(
             "retry",

@@ -59,6 +59,7 @@ class Outlet:
     options: Settings
     order: Order = Order.BY_PATIENT
     retry: Retry = Retry()
+    deidentify: Settings | None = None  # engine.deidentify.policy.SPEC
 
 
 class Program(Protocol):

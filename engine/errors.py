@@ -10,7 +10,8 @@
     │   ├── ParseError
     │   ├── ValidationError        carries an HL7 table 0357 code
     │   ├── UnsupportedError
-    │   └── MappingError
+    │   ├── MappingError
+    │   └── Quarantined            cannot be made free of what identifies a person, so it does not leave
     ├── DeliveryError
     │   ├── TransientDelivery      not taken; try again after a while
     │   ├── UncertainDelivery      sent, no answer: repeat with the same idempotency key
@@ -125,6 +126,12 @@ class UnsupportedError(MessageError):
 
 class MappingError(MessageError):
     code = "message.mapping"
+
+
+class Quarantined(MessageError):
+    """It cannot be de-identified, or still names a person afterwards. `location` is the attribute; its value is nowhere."""
+
+    code = "message.quarantined"
 
 
 class DeliveryError(MeridianError):

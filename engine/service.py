@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from engine import registry
 from engine.channel import PartyCheck
 from engine.contracts import Context, Source
+from engine.deidentify.sending import Deidentifying
 from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from engine.channel import Channel, Outlet
-    from engine.contracts import Intake, Reply
+    from engine.contracts import Destination, Intake, Reply
     from engine.message import Envelope, Judgement
     from engine.observe import Metrics
     from engine.tls import TlsProvider
@@ -133,10 +134,14 @@ class Node:
 
     def _delivery(self, channel: Channel, outlet: Outlet, pipeline: Pipeline) -> Delivery:
         context = self._context(f"{channel.name}/{outlet.name}")
+
+        def make(context: Context) -> Destination:
+            return registry.adapter(outlet.adapter).destination(outlet.options, context)
+
         return Delivery(
             channel.name,
             outlet,
-            registry.adapter(outlet.adapter).destination(outlet.options, context),
+            make(context) if outlet.deidentify is None else Deidentifying(outlet.deidentify, context, make),
             self._store,
             reactor=self._reactor,
             clock=self._clock,

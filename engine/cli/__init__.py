@@ -35,7 +35,24 @@ def main() -> None:
 
 def build() -> typer.Typer:
     """The whole command tree."""
-    from engine.cli import audit, bench, certs, check, convert, demo, init, ledger, messages, parties, queue, run, schema, send, test
+    from engine.cli import (
+        audit,
+        bench,
+        certs,
+        check,
+        convert,
+        deidentify,
+        demo,
+        init,
+        ledger,
+        messages,
+        parties,
+        queue,
+        run,
+        schema,
+        send,
+        test,
+    )
 
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=_HELP)
     for name, module in {
@@ -45,6 +62,7 @@ def build() -> typer.Typer:
         "run": run,
         "demo": demo,
         "convert": convert,
+        "deidentify": deidentify,
         "send": send,
         "ledger": ledger,
         "schema": schema,
