@@ -1,6 +1,5 @@
 """FHIR R4 (4.0.1) over HTTP: source (server), destination (client), and the versioned resource repository.
 
-http1        HTTP/1.1 messages out of a byte stream        (pure)
 envelopes    requests as envelopes, verdicts as answers    (pure)
 source       the listener; server: connections; requests: routing of interactions; reading: reads; validation
 destination  the client; client: one connection

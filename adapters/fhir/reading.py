@@ -15,10 +15,10 @@ from adapters.fhir.search import parse_query
 
 if TYPE_CHECKING:
     from adapters.fhir.envelopes import Sender
-    from adapters.fhir.http1 import Message
     from adapters.fhir.repository import Reading
     from adapters.fhir.requests import Route
     from engine.contracts import Context
+    from engine.http1 import Message
 
 _FORM = frozenset({"application/x-www-form-urlencoded"})
 _MOST_FORM = 65536

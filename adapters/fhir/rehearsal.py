@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from adapters.fhir import exact
 from adapters.fhir.envelopes import Sender
-from adapters.fhir.http1 import Message
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.requests import Route
 from adapters.fhir.validation import validate
 from adapters.fhir.writing import Write
 from engine.errors import ParseError
+from engine.http1 import Message
 from engine.message import Envelope, Judgement, Verdict
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from adapters.fhir.envelopes import Sender
-from adapters.fhir.http1 import HttpFramer, Message, head
 from adapters.fhir.outcome import REASONS, Answer, refusal
 from engine.errors import FramingError
+from engine.http1 import HttpFramer, Message, head
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall

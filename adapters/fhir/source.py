@@ -28,9 +28,9 @@ from engine.listening import listen
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from adapters.fhir.http1 import Message
     from adapters.fhir.server import FhirConnection
     from engine.contracts import Context, Intake
+    from engine.http1 import Message
     from engine.options import Settings
 
 _WRITES: Final = {"POST": ("system", "type"), "PUT": ("type", "instance"), "DELETE": ("type", "instance")}

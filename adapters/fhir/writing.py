@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from adapters.fhir.envelopes import Sender
-    from adapters.fhir.http1 import Message
     from adapters.fhir.reading import Reads
     from adapters.fhir.requests import Route
     from engine.contracts import Context, Intake
+    from engine.http1 import Message
     from engine.options import Settings
 
 _FACT_HEADERS: Final = {

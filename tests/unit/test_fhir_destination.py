@@ -10,9 +10,9 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from adapters.fhir.http1 import HttpFramer
 from adapters.fhir.outcome import Answer
 from engine.errors import PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.http1 import HttpFramer
 from engine.message import BodyRef
 from tests.support.fhir import START, bundle, context, destination, parcel
 

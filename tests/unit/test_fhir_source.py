@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from adapters.fhir import source as source_module
-from adapters.fhir.http1 import HttpFramer
+from engine.http1 import HttpFramer
 from engine.message import FHIR_JSON, Ack, Judgement, Verdict
 from tests.support.fhir import (
     SYSTEM,

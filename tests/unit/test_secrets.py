@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from adapters.fhir.destination import authorization
-from adapters.fhir.options import AUTH, DESTINATION
+from adapters.fhir.options import DESTINATION
 from certs import Authority, check
 from channels import load
 from channels.manual import manual, schemas
 from engine.cli.check import _check as check_site
 from engine.cli.composition import compose
 from engine.errors import ConfigError
+from engine.http_client import authorization
+from engine.http_options import AUTH
 from engine.secrets import reference
 from engine.tls import SERVER_TLS, check_files
 

@@ -3,12 +3,14 @@
 Strict where leniency would let two readers see different messages: a message with both Content-Length and Transfer-Encoding, with
 unequal Content-Lengths, with folded header lines, white space before the colon or a bare CR is refused, and so is any transfer coding
 but chunked. FramingError.reply_hint is the HTTP status that a server answers (400, 413, 431, 505).
+
+Bodies are collected, up to a limit; who wants one as it comes, because it may be larger than memory, gives a sink for it (`begin`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +23,11 @@ _FORBIDDEN: Final = re.compile(r"[\x00\r\n]")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;.*)?")
 _CHUNK_LINE: Final = 256
 _NO_BODY: Final = frozenset({"204", "304"})
+_TRAILER, _SIZE_LINE, _CHUNK_END = -2, -1, -3  # what is next in a chunked body, where no content is
+
+Sink = Callable[[bytes], None]
+Begin = Callable[[tuple[str, str, str], Mapping[str, str]], Sink | None]
+"""Called with start line and headers when a head is read; gives what takes the body as it comes, None to have it collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,13 @@ class Message:
 
 
 class HttpFramer:
-    """Cuts messages out of a stream. `most_body`, `most_head` in bytes, `most_fields` header lines."""
+    """Cuts messages out of a stream. `most_body`, `most_head` in bytes, `most_fields` header lines. A body that goes to a sink is not
+    limited here: the sink counts, and may raise FramingError; its Message has an empty body."""
 
-    def __init__(self, *, responses: bool, most_body: int, most_head: int = 16384, most_fields: int = 100) -> None:
-        self._responses = responses
+    def __init__(
+        self, *, responses: bool, most_body: int, most_head: int = 16384, most_fields: int = 100, begin: Begin | None = None
+    ) -> None:
+        self._responses, self._begin = responses, begin
         self._most_body, self._most_head, self._most_fields = most_body, most_head, most_fields
         self._buffer = bytearray()
         self._start: tuple[str, str, str] = ("", "", "")
@@ -46,7 +56,8 @@ class HttpFramer:
         self._in_body = self._chunked = self._until_close = False
         self._length = 0
         self._body = bytearray()
-        self._chunk_left = -1  # -1: a chunk-size line is next; -2: the trailer is next
+        self._sink: Sink | None = None
+        self._chunk_left = _SIZE_LINE
 
     @property
     def expects_continue(self) -> bool:
@@ -69,8 +80,7 @@ class HttpFramer:
     def finish(self) -> list[Message]:
         """The stream has ended: gives the response that ends with it, if any. Raises FramingError if a message is cut in two."""
         if self._until_close:
-            self._body += self._buffer
-            self._buffer.clear()
+            self._take(len(self._buffer))
             return [self._complete(bytes(self._body), keep_alive=False)]
         if not self.idle:
             raise FramingError("the connection ended within a message", reply_hint="400")
@@ -83,20 +93,32 @@ class HttpFramer:
             return self._read_chunks()
         if self._until_close:
             self._limit(len(self._body) + len(self._buffer))
-            self._body += self._buffer
-            self._buffer.clear()
+            self._take(len(self._buffer))
             return None
+        if self._sink is not None:
+            self._length -= self._take(self._length)
+            return None if self._length else self._complete(b"", keep_alive=self._keeps_alive())
         if len(self._buffer) < self._length:
             return None
         body = bytes(self._buffer[: self._length])
         del self._buffer[: self._length]
         return self._complete(body, keep_alive=self._keeps_alive())
 
+    def _take(self, most: int) -> int:
+        """Move what is there of the body, up to `most` bytes, to where it belongs; gives how many that were."""
+        part = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        if self._sink is None:
+            self._body += part
+        elif part:
+            self._sink(part)
+        return len(part)
+
     def _complete(self, body: bytes, *, keep_alive: bool) -> Message:
         message = Message(self._start, self._headers, body, keep_alive)
         self._in_body = self._chunked = self._until_close = False
-        self._body = bytearray()
-        self._chunk_left = -1
+        self._body, self._sink = bytearray(), None
+        self._chunk_left = _SIZE_LINE
         return message
 
     # --- head ------------------------------------------------------------------------------------
@@ -117,6 +139,7 @@ class HttpFramer:
             if not (self._responses and self._start[1].startswith("1")):  # 1xx: the final response is still to come
                 break
         self._read_fields(lines[1:])
+        self._sink = self._begin(self._start, self._headers) if self._begin is not None else None
         self._frame_body()
         self._in_body = True
         return True
@@ -163,7 +186,7 @@ class HttpFramer:
         return "close" not in connection and ("keep-alive" in connection or "HTTP/1.0" not in (self._start[0], self._start[2]))
 
     def _limit(self, length: int) -> None:
-        if length > self._most_body:
+        if length > self._most_body and self._sink is None:
             raise FramingError("the body is larger than allowed", reply_hint="413")
 
     # --- chunked body (RFC 9112 7.1) -----------------------------------------------------------------
@@ -171,13 +194,16 @@ class HttpFramer:
     def _read_chunks(self) -> Message | None:
         while True:
             if self._chunk_left > 0:
-                if len(self._buffer) < self._chunk_left + 2:
+                self._chunk_left -= self._take(self._chunk_left)
+                if self._chunk_left > 0:
                     return None
-                self._take_chunk()
+                self._chunk_left = _CHUNK_END
+            if self._chunk_left == _CHUNK_END and not self._end_chunk():
+                return None
             line = self._line()
             if line is None:
                 return None
-            if self._chunk_left == -2:
+            if self._chunk_left == _TRAILER:
                 if not line:
                     return self._complete(bytes(self._body), keep_alive=self._keeps_alive())
                 continue  # a trailer field: read and dropped
@@ -186,14 +212,17 @@ class HttpFramer:
                 raise FramingError("a chunk is malformed", reply_hint="400")
             size = int(match[1], 16)
             self._limit(len(self._body) + size)
-            self._chunk_left = size or -2
+            self._chunk_left = size or _TRAILER
 
-    def _take_chunk(self) -> None:
-        if self._buffer[self._chunk_left : self._chunk_left + 2] != b"\r\n":
+    def _end_chunk(self) -> bool:
+        """The line end after a chunk's content; False where it is not there yet."""
+        if len(self._buffer) < 2:
+            return False
+        if self._buffer[:2] != b"\r\n":
             raise FramingError("a chunk is malformed", reply_hint="400")
-        self._body += self._buffer[: self._chunk_left]
-        del self._buffer[: self._chunk_left + 2]
-        self._chunk_left = -1
+        del self._buffer[:2]
+        self._chunk_left = _SIZE_LINE
+        return True
 
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\r\n", 0, _CHUNK_LINE)

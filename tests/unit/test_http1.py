@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapters.fhir.http1 import HttpFramer, head
 from engine.errors import FramingError
+from engine.http1 import HttpFramer, head
 
 
 def request(wire, **limits):

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.fhir.http1 import HttpFramer, head
 from engine.errors import FramingError
+from engine.http1 import HttpFramer, head
 
 bodies = st.binary(max_size=300)
 
@@ -35,6 +35,41 @@ def test_any_chunking_gives_the_same_messages(sent, data):
         messages += framer.feed(stream[start:end])
     framer.finish()
     assert [message.body for message in messages] == [body for _, body in sent]
+
+
+@given(requests, st.data())
+def test_a_sink_hears_what_would_have_been_collected(sent, data):
+    """Any chunking; bodies longer than may be collected too, and messages without a sink among them."""
+    stream = b"".join(wire for wire, _ in sent)
+    heard, count = {}, iter(range(len(sent)))
+
+    def begin(start, headers):
+        assert start == ("POST", "/fhir", "HTTP/1.1")
+        assert "content-length" in headers or "transfer-encoding" in headers
+        number = next(count)
+        return heard.setdefault(number, []).append if number % 2 == 0 else None
+
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    framer = HttpFramer(responses=False, most_body=300 * 4, begin=begin)
+    messages = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        messages += framer.feed(stream[start:end])
+    framer.finish()
+    bodies = [b"".join(heard.get(number, [])) or message.body for number, message in enumerate(messages)]
+    assert bodies == [body for _, body in sent]
+    assert all(message.body == b"" for message in messages[::2])
+
+
+def test_a_sink_is_not_limited_and_may_refuse():
+    """It counts for itself."""
+    heard = []
+    wire = b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n123456789"
+    (message,) = HttpFramer(responses=False, most_body=1, begin=lambda start, headers: heard.append).feed(wire)
+    assert (message.body, heard) == (b"", [b"123456789"])
+    (message,) = HttpFramer(responses=True, most_body=1, begin=lambda start, headers: heard.append).feed(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+    )
+    assert heard[1:] == [b"abcd"]
 
 
 @given(st.binary(max_size=400), st.booleans(), st.integers(1, 50))
