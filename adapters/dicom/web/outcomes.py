@@ -11,7 +11,7 @@ import orjson
 from adapters.dicom.web.answers import Answer
 from adapters.dicom.web.media import DICOM_JSON, DICOM_XML
 from adapters.dicom.web.native_model import native_model
-from engine.message import Ack, Verdict
+from engine.message import Judgement, Verdict
 
 # Failure reasons (PS3.18 table I.2-2, PS3.7 annex C)
 OUT_OF_RESOURCES: Final = 0xA700
@@ -41,9 +41,9 @@ class Outcome:
     text: str = ""
 
 
-def failure_reason(ack: Ack) -> int:
+def failure_reason(judgement: Judgement) -> int:
     """0 where the message was taken."""
-    return _REASONS.get(ack.judgement.verdict, 0)
+    return _REASONS.get(judgement.verdict, 0)
 
 
 def response(outcomes: Sequence[Outcome], base: str) -> dict[str, Any]:
