@@ -29,6 +29,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "worklist": "adapters.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
+        "dicom": "adapters.dicom:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

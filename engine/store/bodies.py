@@ -127,7 +127,7 @@ class FileSpool:
         self._digest = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         try:
             self._file.write(data)
         except OSError as error:

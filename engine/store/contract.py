@@ -219,9 +219,9 @@ class Waiting:
 
 class Spool(Protocol):
     """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
-    `accept` that refers to it has fired, or the node ends."""
+    `accept` that refers to it has fired, or the node ends. `write` and `finish` may be called in a thread, one at a time."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes | memoryview) -> None: ...
 
     def finish(self) -> BodyRef:
         """Fsync and give the reference to put into an Envelope. Raises StoreFull."""

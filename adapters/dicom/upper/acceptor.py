@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 class Host(Protocol):
     """What an acceptor asks of the listener that it belongs to."""
 
-    offer: Offer
-    services: Services
+    @property
+    def offer(self) -> Offer: ...
+
+    @property
+    def services(self) -> Services: ...
 
     def admit(self, acceptor: Acceptor) -> bool:
         """A connection has come: is there room for it. If not, it is closed."""
@@ -38,7 +41,7 @@ class Host(Protocol):
     def gone(self, acceptor: Acceptor) -> None:
         """The connection is."""
 
-    def fault(self, kind: str, acceptor: Acceptor, **facts: Any) -> None: ...
+    def fault(self, kind: str, at: Acceptor, **facts: Any) -> None: ...
 
 
 class Acceptor(Exchange):
