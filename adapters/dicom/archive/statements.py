@@ -208,12 +208,14 @@ OPEN: Final = """
 select n.study, s.uid, n.version, n.revision, n.complete, n.plan, s.revision, s.changed, s.instances, s.awaited, p.patient_id
 from notice n join study s on s.id = n.study join patient p on p.id = s.patient
 where n.source = ? and n.open and n.look <= ? order by n.look, n.study limit ?"""
-LOOK_AT: Final = "update notice set look = ? where source = ? and study = ? and open and plan = ''"
+LOOK_AT: Final = """
+update notice set look = ? where source = ? and study = ? and open and plan = ''
+    and ? = (select revision from study where id = notice.study)"""
 PLAN: Final = "update notice set version = version + 1, revision = ?, plan = ? where source = ? and study = ?"
 SAID: Final = """
 update notice set plan = '', complete = :complete, look = 0,
     open = not (:complete and revision = (select revision from study where id = :study))
-where source = :source and study = :study"""
+where source = :source and study = :study and version = :version"""
 CONTENT: Final = """
 select h.content from instance i join header h on h.instance = i.id
 where i.study = :study and i.added <= :revision and (i.replaced is null or i.replaced > :revision) order by i.series, i.id"""
