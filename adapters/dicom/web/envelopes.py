@@ -1,88 +1,58 @@
-"""An instance that was stored as an envelope: pure, no socket."""
+"""An instance of a store request and its envelope: pure, no socket."""
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pydicom.uid import UID
-
-from adapters.dicom.archive.elements import Limits
-from adapters.dicom.archive.header import Header, read_header
+from adapters.dicom.instances import Facts, read_file_facts
+from adapters.dicom.web.part10 import FileReading
 from engine.errors import ParseError
-from engine.message import DICOM, BodyRef, Envelope, Judgement, Verdict
+from engine.message import Judgement, Verdict
 
-_UNREAD: Final = Header("", "", "", {}, 0)
-_LIMITS: Final = Limits(stop=0x0020000F)
-"""What an envelope says stands before (0020,000F)."""
 _UID: Final = re.compile(r"[0-9.]{1,64}")
-_FACTS: Final = {"modality": "00080060", "study_uid": "0020000D", "series_uid": "0020000E", "accession_number": "00080050"}
+_UNREADABLE: Final = Judgement(Verdict.INVALID, "the data set cannot be read", "100")
+_NO_IDENTITY: Final = Judgement(Verdict.INVALID, "there is no SOP Class or Instance UID", "101", "(0008,0018)")
+_OTHER_STUDY: Final = Judgement(Verdict.REFUSED, "the instance is of another study than the request", "204", "(0020,000D)")
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What is known of an instance without its body; `fault` says what keeps it from being taken."""
+    """What is known of an instance without its body; `fault` says what keeps it from being taken, `digest` is that of its data set."""
 
-    header: Header = _UNREAD
+    facts: Facts = Facts()  # noqa: RUF009  it is frozen
     digest: bytes = b""
     fault: Judgement | None = None
 
     @property
     def study(self) -> str:
-        """Study Instance UID, "" where none can be read that is one."""
-        return _uid(self.header.text("0020000D"))
+        """Study Instance UID, "" where there is none that is one."""
+        return _uid(self.facts.study_uid)
 
     @property
     def series(self) -> str:
         """Series Instance UID, likewise."""
-        return _uid(self.header.text("0020000E"))
+        return _uid(self.facts.series_uid)
+
+    @property
+    def other_study(self) -> bool:
+        """It is refused because of the study that the request is for."""
+        return self.fault is _OTHER_STUDY
 
 
-def arrived(first: bytes, digest: bytes) -> Arrived:
-    """`first` are the first bytes of a file, `digest` is that of its data set."""
+def arrived(reading: FileReading, study: str) -> Arrived:
+    """What a part that is complete says of itself; `study` is the one that the request is for, "" any (PS3.18 10.5.2)."""
     try:
-        header = read_header(io.BytesIO(first), _LIMITS)
+        digest = reading.finish()
     except ParseError as error:
-        return Arrived(digest=digest, fault=unreadable(error))
-    if not _uid(header.sop_uid):
-        return Arrived(digest=digest, fault=Judgement(Verdict.INVALID, "this is no SOP Instance UID (PS3.5 9.1)", "101", "(0008,0018)"))
-    return Arrived(header, digest)
-
-
-def unreadable(error: ParseError) -> Judgement:
-    """The judgement on what is no instance."""
-    return Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location)
-
-
-def of_study(instance: Arrived, study: str) -> Arrived:
-    """With a fault where a request for one study brings an instance of another (PS3.18 10.5.2)."""
-    if not study or instance.fault is not None or instance.study == study:
-        return instance
-    return replace(instance, fault=Judgement(Verdict.REFUSED, "the instance is of another study than the request", "204", "(0020,000D)"))
-
-
-def envelope(body: bytes | BodyRef, instance: Arrived, *, peer: str, remote: str, received_at: int) -> Envelope:
-    """The same instance is the same message whoever sends it: its key is its UID, what is compared is its data set."""
-    header = instance.header
-    facts = {name: header.text(tag) for name, tag in _FACTS.items()}
-    facts |= {"sop_class": header.sop_class, "transfer_syntax": header.transfer_syntax}
-    patient = header.text("00100020")
-    return Envelope(
-        body=body,
-        content_type=DICOM,
-        message_type=UID(header.sop_class).keyword or header.sop_class,
-        control_id=header.sop_uid,
-        sender="",
-        peer=peer,
-        remote=remote,
-        received_at=received_at,
-        patient_ids=(patient,) if patient else (),
-        idempotency_key=header.sop_uid,
-        content_digest=instance.digest,
-        facts={name: value for name, value in facts.items() if value},
-    )
+        return Arrived(fault=Judgement(Verdict.INVALID, error.text, error.hl7_code, error.location))
+    facts = read_file_facts(bytes(reading.head))
+    if not facts.readable:
+        return Arrived(digest=digest, fault=_UNREADABLE)
+    if not facts.sop_class or not _uid(facts.sop_instance):
+        return Arrived(replace(facts, sop_instance=""), digest, _NO_IDENTITY)
+    return Arrived(facts, digest, _OTHER_STUDY if study and facts.study_uid != study else None)
 
 
 def _uid(text: str) -> str:

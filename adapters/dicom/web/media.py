@@ -31,9 +31,13 @@ class MediaType:
     quality: float = 1.0
 
     @property
+    def multipart(self) -> bool:
+        return self.name in (RELATED, "multipart/*")
+
+    @property
     def inner(self) -> str:
         """The type of the parts, where this is a multipart type; its own name otherwise."""
-        return self.parameters.get("type", "*/*").lower() if self.name == RELATED else self.name
+        return self.parameters.get("type", "*/*").lower() if self.multipart else self.name
 
     @property
     def transfer_syntax(self) -> str:
@@ -107,7 +111,7 @@ def choose(wanted: Sequence[MediaType], offered: Mapping[str, str]) -> str:
 
 
 def _as_wanted(one: MediaType, how: str) -> bool:
-    return (one.name == RELATED) is bool(how)
+    return one.multipart is bool(how)
 
 
 def _said(name: str, how: str) -> str:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
-from adapters.dicom.web.envelopes import Arrived, arrived, envelope, of_study, unreadable
+from adapters.dicom.instances import envelope
+from adapters.dicom.web.envelopes import Arrived, arrived
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, parse_media_type
 from adapters.dicom.web.multipart import MultipartFramer, PartBegin, PartContent
 from adapters.dicom.web.outcomes import CANNOT_UNDERSTAND, OTHER_STUDY, OUT_OF_RESOURCES, PROCESSING_FAILURE, Outcome, failure_reason
 from adapters.dicom.web.part10 import FileReading
-from engine.errors import FramingError, ParseError, StoreError
+from engine.errors import FramingError, StoreError
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -90,14 +91,6 @@ class Incoming:
         if self.spool is not None:
             self.spool.abort()
             self.spool = None
-
-    def arrived(self) -> Arrived:
-        """What it says of itself."""
-        try:
-            digest = self.reading.finish()
-        except ParseError as error:
-            return Arrived(fault=unreadable(error))
-        return arrived(bytes(self.reading.head), digest)
 
 
 class StoreRequest:
@@ -219,7 +212,7 @@ class StoreRequest:
         self._look_done()
 
     def _keep(self, part: Incoming) -> Deferred[Outcome]:
-        instance = of_study(part.arrived(), self._study)
+        instance = arrived(part.reading, self._study)
         if part.failure is not None:
             return succeed(_outcome(instance, *part.failure))
         body: Deferred[Any] = succeed(bytes(part.memory)) if part.spool is None else self._taking.in_thread(part.spool.finish)
@@ -229,10 +222,16 @@ class StoreRequest:
     def _commit(self, body: bytes | BodyRef, instance: Arrived) -> Outcome | Deferred[Outcome]:
         if self._taking.stopping():
             return _outcome(instance, OUT_OF_RESOURCES, "the server stops; send again later")
-        received_at = self._taking.context.clock()
-        made = envelope(body, instance, peer=self._sender.peer, remote=self._sender.remote, received_at=received_at)
+        made = envelope(
+            body,
+            instance.facts,
+            received_at=self._taking.context.clock(),
+            content_digest=instance.digest,
+            peer=self._sender.peer,
+            remote=self._sender.remote,
+        )
         committed: Deferred[Any] = self._taking.intake(made, _reply, instance.fault)
-        return committed.addCallback(_committed, instance, self._study)
+        return committed.addCallback(_committed, instance)
 
     def _no_room(self, failure: Failure, instance: Arrived) -> Outcome:
         failure.trap(StoreError)
@@ -261,12 +260,12 @@ def _reply(judgement: Judgement) -> bytes:
     return b"%04X" % failure_reason(judgement)
 
 
-def _committed(ack: Ack, instance: Arrived, study: str) -> Outcome:
+def _committed(ack: Ack, instance: Arrived) -> Outcome:
     reason = failure_reason(ack.judgement)
-    if reason and study and instance.study != study and instance.header.sop_uid:
+    if reason and instance.other_study:
         reason = OTHER_STUDY
     return _outcome(instance, reason, ack.judgement.reason if reason else "")
 
 
 def _outcome(instance: Arrived, reason: int, text: str = "") -> Outcome:
-    return Outcome(instance.header.sop_class, instance.header.sop_uid, instance.study, instance.series, reason, text)
+    return Outcome(instance.facts.sop_class, instance.facts.sop_instance, instance.study, instance.series, reason, text)
