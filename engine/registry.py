@@ -30,6 +30,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",
+        "dicomweb": "adapters.dicom:dicomweb_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapters.dicom.forward.options import STOW
 from adapters.dicom.options import SOURCE
+from adapters.dicom.web.options import SOURCE as WEB_SOURCE
 from engine.message import DICOM
 
 if TYPE_CHECKING:
     from adapters.dicom.source import DicomSource
+    from adapters.dicom.web.source import DicomwebSource
     from engine.contracts import Context, Destination
     from engine.options import Settings
 
@@ -35,4 +38,25 @@ class DicomAdapter:
         raise NotImplementedError
 
 
+class DicomwebAdapter:
+    """engine.contracts.Adapter: ``dicomweb``."""
+
+    name = "dicomweb"
+    content_types = (DICOM,)
+    source_options = WEB_SOURCE
+    destination_options = STOW
+    reused_key = "flag"
+
+    def source(self, options: Settings, context: Context) -> DicomwebSource:
+        from adapters.dicom.web.source import DicomwebSource
+
+        return DicomwebSource(options, context)
+
+    def destination(self, options: Settings, context: Context) -> Destination:
+        from adapters.dicom.forward.stow import StowDestination
+
+        return StowDestination(options, context)
+
+
 adapter = DicomAdapter()
+dicomweb_adapter = DicomwebAdapter()

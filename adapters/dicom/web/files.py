@@ -1,5 +1,5 @@
-"""What of an instance's file is handed out without decoding it: metadata with the places of its bulk data (PS3.18 annex F.2.2), the frames of
-its pixel data (PS3.5 clause 8.2 and annex A.4). Files only; no socket.
+"""What of an instance's file is handed out without decoding it: metadata with the places of its bulk data (PS3.18 annex F.2.2), the
+frames of its pixel data (PS3.5 clause 8.2 and annex A.4). Files only; no socket.
 """
 
 from __future__ import annotations

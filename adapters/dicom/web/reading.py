@@ -60,7 +60,9 @@ class Reads:
     def read(self, target: Target, headers: Mapping[str, str], sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a GET or HEAD. Raises WebRefusal, StoreError; the Deferred fails with them too."""
         if self._options.readers and sender.peer not in self._options.readers:
-            self._context.audit("dicomweb.refused", channel=self._context.name, peer=sender.peer, remote=sender.remote, reason="not a reader")
+            self._context.audit(
+                "dicomweb.refused", channel=self._context.name, peer=sender.peer, remote=sender.remote, reason="not a reader"
+            )
             raise WebRefusal(403, "this party may not read here")
         answers = {
             "query": self._query,
@@ -126,7 +128,7 @@ class Reads:
         fitting = [one for one in held if any(_fits(media, DICOM_FILE, one.transfer_syntax) for media in wanted)]
         if not fitting:
             found = ", ".join(sorted({one.transfer_syntax for one in held}))
-            raise WebRefusal(406, f'here there is {DICOM_FILE} in transfer syntax {found}, and transfer-syntax=* takes what there is')
+            raise WebRefusal(406, f"here there is {DICOM_FILE} in transfer syntax {found}, and transfer-syntax=* takes what there is")
         for one in fitting:
             one.path.stat()  # said now, not in the middle of the answer
         parts: list[Part] = [(_file_type(one), [FilePiece(one.path, 0, one.size)]) for one in fitting]

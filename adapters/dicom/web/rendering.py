@@ -79,10 +79,10 @@ def render(pixels: Pixels, number: int, look: Look, media: str) -> bytes:
     if not 0 < pixels.frame_bits // 8 <= MOST_FRAME:
         raise WebRefusal(406, "the frame is too large to be rendered")
     try:
-        from PIL import Image, UnidentifiedImageError  # noqa: F401  both are used
+        import numpy  # noqa: F401  pydicom needs it
+        from PIL import Image
         from pydicom import dcmread
-        from pydicom.pixels import pixel_array
-        import numpy  # noqa: F401, ICN001  pydicom needs it
+        from pydicom.pixels.utils import pixel_array
     except ModuleNotFoundError as error:
         raise WebRefusal(501, f"rendering needs the package {error.name!r}: pip install 'meridian[dicom]'") from error
     try:
@@ -96,7 +96,7 @@ def render(pixels: Pixels, number: int, look: Look, media: str) -> bytes:
 def _eight_bits(array: Any, described: Any, look: Look) -> Any:
     """Grey values through modality and VOI transformation (PS3.4 N.2), palettes to colours; colours as they are."""
     import numpy as np
-    from pydicom.pixels import apply_color_lut, apply_modality_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
     kind = described.PhotometricInterpretation
     if kind == "PALETTE COLOR":

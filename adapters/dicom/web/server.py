@@ -293,7 +293,10 @@ class Connection(Protocol):
         if sending.turns == before:
             self.transport.abortConnection()
             return
-        self._set_timer(self._server.limits.idle, lambda turns=sending.turns: self._watch(sending, turns))
+        self._set_timer(self._server.limits.idle, self._watcher(sending, sending.turns))
+
+    def _watcher(self, sending: Sending, before: int) -> Callable[[], None]:
+        return lambda: self._watch(sending, before)
 
     def _set_timer(self, seconds: float, function: Callable[[], Any]) -> None:
         self._stop_timer()

@@ -76,9 +76,7 @@ class DicomwebSource:
 
     def start(self, intake: Intake) -> Deferred[None]:
         options = self._options
-        self._taking = Taking(
-            self._context, intake, self._in_thread, lambda: self.stopping, options.most_instance, options.most_request
-        )
+        self._taking = Taking(self._context, intake, self._in_thread, lambda: self.stopping, options.most_instance, options.most_request)
         self._port = listen(self._server, options, self._context)
         self._pool.start()
         return succeed(None)
@@ -112,7 +110,8 @@ class DicomwebSource:
         target = find_target(start[0], start[1], self._base)
         media = _answer_type(target, headers)
         framer = _body_framer(headers, self._options.most_parts)
-        if int(headers.get("content-length", "0")[:19] or 0) > self._options.most_request:
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdecimal() and int(length[:19]) > self._options.most_request:
             raise WebRefusal(413, f"a request may have {self._options.most_request} bytes")
         self._admit(sender)
         base = self._url(headers) if self._reads is not None else ""
@@ -179,7 +178,9 @@ class DicomwebSource:
         counter = self._answered.get(status)
         if counter is None:
             labels = {"channel": self._context.name, "status": str(status)}
-            counter = self._context.metrics.counter("meridian_dicomweb_answers_total", "DICOMweb requests answered, by HTTP status", **labels)
+            counter = self._context.metrics.counter(
+                "meridian_dicomweb_answers_total", "DICOMweb requests answered, by HTTP status", **labels
+            )
             self._answered[status] = counter
         counter.inc()
 

@@ -2,8 +2,8 @@
 their commits.
 
 Small instances stay in memory until they are committed, larger ones go straight to the store's spool. Several are fsynced and
-committed at once, up to `AT_ONCE`; more wait on the wire. What was complete is kept whatever becomes of the rest of the request: a client that
-sends it again hears of the same instance as stored.
+committed at once, up to `AT_ONCE`; more wait on the wire. What was complete is kept whatever becomes of the rest of the request: a
+client that sends it again hears of the same instance as stored.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class StoreRequest:
 
     def _no_room(self, failure: Failure, instance: Arrived) -> Outcome:
         failure.trap(StoreError)
-        return _outcome(instance, OUT_OF_RESOURCES, failure.value.text)
+        return _outcome(instance, OUT_OF_RESOURCES, str(failure.value))
 
     def _bug(self, failure: Failure) -> Outcome:
         self._taking.context.log.error(

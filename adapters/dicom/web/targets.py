@@ -65,20 +65,24 @@ def _target(parts: list[str], parameters: tuple[tuple[str, str], ...]) -> Target
     if parts == [""]:
         return Target("capabilities", parameters=parameters)
     uids: dict[str, str] = {}
-    for depth, level in enumerate(_LEVELS):
+    for depth in range(len(_LEVELS)):
         if not parts or parts[0] not in _LEVELS[depth:]:
             break
         level, parts = parts[0], parts[1:]
         if not parts:
-            return Target("query", level, *(uids.get(one, "") for one in _LEVELS), parameters=parameters)
+            return Target("query", level, *_three(uids), parameters=parameters)
         if list(uids) != list(_LEVELS[: _LEVELS.index(level)]):
             raise WebRefusal(404, "there is no such resource")
         if not _UID.fullmatch(parts[0]):
             raise WebRefusal(400, "this is no UID (PS3.5 clause 9.1)")
         uids[level], parts = parts[0], parts[1:]
         if not parts:
-            return Target("retrieve", level, *(uids.get(one, "") for one in _LEVELS), parameters=parameters)
+            return Target("retrieve", level, *_three(uids), parameters=parameters)
     return _below(uids, parts, parameters)
+
+
+def _three(uids: dict[str, str]) -> tuple[str, str, str]:
+    return uids.get("studies", ""), uids.get("series", ""), uids.get("instances", "")
 
 
 def _below(uids: dict[str, str], parts: list[str], parameters: tuple[tuple[str, str], ...]) -> Target:
@@ -86,7 +90,7 @@ def _below(uids: dict[str, str], parts: list[str], parameters: tuple[tuple[str, 
     if not uids or not parts or parts[0] not in _BELOW:
         raise WebRefusal(404, "there is no such resource")
     level, kind, rest = list(uids)[-1], parts[0], parts[1:]
-    found = Target(kind, level, *(uids.get(one, "") for one in _LEVELS), parameters=parameters)
+    found = Target(kind, level, *_three(uids), parameters=parameters)
     if kind in ("metadata", "rendered", "thumbnail") and not rest:
         return found
     if level == "instances" and kind == "bulkdata" and rest:
