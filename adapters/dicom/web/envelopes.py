@@ -11,7 +11,7 @@ from adapters.dicom.web.part10 import FileReading
 from engine.errors import ParseError
 from engine.message import Judgement, Verdict
 
-_UID: Final = re.compile(r"[0-9.]{1,64}")
+_UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(?:\.[0-9]+)*")
 _UNREADABLE: Final = Judgement(Verdict.INVALID, "the data set cannot be read", "100")
 _NO_IDENTITY: Final = Judgement(Verdict.INVALID, "there is no SOP Class or Instance UID", "101", "(0008,0018)")
 _OTHER_STUDY: Final = Judgement(Verdict.REFUSED, "the instance is of another study than the request", "204", "(0020,000D)")

@@ -11,7 +11,8 @@ from collections import Counter as Tally
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -26,7 +27,7 @@ from adapters.dicom.web.reading import Reads
 from adapters.dicom.web.server import Limits, Sender, WebServer
 from adapters.dicom.web.store import StoreRequest, Taking
 from adapters.dicom.web.targets import Target, find_target
-from engine.errors import FramingError, StoreError
+from engine.errors import ConfigError, FramingError, StoreError
 from engine.listening import listen
 
 if TYPE_CHECKING:
@@ -77,14 +78,18 @@ class DicomwebSource:
     def start(self, intake: Intake) -> Deferred[None]:
         options = self._options
         self._taking = Taking(self._context, intake, self._in_thread, lambda: self.stopping, options.most_instance, options.most_request)
-        self._port = listen(self._server, options, self._context)
+        try:
+            self._port = listen(self._server, options, self._context)
+        except ConfigError as error:
+            return fail(error)
         self._pool.start()
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
         self.stopping = True
-        self._server.close_idle()
-        stopped = maybeDeferred(self._port.stopListening) if self._port is not None else succeed(None)
+        port, self._port = self._port, None
+        stopped = maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        stopped.addCallback(lambda _: deferLater(self._context.reactor, 0, self._server.close_idle))  # a request may be half taken in
         return stopped.addCallback(self._when_idle).addCallback(self._stopped)
 
     def _when_idle(self, _: Any) -> Deferred[None] | None:
@@ -96,7 +101,8 @@ class DicomwebSource:
 
     def _stopped(self, _: Any) -> None:
         self._server.close_idle()  # the connections whose last answer has gone out
-        self._pool.stop()
+        if not self._pool.joined:
+            self._pool.stop()
         if self._reads is not None:
             self._reads.close()
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from adapters.dicom.web.faults import WebRefusal
 
-_UID: Final = re.compile(r"[0-9.]{1,64}")
+_UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(?:\.[0-9]+)*")
 _LEVELS: Final = ("studies", "series", "instances")
 _BELOW: Final = ("metadata", "rendered", "thumbnail", "bulkdata", "frames")
 _READ: Final = ("GET", "HEAD", "OPTIONS")
