@@ -49,7 +49,10 @@ def parts_of(chunks, **limits):
 
 
 @given(
-    st.lists(st.tuples(HEADERS, CONTENT), min_size=1, max_size=6), CUTS, st.sampled_from([b"", b"this is ignored\r\n"]), st.sampled_from([b"", b" \t"])
+    st.lists(st.tuples(HEADERS, CONTENT), min_size=1, max_size=6),
+    CUTS,
+    st.sampled_from([b"", b"this is ignored\r\n"]),
+    st.sampled_from([b"", b" \t"]),
 )
 def test_any_chunking_gives_the_same_parts(parts, cuts, preamble, padding):
     """Whatever is in the contents, also what nearly is a delimiter; the epilogue does not matter."""
@@ -85,7 +88,7 @@ def test_a_body_that_is_cut_short_is_told(parts, data):
 def test_content_is_given_on_as_it_comes():
     """What is held back is shorter than a delimiter, whatever the size of the part."""
     framer = MultipartFramer(BOUNDARY)
-    framer.feed(b"--b1=:?\r\n\r\n")
+    list(framer.feed(b"--b1=:?\r\n\r\n"))
     given_on = sum(len(event.content) for _ in range(1000) for event in framer.feed(b"\r\n--b1" * 200))
     assert 1000 * 200 * 6 - given_on < 20
 
@@ -109,7 +112,7 @@ def test_content_is_given_on_as_it_comes():
 def test_what_two_readers_could_see_differently_is_refused(stream, limits):
     """And what is too much."""
     with pytest.raises(FramingError) as refused:
-        MultipartFramer(BOUNDARY, **limits).feed(stream)
+        list(MultipartFramer(BOUNDARY, **limits).feed(stream))
     assert refused.value.reply_hint in ("400", "413")
 
 
@@ -126,3 +129,15 @@ def test_what_contains_the_delimiter_cannot_be_wrapped():
     assert parts_of([framer.wrap(b"one"), framer.wrap(b""), framer.close()]) == [({}, b"one"), ({}, b"")]
     with pytest.raises(LocalProtocolError):
         framer.wrap(b"a\r\n--b1=:?")
+
+
+@given(st.lists(st.tuples(HEADERS, CONTENT), min_size=1, max_size=3), CUTS)
+def test_what_was_complete_before_a_fault_is_given_in_any_chunking(parts, cuts):
+    """So that what becomes of an instance does not depend on how the network cut the request."""
+    stream = wire(parts).removesuffix(b"--") + b"garbage"
+    framer, complete = MultipartFramer(BOUNDARY), 0
+    with pytest.raises(FramingError):
+        for chunk in chunked(stream, cuts):
+            for event in framer.feed(chunk):
+                complete += isinstance(event, PartEnd)
+    assert complete == len(parts)

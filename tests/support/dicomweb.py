@@ -97,8 +97,9 @@ def body(*instances: bytes, kind: str = "application/dicom", boundary: str = BOU
 
 def request(path: str, content: bytes, content_type: str = RELATED, method: str = "POST", **headers: str) -> bytes:
     """A request as it goes onto the wire."""
-    fields = {"Host": "here", "Content-Type": content_type, "Content-Length": str(len(content)), **headers}
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items() if value)
+    fields = {"Host": "here", "Content-Type": content_type, "Content-Length": str(len(content))}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + content
 
 

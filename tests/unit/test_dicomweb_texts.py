@@ -26,7 +26,12 @@ from tests.support.dicom import instance
 def test_a_media_type_with_its_parameters():
     """Quoted or not, in any case."""
     media = parse_media_type('Multipart/Related; TYPE="application/dicom"; boundary=a=b ;transfer-syntax=*')
-    assert (media.name, media.inner, media.transfer_syntax, media.parameters["boundary"]) == ("multipart/related", "application/dicom", "*", "a=b")
+    assert (media.name, media.inner, media.transfer_syntax, media.parameters["boundary"]) == (
+        "multipart/related",
+        "application/dicom",
+        "*",
+        "a=b",
+    )
     assert parse_media_type(r'a/b; c="d\"e;f"').parameters == {"c": 'd"e;f'}
 
 
@@ -165,7 +170,9 @@ def test_pages_fields_and_warnings():
     assert query("/studies?includefield=all").returned is None
 
 
-@pytest.mark.parametrize("text", ["limit=many", "limit=-1", "offset=", "NoSuchAttribute=1", "includefield=NoSuch", "a.b.c.d.e.f=1", "limit=\u0663"])
+@pytest.mark.parametrize(
+    "text", ["limit=many", "limit=-1", "offset=", "NoSuchAttribute=1", "includefield=NoSuch", "a.b.c.d.e.f=1", "limit=\u0663"]
+)
 def test_what_cannot_be_asked(text):
     """400."""
     with pytest.raises(WebRefusal) as refused:

@@ -9,7 +9,7 @@ number of parts; the epilogue is dropped.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,15 +57,16 @@ class MultipartFramer:
         self._parts = 0
         self.closed = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """What `data` brings. Raises FramingError; unusable afterwards."""
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """What `data` brings, to be taken to its end. Raises FramingError after the events before the fault; unusable afterwards."""
         if self.closed:
-            return []
+            return
         self._buffer += data
-        events: list[Event] = []
-        while self._read(events):
-            pass
-        return events
+        more = True
+        while more:
+            events: list[Event] = []
+            more = self._read(events)
+            yield from events
 
     def finish(self) -> None:
         """The body has ended. Raises FramingError where its close delimiter is missing."""

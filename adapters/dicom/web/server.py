@@ -240,10 +240,10 @@ class Connection(Protocol):
         """Nothing more is read from here; what was asked before is answered first."""
         self._server.site.refused(answer.status)
         self._ending = answer
-        for upload in self._uploads:
+        while len(self._uploads) > len(self._waiting):  # not complete, and never will be
+            upload = self._uploads.pop()
             if upload is not None:
                 upload.gone()
-        self._uploads = deque(None for _ in self._waiting)
         self._next()
 
     def _last(self, answer: Answer) -> None:

@@ -18,7 +18,7 @@ from adapters.dicom.instances import envelope
 from adapters.dicom.web.envelopes import Arrived, arrived
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, parse_media_type
-from adapters.dicom.web.multipart import MultipartFramer, PartBegin, PartContent
+from adapters.dicom.web.multipart import Event, MultipartFramer, PartBegin, PartContent
 from adapters.dicom.web.outcomes import CANNOT_UNDERSTAND, OTHER_STUDY, OUT_OF_RESOURCES, PROCESSING_FAILURE, Outcome, failure_reason
 from adapters.dicom.web.part10 import FileReading
 from engine.errors import FramingError, StoreError
@@ -124,19 +124,21 @@ class StoreRequest:
 
     def _split(self, framer: MultipartFramer, data: bytes) -> None:
         try:
-            events = framer.feed(data)
+            for event in framer.feed(data):
+                self._take(event)
         except FramingError as error:
             self._give_up(CANNOT_UNDERSTAND, error.text)
-            return
-        for event in events:
-            if isinstance(event, PartBegin):
-                self._part = self._incoming()
-                if fault := _unfit(event.headers):
-                    self._part.fail(CANNOT_UNDERSTAND, fault)
-            elif self._part is not None and isinstance(event, PartContent):
-                self._part.feed(event.content)
-            else:
-                self._complete()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, PartBegin):
+            self._part = self._incoming()
+            if fault := _unfit(event.headers):
+                self._part.fail(CANNOT_UNDERSTAND, fault)
+        elif isinstance(event, PartContent):
+            assert self._part is not None
+            self._part.feed(event.content)
+        else:
+            self._complete()
 
     def _incoming(self) -> Incoming:
         return Incoming(self._taking.context.spool, self._taking.most_instance)
