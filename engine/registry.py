@@ -31,6 +31,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
+        "dicom_archive": "adapters.dicom:archive_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapters.dicom.archive import options as archive
 from adapters.dicom.forward.options import STOW
 from adapters.dicom.options import SOURCE
 from adapters.dicom.web.options import SOURCE as WEB_SOURCE
-from engine.message import DICOM
+from engine.message import DICOM, DICOM_JSON
 
 if TYPE_CHECKING:
+    from adapters.dicom.archive.destination import ArchiveDestination
+    from adapters.dicom.archive.source import StudySource
     from adapters.dicom.source import DicomSource
     from adapters.dicom.web.source import DicomwebSource
     from engine.contracts import Context, Destination
@@ -58,5 +61,25 @@ class DicomwebAdapter:
         return StowDestination(options, context)
 
 
+class ArchiveAdapter:
+    """engine.contracts.Adapter"""
+
+    name = "dicom_archive"
+    content_types = (DICOM, DICOM_JSON)
+    source_options = archive.SOURCE
+    destination_options = archive.DESTINATION
+
+    def source(self, options: Settings, context: Context) -> StudySource:
+        from adapters.dicom.archive.source import StudySource
+
+        return StudySource(options, context)
+
+    def destination(self, options: Settings, context: Context) -> ArchiveDestination:
+        from adapters.dicom.archive.destination import ArchiveDestination
+
+        return ArchiveDestination(options, context)
+
+
 adapter = DicomAdapter()
+archive_adapter = ArchiveAdapter()
 dicomweb_adapter = DicomwebAdapter()

@@ -6,6 +6,7 @@ import re
 from ipaddress import ip_network
 from typing import Any, Final
 
+from adapters.dicom.archive.options import QUERY
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Spec, choice, integer
 from engine.tls import SERVER_TLS
 
@@ -58,6 +59,7 @@ SOURCE: Final = Spec(
         Option("unknown_sop_classes", choice("refuse", "accept"), "store instances of private or unknown SOP classes", default="refuse"),
         Option("transfer_syntaxes", ListOf(UID), "the transfer syntaxes that are taken; default: any", default=[]),
         Option("procedure_steps", FLAG, "take MPPS N-CREATE and N-SET as messages (MPPS^CREATE, MPPS^SET)", default=False),
+        Option("archive", QUERY, "answer C-FIND, C-MOVE and C-GET from an archive (dicom_archive); default: they are not offered"),
         Option("max_size", SIZE, "largest instance; a larger one is answered C000H", default="16GB"),
         Option("associations", integer(1, 10_000), "associations at once; more are rejected for now (local limit exceeded)", default=200),
         Option("associations_per_address", integer(1, 10_000), "associations at once from one address", default=100),

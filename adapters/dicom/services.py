@@ -7,7 +7,7 @@ option's and `source` has `options`, `context`, `intake` (None before the start)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
 VERIFICATION: Final = "1.2.840.10008.1.1"
 UNCOMPRESSED: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
 _PLAIN: Final = Taken(UNCOMPRESSED)
-EXTENSIONS: Final[Mapping[str, str]] = {}
+EXTENSIONS: Final[Mapping[str, str]] = {
+    "archive": "adapters.dicom.archive.services:provide",
+}
 """Option of options.SOURCE -> dotted string of the function that provides its services."""
 
 
 @dataclass(frozen=True)
 class Provided:
     """Services by abstract syntax; how each is taken in the negotiation where that is not in the uncompressed transfer syntaxes; what is
-    answered to SOP class extended negotiation (PS3.7 annex D.3.3.5)."""
+    answered to SOP class extended negotiation (PS3.7 annex D.3.3.5). `stop` is called when the source stops: what takes long ends soon."""
 
     services: Mapping[str, Service]
     taken: Mapping[str, Taken] = field(default_factory=dict)
     extended: Mapping[str, bytes] = field(default_factory=dict)
+    stop: Callable[[], None] = lambda: None
 
 
 class Verification:
@@ -70,6 +73,7 @@ class Table(Mapping[str, "Service"]):
         self._services: dict[str, Service] = {VERIFICATION: Verification()}
         self._taken: dict[str, Taken] = {}
         self.extended: dict[str, bytes] = {}
+        self._stops: list[Callable[[], None]] = []
         if options.procedure_steps:
             self._services[MPPS] = Recorded(source, MPPS_MESSAGES)
         for option, dotted in EXTENSIONS.items():
@@ -80,10 +84,16 @@ class Table(Mapping[str, "Service"]):
         self._services.update(provided.services)
         self._taken.update(provided.taken)
         self.extended.update(provided.extended)
+        self._stops.append(provided.stop)
+
+    def stop(self) -> None:
+        """The source stops."""
+        for stop in self._stops:
+            stop()
 
     def taken(self, abstract_syntax: str) -> Taken | None:
         """For the negotiation: how it is taken, None where it is not."""
-        if abstract_syntax in self._services:
+        if abstract_syntax in self._services or abstract_syntax in self._taken:
             return self._taken.get(abstract_syntax, _PLAIN)
         return self._stored if abstract_syntax in self else None
 

@@ -88,6 +88,7 @@ class DicomSource(Factory):
         if self._stopped is None:
             self._stopped = Deferred()
             closed = succeed(None) if self._port is None else self._port.stopListening()
+            self.services.stop()
             for connection in list(self._connections):
                 connection.stop()
             closed.addCallback(self._not_listening)

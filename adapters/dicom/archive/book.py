@@ -102,14 +102,13 @@ class Book:
         try:
             for arrival in group:
                 staged.append(self._stage(arrival))
-            placed = {one.digest for one in staged if isinstance(one, _Staged)}
             with self.transaction() as rows:
                 touched: dict[int, int] = {}
                 now = self._clock()
                 outcomes = [self._one(rows, one, touched, now) for one in staged]
                 for study in touched:
                     _count(rows, study)
-                self._files.settle(placed)
+                self._files.settle({one.digest for one in staged if isinstance(one, _Staged) and self._files.has(one.digest)})
             return outcomes
         finally:
             for one in staged:

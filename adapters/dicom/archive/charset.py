@@ -6,6 +6,7 @@ the second half of characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -15,6 +16,7 @@ from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, encode_string, 
 DEFAULT: Final = ("ISO_IR 6",)
 UNICODE: Final = ("ISO_IR 192",)
 _DELIMITERS: Final = {0x5C, 0x5E, 0x3D, 0x0A, 0x0C, 0x0D, 0x09}
+_PARTS: Final = re.compile(r"([\\^=\n\f\r\t])")
 _ESCAPE: Final = b"\x1b"
 _CHINESE: Final = "\x1b$)A"
 """Designates ISO-IR 58 (PS3.3 table C.12-4)."""
@@ -57,7 +59,7 @@ def encode(text: str, names: tuple[str, ...]) -> bytes:
         return text.encode(encodings[0])
     if not _encodable(text, encodings):
         raise UnicodeError("no such characters")
-    encoded = encode_string(text, encodings)
+    encoded = b"".join(encode_string(part, encodings) for part in _PARTS.split(text) if part)  # each delimiter ends a designation
     if decode(encoded, names) != text:
         raise UnicodeError("the character sets do not give the text back")
     return encoded

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from twisted.internet.defer import Deferred, fail, succeed
 
 from adapters.dicom.archive.book import BESIDE, Arrival, Outcome
-from adapters.dicom.archive.writer import Writer
-from engine.errors import PermanentDelivery, StoreError, TransientDelivery
+from adapters.dicom.archive.writer import Writer, WriterEnded
+from engine.errors import PermanentDelivery, StoreError, TransientDelivery, UncertainDelivery
 from engine.message import DICOM, BodyRef, Parcel, Receipt
 
 if TYPE_CHECKING:
@@ -126,8 +126,9 @@ class ArchiveDestination:
         if not isinstance(failure.value, StoreError):
             self._context.log.error("unexpected failure in the archive", exc_info=failure.value)
         reason = failure.value.text if isinstance(failure.value, StoreError) else "the archive failed"
+        kind = UncertainDelivery if failure.check(WriterEnded) else TransientDelivery
         for _, _, done in group:
-            done.errback(TransientDelivery(reason, whole_destination=True))
+            done.errback(kind(reason, whole_destination=True))
 
     def _next(self) -> None:
         self._writing = False

@@ -27,12 +27,17 @@ class Files:
 
     def open(self) -> None:
         try:
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self._folder, self._spool):
+                folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise _store_error(error) from None
 
     def path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest[2:]
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
 
     def stage(self, content: bytes | Path) -> Path:
         """A second name for a file of the store, or what is in memory as a file; on disk when this returns."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.options import DURATION, SIZE, TEXT, Option, Settings, Spec
+from engine.options import ADDRESS, DURATION, SIZE, TEXT, MapOf, Option, Settings, Spec, integer
+from engine.tls import CLIENT_TLS
 
 _FOLDER: Final = Option("folder", TEXT, "folder of the archive, relative to the site's data folder; there may be several", default="dicom")
 
@@ -44,4 +45,29 @@ SOURCE: Final = Spec(
         Option("poll", DURATION, "how often it looks", default="1s"),
     ],
     check=_in_order,
+)
+
+_DESTINATION: Final = Spec(
+    "move destination",
+    "Where a C-MOVE may send instances to.",
+    [
+        Option("connect", ADDRESS, "host:port of the application entity", required=True),
+        Option("tls", CLIENT_TLS, "connect over TLS"),
+    ],
+    scalar="connect",
+)
+
+QUERY: Final = Spec(
+    "archive options",
+    "Answers C-FIND, C-MOVE and C-GET (Patient Root and Study Root) from an archive that a `dicom_archive` destination of this node fills.",
+    [
+        _FOLDER,
+        Option("destinations", MapOf(_DESTINATION), "where a C-MOVE may send instances to, by AE title; others are answered A801H"),
+        Option("most", integer(1, 1_000_000), "matches in one answer; where there are more, the last response is A700H", default=2000),
+        Option("most_instances", integer(1, 10_000_000), "instances of one C-MOVE or C-GET; more are refused with A702H", default=20000),
+        Option("at_once", integer(1, 64), "requests that are answered at once; further ones are refused with A700H", default=8),
+        Option("timeout", DURATION, "how long to wait for the response to a C-STORE sub-operation", default="60s"),
+        Option("connect_timeout", DURATION, "how long to wait for a connection to a move destination", default="10s"),
+    ],
+    scalar="folder",
 )

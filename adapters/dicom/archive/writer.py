@@ -14,7 +14,10 @@ from adapters.dicom.archive.book import Arrival, Outcome
 from engine.child import Child
 from engine.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 
-_ERRORS = {error.code: error for error in (StoreFull, StoreBusy, StoreCorrupt)}
+class WriterEnded(StoreError):
+    """The process ended before it said what it had done."""
+
+    code = "store.writer_ended"
 
 
 class Writer:
@@ -35,7 +38,7 @@ class Writer:
         return process
 
     def keep(self, group: Sequence[Arrival]) -> Deferred[list[Outcome]]:
-        """Fails with StoreError: then nothing, or (where the process died) all of the group is kept."""
+        """Fails with StoreError: then nothing is kept; with WriterEnded nothing, or all of the group."""
         return self._ask(list(group))
 
     def retire(self, keep: int, most_bytes: int) -> Deferred[bool]:
@@ -57,6 +60,9 @@ class Writer:
         return self._process.ended
 
 
+ERRORS = {error.code: error for error in (StoreFull, StoreBusy, StoreCorrupt, WriterEnded)}
+
+
 class _Process(Child):
     opened: Deferred[Any]
 
@@ -74,11 +80,11 @@ class _Process(Child):
         answer = self._answers.popleft()
         if isinstance(value, tuple):
             code, text = value
-            answer.errback(Failure(_ERRORS.get(code, StoreError)(text)))
+            answer.errback(Failure(ERRORS.get(code, StoreError)(text)))
         else:
             answer.callback(value)
 
     def gone(self) -> None:
         self.ended.callback(None)
         while self._answers:
-            self.heard((StoreError.code, "the archive's writer process ended"))
+            self.heard((WriterEnded.code, "the archive's writer process ended"))
