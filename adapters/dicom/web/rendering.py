@@ -21,6 +21,15 @@ MOST_SIZE: Final = 8192
 MOST_FRAME: Final = 256 << 20
 """Bytes of one uncompressed frame."""
 _FUNCTIONS: Final = {"": "LINEAR", "linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
+_DESCRIBING: Final[list[Any]] = [
+    "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
+    "AlphaPaletteColorLookupTableData", "PaletteColorLookupTableUID",
+]  # fmt: skip
+"""What is read of the data set: pydicom logs values that it finds wrong, and none may be the patient's."""
 # what a decoder raises for data that is not what its header says, or that it has no code for
 _UNDECODABLE: Final = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OSError, ArithmeticError)
 
@@ -86,7 +95,7 @@ def render(pixels: Pixels, number: int, look: Look, media: str) -> bytes:
     except ModuleNotFoundError as error:
         raise WebRefusal(501, f"rendering needs the package {error.name!r}: pip install 'meridian[dicom]'") from error
     try:
-        described = dcmread(pixels.path, stop_before_pixels=True)
+        described = dcmread(pixels.path, stop_before_pixels=True, specific_tags=_DESCRIBING)
         shown = _eight_bits(pixel_array(pixels.path, index=number - 1), described, look)
         return _image(Image.fromarray(shown), look, media)
     except (*_UNDECODABLE, Image.DecompressionBombError) as error:
