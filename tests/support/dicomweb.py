@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -35,7 +36,8 @@ class FolderSpool:
     def __init__(self, folder: Path) -> None:
         if self.full:
             raise StoreFull("no space left on device")
-        self._file = tempfile.NamedTemporaryFile(dir=folder, delete=False)
+        handle, self._name = tempfile.mkstemp(dir=folder)
+        self._file = os.fdopen(handle, "wb")
         self._digest, self.size = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> None:
@@ -46,13 +48,13 @@ class FolderSpool:
     def finish(self) -> BodyRef:
         self._file.close()
         digest = self._digest.hexdigest()
-        path = Path(self._file.name)
+        path = Path(self._name)
         path.replace(path.parent / digest)
         return BodyRef(digest, self.size)
 
     def abort(self) -> None:
         self._file.close()
-        Path(self._file.name).unlink()
+        Path(self._name).unlink()
 
 
 class FullSpool(FolderSpool):
@@ -129,7 +131,7 @@ class Heard:
         match = re.search(r"boundary=([^;]+)", self.content_type)
         assert match is not None, self.content_type
         pieces = (b"\r\n" + self.body).split(b"\r\n--" + match[1].encode())
-        assert pieces[0] == b"" and pieces[-1] == b"--\r\n"
+        assert (pieces[0], pieces[-1]) == (b"", b"--\r\n")
         cut = [piece.removeprefix(b"\r\n").split(b"\r\n\r\n", 1) for piece in pieces[1:-1]]
         return [(head.decode().partition(": ")[2], content) for head, content in cut]
 

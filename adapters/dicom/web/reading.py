@@ -22,6 +22,7 @@ from adapters.dicom.web.media import DICOM_FILE, DICOM_JSON, DICOM_XML, OCTETS, 
 from adapters.dicom.web.native_model import native_model
 from adapters.dicom.web.queries import MORE, read_query, result
 from engine.errors import ParseError
+from engine.identity import is_allowed
 
 if TYPE_CHECKING:
     from adapters.dicom.web.server import Sender
@@ -59,7 +60,7 @@ class Reads:
 
     def read(self, target: Target, headers: Mapping[str, str], sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a GET or HEAD. Raises WebRefusal, StoreError; the Deferred fails with them too."""
-        if self._options.readers and sender.peer not in self._options.readers:
+        if self._options.readers and not is_allowed(sender.peer, self._options.readers):
             self._context.audit(
                 "dicomweb.refused", channel=self._context.name, peer=sender.peer, remote=sender.remote, reason="not a reader"
             )
