@@ -13,7 +13,7 @@ from channels.documents import read_yaml
 from channels.program import ChannelProgram, Route
 from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
-from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry
+from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry, ReusedKey
 from engine.contracts import Adapter, Codec, Mapper
 from engine.errors import ConfigError, Fault
 from engine.expressions import Predicate
@@ -144,7 +144,7 @@ class _Loader:
             answer_from=settings.answer.removeprefix("from ") if settings.answer != "at commit" else "",
             answer_within=settings.answer_within,
             duplicate_window=settings.duplicates.window,
-            refuse_reused_key=settings.duplicates.reused_key == "refuse",
+            reused_key=ReusedKey(settings.duplicates.reused_key or getattr(adapter, "reused_key", ReusedKey.REFUSE)),
             parties=PartyCheck(settings.parties),
         )
 

@@ -125,7 +125,12 @@ CHANNEL: Final = Spec(
                 "The same message sent again.",
                 [
                     Option("window", DURATION, "how far back a repetition is recognized", default="7d"),
-                    Option("reused_key", choice("refuse", "accept"), "a control id that comes again with other content", default="refuse"),
+                    Option(
+                        "reused_key",
+                        choice("refuse", "accept", "flag"),
+                        "a control id (or SOP Instance UID) that comes again with other content: refused and kept; taken as new; "
+                        "or taken as new, audited, counted and shown with a reason. Default: refuse; of a dicom source flag",
+                    ),
                 ],
             ),
             "how repetitions are treated",

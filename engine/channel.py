@@ -33,6 +33,14 @@ class PartyCheck(StrEnum):
     OFF = "off"  # nobody looks
 
 
+class ReusedKey(StrEnum):
+    """What happens to a message whose key was used before for other content."""
+
+    REFUSE = "refuse"  # refused, and kept
+    ACCEPT = "accept"  # taken as new
+    FLAG = "flag"  # taken as new, audited, counted, and shown with a reason
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Exponential back-off with jitter: `first` s, doubling up to `most` s, dead letter after `give_up_after` s (None = never)."""
@@ -86,7 +94,7 @@ class Channel:
 
     `answer_from` names the destination whose receipt answers the sender ("" = answered at the commit),
     within `answer_within` seconds. `duplicate_window` in seconds, 0 = no duplicate check.
-    `refuse_reused_key`: a key that comes again with other content is refused (and kept) rather than taken as new.
+    `reused_key`: what becomes of a key that comes again with other content.
     """
 
     name: str
@@ -98,5 +106,5 @@ class Channel:
     answer_from: str = ""
     answer_within: float = 30.0
     duplicate_window: float = 7 * 86400.0
-    refuse_reused_key: bool = True
+    reused_key: ReusedKey = ReusedKey.REFUSE
     parties: PartyCheck = PartyCheck.OFF

@@ -75,7 +75,8 @@ class Destination(Protocol):
 
     max_in_flight: int
     """How many parcels the engine may have under way at once. The engine keeps order per key itself. A destination with a true
-    attribute `reads_files` is given every body that is a file as BodyRef (`Context.body_file`); others only those over 16 MB."""
+    attribute `reads_files` is given every body that is a file as BodyRef (`Context.body_file`); others only those over 16 MB.
+    One with a method `wind_up` is told when no more parcels come and the rest is waited for: what may take long it fails then."""
 
     def open(self) -> Deferred[None]:
         """Prepare; need not connect. Called once."""

@@ -107,6 +107,9 @@ class Delivery:
             self._timer.cancel()
         self._idle = Deferred()
         idle = self._idle.addCallback(lambda _: self._destination.close())
+        wind_up = getattr(self._destination, "wind_up", None)
+        if wind_up is not None:
+            wind_up()
         self._flush()
         self._look_idle()
         return idle

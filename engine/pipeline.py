@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 
-from engine.channel import Channel
+from engine.channel import Channel, ReusedKey
 from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
 from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UNAVAILABLE: Final = Judgement(Verdict.UNAVAILABLE, "the message store cannot take messages now; send again later", "207")
 REUSED_KEY: Final = Judgement(Verdict.INVALID, "this control id was used before for another message", "205", "MSH-10")
+FLAGGED: Final = Judgement(Verdict.ACCEPTED, "this identifier was used before for other content; taken as new")
 _REMEMBERED: Final = 256
 _REMEMBERED_SIZE: Final = 16 << 10
 """Answers of destinations that a repetition hears at once: how many, and how long they may be."""
@@ -54,7 +55,9 @@ class Pipeline:
         metrics: Metrics,
         log: logging.Logger,
         gate: Gate | None = None,
+        audit: Callable[..., None] = lambda event, **facts: None,
     ) -> None:
+        self._audit = audit
         self._channel, self._store, self._workers, self._gate = channel, store, workers, gate
         self._reactor, self._clock, self._log = reactor, clock, log
         self._deliveries: Mapping[str, Delivery] = {}
@@ -67,6 +70,7 @@ class Pipeline:
         self._received = metrics.counter("meridian_received_total", "messages committed", **label)
         self._refused = metrics.counter("meridian_refused_total", "messages refused or invalid, and kept", **label)
         self._duplicates = metrics.counter("meridian_duplicates_total", "repetitions answered from the stored answer", **label)
+        self._reused = metrics.counter("meridian_reused_keys_total", "identifiers that came again with other content", **label)
         self._unavailable = metrics.counter("meridian_unavailable_total", "messages that the store could not take", **label)
         self._invalid = metrics.counter("meridian_invalid_total", "accepted messages that could not be read or mapped", **label)
         self._unmapped = metrics.counter("meridian_unmapped_codes_total", "codes of instruments that no table of the site knew", **label)
@@ -95,7 +99,7 @@ class Pipeline:
     def _commit(self, judgement: Judgement, envelope: Envelope, reply: Reply, begun: int) -> Deferred[Ack]:
         accepted = judgement.verdict is Verdict.ACCEPTED
         plan = self._channel.program.plan(envelope) if accepted and self._channel.program.light else None
-        answer = b"" if accepted and self._channel.answer_from else reply(judgement)
+        answer = b"" if accepted and self._channel.answer_from else reply(ACCEPTED if accepted else judgement)
         arrival = Arrival(self._channel.name, envelope, judgement, answer, plan, self._window if envelope.idempotency_key else 0)
         kept = self._store.accept(arrival)
         ack: Deferred[Ack] = kept.addCallbacks(self._committed, self._not_kept, callbackArgs=(arrival, reply, begun), errbackArgs=(reply,))
@@ -136,8 +140,7 @@ class Pipeline:
 
     def _repeated(self, kept: Accepted, arrival: Arrival, reply: Reply, begun: int) -> Ack | Deferred[Ack]:
         if not kept.same_content:
-            judgement = REUSED_KEY if self._channel.refuse_reused_key else arrival.judgement
-            return self._commit(judgement, replace(arrival.envelope, idempotency_key=""), reply, begun)
+            return self._reuse(arrival, reply, begun)
         self._duplicates.inc()
         judgement = kept.judgement or ACCEPTED
         if (given := self._given.get(kept.message_id)) is not None:
@@ -146,6 +149,24 @@ class Pipeline:
             return self._await_answer(kept.message_id, reply, begun, duplicate=True)
         self._ack_seconds.observe((self._clock() - begun) / 1e6)
         return Ack(judgement, kept.answer, kept.message_id, duplicate=True)
+
+    def _reuse(self, arrival: Arrival, reply: Reply, begun: int) -> Deferred[Ack]:
+        """The key was used before for other content."""
+        envelope, reused_key = arrival.envelope, self._channel.reused_key
+        self._reused.inc()
+        if reused_key is ReusedKey.FLAG and arrival.judgement.verdict is Verdict.ACCEPTED:
+            self._audit(
+                "message.key_reused",
+                channel=self._channel.name,
+                remote=envelope.remote,
+                party=envelope.peer,
+                sender=envelope.sender,
+                control_id=envelope.control_id,
+            )
+            own_key = f"{envelope.idempotency_key}#{envelope.content_digest.hex()}"  # so that its own repetitions are settled quietly
+            return self._commit(FLAGGED, replace(envelope, idempotency_key=own_key), reply, begun)
+        judgement = REUSED_KEY if reused_key is ReusedKey.REFUSE else arrival.judgement
+        return self._commit(judgement, replace(envelope, idempotency_key=""), reply, begun)
 
     # --- answering with a destination's result ----------------------------------------------------
 

@@ -116,6 +116,7 @@ class Node:
             metrics=self._metrics,
             log=self._log,
             gate=self._gate(channel),
+            audit=self._audit,
         )
         source = registry.adapter(channel.source).source(channel.source_options, self._context(channel.name))
         running = _Running(channel, pipeline, source)

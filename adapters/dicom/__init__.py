@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.dicom.archive import options as archive
-from adapters.dicom.forward.options import STOW
+from adapters.dicom.forward.options import STORE, STOW
 from adapters.dicom.options import SOURCE
 from adapters.dicom.web.options import SOURCE as WEB_SOURCE
 from engine.message import DICOM, DICOM_JSON
@@ -28,7 +28,7 @@ class DicomAdapter:
     name = "dicom"
     content_types = (DICOM,)
     source_options = SOURCE
-    destination_options = None
+    destination_options = STORE
     reused_key = "flag"
     """The natural choice of `duplicates.reused_key`: an instance that comes again with another data set is kept and flagged."""
 
@@ -38,11 +38,13 @@ class DicomAdapter:
         return DicomSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
-        raise NotImplementedError
+        from adapters.dicom.forward.store_scu import StoreDestination
+
+        return StoreDestination(options, context)
 
 
 class DicomwebAdapter:
-    """engine.contracts.Adapter: ``dicomweb``."""
+    """engine.contracts.Adapter: ``dicomweb``"""
 
     name = "dicomweb"
     content_types = (DICOM,)
@@ -81,5 +83,5 @@ class ArchiveAdapter:
 
 
 adapter = DicomAdapter()
-archive_adapter = ArchiveAdapter()
 dicomweb_adapter = DicomwebAdapter()
+archive_adapter = ArchiveAdapter()

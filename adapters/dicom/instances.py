@@ -124,10 +124,11 @@ class _Elements:
         return found
 
     def _unpack(self, format_: str) -> tuple[int, ...]:
+        format_ = self._order + format_
         size = struct.calcsize(format_)
         if self._at + size > len(self._data):
             raise _Exhausted
-        values = struct.unpack_from(self._order + format_, self._data, self._at)
+        values = struct.unpack_from(format_, self._data, self._at)
         self._at += size
         return values
 

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from adapters.dicom.archive.options import QUERY
+from adapters.dicom.forward import options as forward
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Spec, choice, integer
 from engine.tls import SERVER_TLS
 
@@ -58,6 +59,7 @@ SOURCE: Final = Spec(
         ),
         Option("unknown_sop_classes", choice("refuse", "accept"), "store instances of private or unknown SOP classes", default="refuse"),
         Option("transfer_syntaxes", ListOf(UID), "the transfer syntaxes that are taken; default: any", default=[]),
+        Option("commitment", forward.COMMITMENT, "storage commitment: answer requests from the archive, take reports"),
         Option("procedure_steps", FLAG, "take MPPS N-CREATE and N-SET as messages (MPPS^CREATE, MPPS^SET)", default=False),
         Option("archive", QUERY, "answer C-FIND, C-MOVE and C-GET from an archive (dicom_archive); default: they are not offered"),
         Option("max_size", SIZE, "largest instance; a larger one is answered C000H", default="16GB"),

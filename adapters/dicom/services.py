@@ -13,6 +13,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.defer import Deferred, gatherResults, succeed
+
 from adapters.dicom.recorded import MPPS, MPPS_MESSAGES, Recorded
 from adapters.dicom.storage import Storage
 from adapters.dicom.upper.dimse import Field, Status
@@ -27,19 +29,22 @@ UNCOMPRESSED: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
 _PLAIN: Final = Taken(UNCOMPRESSED)
 EXTENSIONS: Final[Mapping[str, str]] = {
     "archive": "adapters.dicom.archive.services:provide",
+    "commitment": "adapters.dicom.forward.commitment_service:provide",
 }
 """Option of options.SOURCE -> dotted string of the function that provides its services."""
 
 
 @dataclass(frozen=True)
 class Provided:
-    """Services by abstract syntax; how each is taken in the negotiation where that is not in the uncompressed transfer syntaxes; what is
-    answered to SOP class extended negotiation (PS3.7 annex D.3.3.5). `stop` is called when the source stops: what takes long ends soon."""
+    """Services by abstract syntax; how each is taken in negotiation where that is not in the uncompressed transfer syntaxes; what is
+    answered to SOP class extended negotiation (PS3.7 annex D.3.3.5). `start` is called before the source listens,
+    `stop` when it stops: what takes long ends soon."""
 
     services: Mapping[str, Service]
     taken: Mapping[str, Taken] = field(default_factory=dict)
     extended: Mapping[str, bytes] = field(default_factory=dict)
-    stop: Callable[[], None] = lambda: None
+    start: Callable[[], Deferred[Any]] = lambda: succeed(None)
+    stop: Callable[[], Any] = lambda: None
 
 
 class Verification:
@@ -73,7 +78,7 @@ class Table(Mapping[str, "Service"]):
         self._services: dict[str, Service] = {VERIFICATION: Verification()}
         self._taken: dict[str, Taken] = {}
         self.extended: dict[str, bytes] = {}
-        self._stops: list[Callable[[], None]] = []
+        self._provided: list[Provided] = []
         if options.procedure_steps:
             self._services[MPPS] = Recorded(source, MPPS_MESSAGES)
         for option, dotted in EXTENSIONS.items():
@@ -84,12 +89,16 @@ class Table(Mapping[str, "Service"]):
         self._services.update(provided.services)
         self._taken.update(provided.taken)
         self.extended.update(provided.extended)
-        self._stops.append(provided.stop)
+        self._provided.append(provided)
+
+    def start(self) -> Deferred[Any]:
+        """The source is about to listen."""
+        return gatherResults([provided.start() for provided in self._provided], consumeErrors=True)
 
     def stop(self) -> None:
         """The source stops."""
-        for stop in self._stops:
-            stop()
+        for provided in self._provided:
+            provided.stop()
 
     def taken(self, abstract_syntax: str) -> Taken | None:
         """For the negotiation: how it is taken, None where it is not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Counts
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -16,7 +16,6 @@ from adapters.dicom.upper.acceptor import Acceptor
 from adapters.dicom.upper.negotiation import Offer
 from adapters.dicom.upper.pdu import LOCAL_LIMIT_EXCEEDED
 from adapters.dicom.upper.protocol import Times
-from engine.errors import ConfigError
 from engine.listening import listen
 
 if TYPE_CHECKING:
@@ -73,11 +72,10 @@ class DicomSource(Factory):
 
     def start(self, intake: Intake) -> Deferred[None]:
         self.intake = intake
-        try:
-            self._port = listen(self, self.options, self.context)
-        except ConfigError as error:
-            return fail(error)
-        return succeed(None)
+        return self.services.start().addCallback(self._listen)
+
+    def _listen(self, _: object) -> None:
+        self._port = listen(self, self.options, self.context)
 
     @property
     def port(self) -> int:

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
 from tests.contracts.source_contract import SourceContract
-from tests.support.dicom import instance
+from tests.support.dicom_instances import instance
 from tests.support.dicomweb import body, request, source
 
 reactor: Any = _reactor

@@ -12,7 +12,7 @@ from adapters.dicom.forward.stow import StowDestination
 from engine.errors import PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.message import BodyRef
 from tests.contracts.destination_contract import DestinationContract
-from tests.support.dicom import Folder, context, instance, parcel, uid
+from tests.support.dicom_instances import Folder, context, instance, parcel, uid
 from tests.support.stow_peer import StowPeer
 
 

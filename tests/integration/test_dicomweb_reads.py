@@ -15,7 +15,7 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from engine.errors import StoreError
-from tests.support.dicom import STUDY, instance, uid
+from tests.support.dicom_instances import STUDY, instance, uid
 from tests.support.dicomweb import ANY, AnsweringIntake, archive, ask, context, source
 
 OCTETS = 'multipart/related; type="application/octet-stream"'

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from adapters.dicom.web.part10 import data_set_offset
 from engine.message import BodyRef
 from tests.support.certs import Trust
-from tests.support.dicom import STUDY, instance, uid
+from tests.support.dicom_instances import STUDY, instance, uid
 from tests.support.dicomweb import BOUNDARY, RELATED, AnsweringIntake, archive, ask, body, context, source
 from tests.support.orthanc import Orthanc
 from tests.support.peers import require

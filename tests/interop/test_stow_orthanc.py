@@ -15,7 +15,7 @@ from adapters.dicom.forward.options import STOW
 from adapters.dicom.forward.part10 import read_meta
 from adapters.dicom.forward.stow import StowDestination
 from engine.errors import DeliveryError
-from tests.support.dicom import Folder, context, instance, parcel, uid
+from tests.support.dicom_instances import Folder, context, instance, parcel, uid
 from tests.support.orthanc import Orthanc
 
 FILES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "JPEG-LL.dcm", "reportsi.dcm", "test-SR.dcm", "chrH31.dcm")

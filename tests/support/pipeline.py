@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from twisted.internet.task import Clock
 
-from engine.channel import Channel, Outlet, PartyCheck, Recipe
+from engine.channel import Channel, Outlet, PartyCheck, Recipe, ReusedKey
 from engine.delivery import Delivery
 from engine.message import ACCEPTED, Ack, BodyRef, Envelope, Judgement, Status, Verdict
 from engine.observe import Metrics
@@ -52,7 +52,7 @@ class Flow:
     """One running channel on a clock that the test turns."""
 
     def __init__(
-        self, light: bool = True, answer_from: str = "", refuse_reused_key: bool = True, parties: PartyCheck = PartyCheck.OFF
+        self, light: bool = True, answer_from: str = "", reused_key: ReusedKey = ReusedKey.REFUSE, parties: PartyCheck = PartyCheck.OFF
     ) -> None:
         self.clock = Clock()
         self.store = MemoryStore()
@@ -60,17 +60,17 @@ class Flow:
         program = ScriptedProgram(light)
         recipe = Recipe(ScriptedProgram, (light,))  # type: ignore[arg-type]
         outlet = Outlet("d", "scripted", NO_OPTIONS)
-        channel = Channel("c", "test", NO_OPTIONS, (outlet,), program, recipe, answer_from, refuse_reused_key=refuse_reused_key)
+        channel = Channel("c", "test", NO_OPTIONS, (outlet,), program, recipe, answer_from, reused_key=reused_key)
         self.metrics = Metrics()
         common = {"reactor": self.clock, "clock": self.now, "metrics": self.metrics, "log": logging.getLogger("test")}
         workers = Workers({"c": recipe}, 0, reactor=self.clock, log=common["log"])  # type: ignore[arg-type]
         self.snapshot = Snapshot()
         self.audited: list[tuple[str, dict[str, object]]] = []
         gate = None
+        audit = lambda event, **facts: self.audited.append((event, facts))  # noqa: E731
         if parties is not PartyCheck.OFF:
-            audit = lambda event, **facts: self.audited.append((event, facts))  # noqa: E731
             gate = Gate("c", parties, lambda: self.snapshot, metrics=self.metrics, audit=audit)
-        self.pipeline = Pipeline(channel, self.store, workers, gate=gate, **common)  # type: ignore[arg-type]
+        self.pipeline = Pipeline(channel, self.store, workers, gate=gate, audit=audit, **common)  # type: ignore[arg-type]
         ended = lambda message_id, end: self.pipeline.ended("d", message_id, end)  # noqa: E731
         self.delivery = Delivery("c", outlet, self.destination, self.store, random=lambda: 0.0, ended=ended, **common)  # type: ignore[arg-type]
         self.pipeline.connect({"d": self.delivery})

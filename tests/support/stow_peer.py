@@ -120,7 +120,8 @@ def parts(request: Message) -> list[bytes]:
     """The instances in a request."""
     boundary = request.headers["content-type"].rpartition("boundary=")[2].encode()
     found = request.body.split(b"\r\n--" + boundary)
-    assert found[0] == b"" and found[-1] == b"--\r\n"
+    assert found[0] == b""
+    assert found[-1] == b"--\r\n"
     heads = {one.partition(b"\r\n\r\n")[0] for one in found[1:-1]}
     assert heads == {b"\r\nContent-Type: application/dicom"}
     return [one.partition(b"\r\n\r\n")[2] for one in found[1:-1]]

@@ -14,7 +14,7 @@ from adapters.dicom.web.server import LEAST, Sender
 from adapters.dicom.web.store import AT_ONCE, StoreRequest, Taking
 from engine.message import BodyRef, Judgement, Verdict
 from tests.contracts.source_contract import HeldIntake
-from tests.support.dicom import STUDY, instance, uid
+from tests.support.dicom_instances import STUDY, instance, uid
 from tests.support.dicomweb import BOUNDARY, AnsweringIntake, FullSpool, body, context, request, source
 from tests.support.mllp import Transport
 

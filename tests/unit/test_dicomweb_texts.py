@@ -18,7 +18,7 @@ from adapters.dicom.web.queries import FUZZY, read_query, result
 from adapters.dicom.web.targets import find_target
 from engine.errors import ParseError
 from tests.contracts.framer_contract import CUTS, chunked
-from tests.support.dicom import instance
+from tests.support.dicom_instances import instance
 
 # --- media types -------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from engine.channel import ReusedKey
 from engine.errors import PermanentDelivery, StoreError, StoreFull
 from engine.message import WHOLE, BodyRef, Judgement, Status, Verdict
 from engine.store.contract import Query
@@ -94,10 +95,39 @@ class DuplicateTests(SynchronousTestCase):
 
     def test_a_channel_may_take_a_reused_key_as_new(self) -> None:
         """`reused_key: accept`."""
-        flow = Flow(refuse_reused_key=False)
+        flow = Flow(reused_key=ReusedKey.ACCEPT)
         flow.send(sample())
         (ack,) = flow.send(sample(b"other", digest=b"y"))
         self.assertEqual((ack.answer, ack.message_id), (b"accepted", 2))
+        self.assertEqual(flow.audited, [])
+
+    def test_a_channel_may_flag_a_reused_key(self) -> None:
+        """`reused_key: flag`: taken as new under its own key, audited, counted, and shown with a reason."""
+        flow = Flow(reused_key=ReusedKey.FLAG)
+        flow.send(sample())
+        (ack,) = flow.send(sample(b"other", digest=b"y"))
+        self.assertEqual((ack.answer, ack.message_id), (b"accepted", 2))
+        self.assertEqual([(event, facts["control_id"]) for event, facts in flow.audited], [("message.key_reused", "1")])
+        self.assertEqual(flow.sample("meridian_reused_keys_total"), 1)
+        self.assertIn("used before", flow.store.messages[2].arrival.judgement.reason)
+        flow.destination.take("1")
+        flow.destination.take("1")
+        self.assertEqual([parcel.body for parcel in flow.destination.taken], [b"hello", b"other"])
+
+    def test_a_flagged_message_sent_again_is_settled_quietly(self) -> None:
+        """Each content is kept once, whichever comes again."""
+        flow = Flow(reused_key=ReusedKey.FLAG)
+        for body, digest in ((b"hello", b"x"), (b"other", b"y"), (b"hello", b"x"), (b"other", b"y")):
+            (ack,) = flow.send(sample(body, digest=digest))
+        self.assertTrue(ack.duplicate)
+        self.assertEqual((ack.answer, ack.message_id, len(flow.store.messages)), (b"accepted", 2, 2))
+
+    def test_a_message_at_fault_is_not_flagged(self) -> None:
+        """Its own fault is what is said of it."""
+        flow = Flow(reused_key=ReusedKey.FLAG)
+        flow.send(sample())
+        (ack,) = flow.send(sample(b"refuse", digest=b"y"))
+        self.assertEqual((ack.judgement.verdict, flow.audited), (Verdict.REFUSED, []))
 
 
 class AnswerFromTests(SynchronousTestCase):

@@ -15,6 +15,7 @@ import orjson
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
+from adapters.dicom.forward.committing import Committing
 from adapters.dicom.forward.instance import Instance, instance_of
 from adapters.dicom.forward.outcomes import failure as failure_of
 from adapters.dicom.forward.outcomes import in_words, is_taken
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from engine.message import Parcel
     from engine.options import Settings
 
-_OUTSTANDING: Final = 1000
+OUTSTANDING: Final = 1000
 """Instances that may wait for commitment: what the delivery's window holds."""
 _REASONS: Final = {
     Result.ABSTRACT_SYNTAX: "the peer does not take its SOP class",
@@ -265,17 +266,55 @@ class StoreDestination:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         self._stores = Stores(options, context)
-        self.max_in_flight: int = options.associations
+        self._committing = Committing(options, context, self._stores.peer) if options.commitment == "required" else None
+        self._stored: dict[int, str] = {}  # what was stored and waits for commitment need not be sent again because that failed
+        self.max_in_flight: int = options.associations if self._committing is None else OUTSTANDING
 
     def open(self) -> Deferred[None]:
-        return maybeDeferred(self._stores.open)
+        opened: Deferred[None] = maybeDeferred(self._stores.open)
+        committing = self._committing
+        return opened if committing is None else opened.addCallback(lambda _: committing.open())
+
+    def wind_up(self) -> None:
+        """engine.delivery: no more comes, and what may wait for long is to be given back."""
+        if self._committing is not None:
+            self._committing.wind_up()
 
     def close(self) -> Deferred[None]:
-        return self._stores.close()
+        committing = self._committing
+        closed = self._stores.close()
+        return closed if committing is None else closed.addCallback(lambda _: committing.close())
 
     def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
         try:
             instance = instance_of(parcel, self._context.body_file)
         except DeliveryError as error:
             return fail(error)
-        return self._stores.store(instance).addCallback(lambda words: Receipt(f"{words} {self._options.called_ae}".strip()))
+        if self._committing is None:
+            return self._stores.store(instance).addCallback(self._receipt)
+        return self._commit(self._committing, instance, parcel.seq).addCallback(self._receipt)
+
+    def _commit(self, committing: Committing, instance: Instance, seq: int) -> Deferred[str]:
+        known = committing.known(seq)
+        if known is not None:
+            return known
+        stored = succeed(self._stored[seq]) if seq in self._stored else self._stores.store(instance)
+        reference = (instance.meta.sop_class, instance.meta.sop_instance)
+
+        def ask(words: str) -> Deferred[str]:
+            self._stored[seq] = words
+            return committing.committed(seq, reference).addCallbacks(done, failed, callbackArgs=(words,))
+
+        def done(proof: str, words: str) -> str:
+            self._stored.pop(seq, None)
+            return f"{words}, {proof}"
+
+        def failed(failure: Failure) -> Failure:
+            if not (isinstance(failure.value, TransientDelivery) and failure.value.whole_destination):
+                self._stored.pop(seq, None)  # the peer had its chance: it does not have it, or has lost it
+            return failure
+
+        return stored.addCallback(ask)
+
+    def _receipt(self, words: str) -> Receipt:
+        return Receipt(f"{words} by {self._options.called_ae}")

@@ -10,6 +10,7 @@ from adapters.dicom.upper.failures import AssociationFailed, WeAborted
 from adapters.dicom.upper.negotiation import Offer, negotiate
 from adapters.dicom.upper.pdu import AssociateReject, AssociateRequest
 from adapters.dicom.upper.protocol import Times
+from adapters.dicom.upper.states import State
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -84,10 +85,15 @@ class Acceptor(Exchange):
         self.drop_unfinished()
         self.answered_all()
 
+    def release_confirmed(self) -> None:
+        """Both had asked, and the requestor has answered first (PS3.8 clause 7.2.2.7)."""
+        if self.association.state is State.Sta12:
+            self._run(self.association.released())
+
     def answered_all(self) -> None:
         if self.ended is not None or not self.quiet:
             return
-        if self._releasing:
+        if self._releasing and self.association.state is State.Sta8:
             self._run(self.association.released())
             self._finish(None)
         elif self._stopping:

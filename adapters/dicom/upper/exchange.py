@@ -217,7 +217,7 @@ class Exchange(UpperLayer):
     # --- the peer's requests -------------------------------------------------------------------------
 
     def busy(self) -> bool:
-        return bool(self._requests or self._operations)
+        return len(self._requests) > (self._receives is not None) or bool(self._operations)
 
     def message_began(self, began: Began) -> None:
         command = began.command

@@ -233,7 +233,7 @@ class UpperLayer(Protocol):
             self._timer = self._clock.callLater(left, self._look_at_time)
         elif self._closing or self._over or self.association.state is State.Sta1:
             self.transport.abortConnection()  # also where a TLS handshake does not end
-        elif self._holders or (self.busy() and not self._blocked):
+        elif self._holders or (self.busy() and not self._blocked and not self._receiving):
             self._touch(self._times.idle)  # it is we who are slow
         else:
             self.fault("slow" if self._receiving or self._blocked else "idle")
