@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from adapters.dicom.archive import options as archive
 from adapters.dicom.forward.options import STORE, STOW
 from adapters.dicom.options import SOURCE
+from adapters.dicom.web.options import SOURCE as WEB_SOURCE
 from engine.message import DICOM, DICOM_JSON
 
 if TYPE_CHECKING:
     from adapters.dicom.archive.destination import ArchiveDestination
     from adapters.dicom.archive.source import StudySource
     from adapters.dicom.source import DicomSource
-    from engine.contracts import Context, Destination, Source
+    from adapters.dicom.web.source import DicomwebSource
+    from engine.contracts import Context, Destination
     from engine.message import Envelope, Judgement
     from engine.options import Settings
 
@@ -52,11 +54,14 @@ class DicomwebAdapter:
 
     name = "dicomweb"
     content_types = (DICOM,)
-    source_options = None
+    source_options = WEB_SOURCE
     destination_options = STOW
+    reused_key = "flag"
 
-    def source(self, options: Settings, context: Context) -> Source:
-        raise NotImplementedError
+    def source(self, options: Settings, context: Context) -> DicomwebSource:
+        from adapters.dicom.web.source import DicomwebSource
+
+        return DicomwebSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         from adapters.dicom.forward.stow import StowDestination
