@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adapters.dicom.forward.part10 import HEAD, DataSetDigest, FileMeta, read_meta
+from adapters.dicom.upper.negotiation import DEFLATED_LE
 from engine.errors import ParseError, PermanentDelivery, StoreError, TransientDelivery
 from engine.message import DICOM, BodyRef, Parcel
 
@@ -59,8 +60,11 @@ class Instance:
             yield held[skip:]
 
     def data_set(self) -> Iterator[bytes]:
-        """The data set's bytes."""
-        return self.pieces(self.meta.offset)
+        """The data set's bytes, as they go over an association: a deflated one has an even number of them there (PS3.5 annex A.5), and in
+        some files has not."""
+        yield from self.pieces(self.meta.offset)
+        if self.meta.transfer_syntax == DEFLATED_LE and (self.size - self.meta.offset) % 2:
+            yield b"\0"
 
     def data_set_digest(self) -> bytes:
         """The SHA-256 of the data set. Reads the whole file: for a thread. Raises DeliveryError."""
