@@ -62,9 +62,15 @@ class Instance:
     def data_set(self) -> Iterator[bytes]:
         """The data set's bytes, as they go over an association: a deflated one has an even number of them there (PS3.5 annex A.5), and in
         some files has not."""
-        yield from self.pieces(self.meta.offset)
-        if self.meta.transfer_syntax == DEFLATED_LE and (self.size - self.meta.offset) % 2:
-            yield b"\0"
+        rest = b""
+        for piece in self.pieces(self.meta.offset):
+            whole = rest + piece if rest else piece
+            end = len(whole) & ~1  # as every fragment has (PS3.8 annex E.1)
+            rest = whole[end:]
+            if end:
+                yield whole[:end] if rest else whole
+        if rest:
+            yield rest + b"\0" if self.meta.transfer_syntax == DEFLATED_LE else rest
 
     def data_set_digest(self) -> bytes:
         """The SHA-256 of the data set. Reads the whole file: for a thread. Raises DeliveryError."""
