@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 UNCOMPRESSED: Final = (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE)
+_STORAGE_ARC: Final = "1.2.840.10008.5.1.4.1.1."
 _PLAIN: Final = Taken(UNCOMPRESSED)
 EXTENSIONS: Final[Mapping[str, str]] = {
     "archive": "adapters.dicom.archive.services:provide",
@@ -65,6 +66,11 @@ def storage_classes() -> frozenset[str]:
         for uid, entry in UID_dictionary.items()
         if entry[1] == "SOP Class" and "Storage" in entry[0] and not uid.startswith(not_instances)
     )
+
+
+def is_storage(uid: str) -> bool:
+    """Those known here, and what DICOM has added since to the arc of its storage SOP classes."""
+    return uid in storage_classes() or (uid.startswith(_STORAGE_ARC) and not _is_known(uid))
 
 
 class Table(Mapping[str, "Service"]):
@@ -108,7 +114,7 @@ class Table(Mapping[str, "Service"]):
     def __getitem__(self, abstract_syntax: str) -> Service:
         if (found := self._services.get(abstract_syntax)) is not None:
             return found
-        if abstract_syntax in storage_classes() or (self._any and not _is_known(abstract_syntax)):
+        if is_storage(abstract_syntax) or (self._any and not _is_known(abstract_syntax)):
             return self._storage
         raise KeyError(abstract_syntax)
 

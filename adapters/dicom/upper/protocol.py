@@ -188,9 +188,10 @@ class UpperLayer(Protocol):
 
     def abort(self, why: AssociationFailed | None = None) -> None:
         """A-ABORT by us, wherever it stands."""
-        self._run(self.association.abort())
+        steps = self.association.abort()
+        self._run(steps)
         self._finish(why or WeAborted("we aborted it"))
-        if self._artim is None:  # nothing was to abort: no association had begun
+        if not steps:  # nothing was to abort: no association had begun
             self.transport.abortConnection()
 
     def cut_off_soon(self) -> None:
