@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adapters.dicom.forward.part10 import HEAD, DataSetDigest, FileMeta, read_meta
+from adapters.dicom.upper.negotiation import DEFLATED_LE
 from engine.errors import ParseError, PermanentDelivery, StoreError, TransientDelivery
 from engine.message import DICOM, BodyRef, Parcel
 
@@ -59,8 +60,17 @@ class Instance:
             yield held[skip:]
 
     def data_set(self) -> Iterator[bytes]:
-        """The data set's bytes."""
-        return self.pieces(self.meta.offset)
+        """The data set's bytes, as they go over an association: a deflated one has an even number of them there (PS3.5 annex A.5), and in
+        some files has not."""
+        rest = b""
+        for piece in self.pieces(self.meta.offset):
+            whole = rest + piece if rest else piece
+            end = len(whole) & ~1  # as every fragment has (PS3.8 annex E.1)
+            rest = whole[end:]
+            if end:
+                yield whole[:end] if rest else whole
+        if rest:
+            yield rest + b"\0" if self.meta.transfer_syntax == DEFLATED_LE else rest
 
     def data_set_digest(self) -> bytes:
         """The SHA-256 of the data set. Reads the whole file: for a thread. Raises DeliveryError."""
