@@ -111,7 +111,12 @@ class PeerTests(TestCase):
     def run_client(self, base, paths):
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         with subprocess.Popen(
-            [sys.executable, "-c", CLIENT, base, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            [sys.executable, "-c", CLIENT, base, *paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
         ) as process:
             first = process.stdout.readline()
             archive(self.folder, self.bodies())
@@ -123,14 +128,20 @@ class PeerTests(TestCase):
     def test_orthanc_sends_what_it_has(self):
         """Its DICOMweb plug-in stores a study here; the data sets are those that it was given, and it hears of no failure."""
         yield self.listen()
-        server = {"DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Servers": {"here": [f"http://127.0.0.1:{self.source.port}/dicom-web"]}}}
+        server = {
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Servers": {"here": [f"http://127.0.0.1:{self.source.port}/dicom-web"]}}
+        }
         pacs = Orthanc(self.folder / "orthanc", **server)
         yield deferToThread(pacs.start)
         try:
-            contents = [instance(number) for number in range(1, 30)] + [Path(get_testdata_file(name, download=False)).read_bytes() for name in FILES]
+            contents = [instance(number) for number in range(1, 30)] + [
+                Path(get_testdata_file(name, download=False)).read_bytes() for name in FILES
+            ]
             given = {one[data_set_offset(one) :] for one in contents}
             ids = yield deferToThread(lambda: [post(pacs, "/instances", one)["ID"] for one in contents])
-            answer = yield deferToThread(post, pacs, "/dicom-web/servers/here/stow", json.dumps({"Resources": ids, "Synchronous": True}).encode())
+            answer = yield deferToThread(
+                post, pacs, "/dicom-web/servers/here/stow", json.dumps({"Resources": ids, "Synchronous": True}).encode()
+            )
         finally:
             yield deferToThread(pacs.stop)
         self.assertEqual(int(answer["InstancesCount"]), len(contents))
@@ -162,7 +173,9 @@ class PeerTests(TestCase):
         self.assertEqual(len(json.loads(text)["00081199"]["Value"]), 2)
         self.assertIn("modality", self.intake.kept[0].peer)
         archive(self.folder, self.bodies())
-        out, _, _ = yield call("viewer", "-H", 'Accept: multipart/related; type="application/dicom"; transfer-syntax=*', f"{address}/studies/{STUDY}")
+        out, _, _ = yield call(
+            "viewer", "-H", 'Accept: multipart/related; type="application/dicom"; transfer-syntax=*', f"{address}/studies/{STUDY}"
+        )
         self.assertIn(instance(2, pixels=262144), out)
         out, _, _ = yield call("modality", f"{address}/studies")
         self.assertEqual(out.rsplit(b"\n", 1)[1], b"403")
