@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,11 +11,14 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from engine.demo.analyzer import Analyzer, tubes
 from engine.demo.instruments import BLOOD_GAS, COAGULATION, InstrumentLine
+from engine.demo.modality import Archive, Department
 from engine.demo.morning import ACCEPTED, DAY, OPENING, Item, morning
 from engine.demo.nodes import LedgerReader, NodeProcess
+from engine.demo.radiology import RIS, examinations, orders
 from engine.demo.simulator import Answer, Report, Sender, endpoint
 from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
 from engine.message import Status
@@ -33,6 +37,10 @@ SOURCES: Final = {
     "blood-gas": "astm",
     "analyzer": "mllp",
     "work": "worklist",
+    "radiology": "mllp",
+    "modalities": "dicom",
+    "studies": "dicom_archive",
+    "examinations": "dicom_worklist",
 }
 
 
@@ -66,13 +74,17 @@ class Show:
     ) -> None:
         self._landscape, self._reactor, self._clock = landscape, reactor, clock
         self._look, self._pace = look, pace
-        self._items = morning(2026, patients)
+        self._examinations = examinations(2026)
+        hospital = morning(2026, patients)
+        self._items = [*hospital, *orders(self._examinations)]
+        self._department = Department(self._examinations, landscape.ports["dicom"], pace)
+        self._pacs = Archive(landscape.ports["pacs"])
         folders = (landscape.platform, landscape.hospital)
         self._processes = [NodeProcess(folder, reactor) for folder in folders]
         self._readers = {folder.name: LedgerReader(folder, reactor, clock) for folder in folders}
         self._senders: list[Sender] = []
         where = endpoint(reactor, "127.0.0.1", landscape.ports["analyzer"])
-        self._analyzer = Analyzer(tubes(self._items), where, reactor=reactor, opening=datetime.combine(DAY, OPENING), pace=pace)
+        self._analyzer = Analyzer(tubes(hospital), where, reactor=reactor, opening=datetime.combine(DAY, OPENING), pace=pace)
         self.outcome = Outcome()
 
     @inlineCallbacks
@@ -92,7 +104,11 @@ class Show:
         self._senders = [self._sender(name, tls) for name, tls in (("HIS", False), ("EMR", False), ("LIS", True))]
         coagulation = endpoint(self._reactor, "127.0.0.1", self._landscape.ports["coagulation"])
         self._senders += [self._instrument(COAGULATION.name, coagulation), self._instrument(BLOOD_GAS.name, self._landscape.cable)]
-        under_way: list[Deferred[Any]] = [*(sender.run() for sender in self._senders), self._analyzer.run()]
+        radiology = endpoint(self._reactor, "127.0.0.1", self._landscape.ports["radiology"])
+        self._senders.append(Sender(self._of(RIS.name), radiology, reactor=self._reactor, pace=self._pace))
+        images = deferToThread(self._department.run)
+        images.addCallback(lambda _: self._pacs.start())  # until now it was down, and its queue waits
+        under_way: list[Deferred[Any]] = [*(sender.run() for sender in self._senders), self._analyzer.run(), images]
         sending = DeferredList(under_way, fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
@@ -100,9 +116,11 @@ class Show:
         self.outcome.sent = Report.of(self._answers())
         for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):
             yield self._look_on()
-            if not any(line.in_flight for lines in self.outcome.ledgers.values() for line in lines):
+            in_flight = any(line.in_flight for lines in self.outcome.ledgers.values() for line in lines)
+            if not in_flight and (yield self._studies_are_told_of()):
                 break
         yield self._check_platform()
+        yield self._check_images()
         return self.outcome
 
     @inlineCallbacks
@@ -112,6 +130,7 @@ class Show:
             yield reader.close()
         yield DeferredList([process.stop() for process in self._processes])
         yield self._analyzer.stop()
+        yield deferToThread(self._pacs.stop)
 
     def _sender(self, system: str, tls: bool) -> Sender:
         ports, creator = self._landscape.ports, None
@@ -129,7 +148,7 @@ class Show:
         return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
-        return [*(answer for sender in self._senders for answer in sender.answers), *self._analyzer.answers]
+        return [*(answer for sender in self._senders for answer in sender.answers), *self._analyzer.answers, *self._department.answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:
@@ -146,6 +165,31 @@ class Show:
             found = yield platform.search(Query(control_id=item.control_id))
             if [line.status for line in found] != [Status.SENT]:
                 self.outcome.missing.append(item.control_id)
+
+    @inlineCallbacks
+    def _studies_are_told_of(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether the hospital has told of each study that it is complete."""
+        told = yield self._readers[HOSPITAL].search(Query(channel="studies", message_type="STUDY^COMPLETE"))
+        return len(told) == len(self._examinations)
+
+    @inlineCallbacks
+    def _check_images(self) -> Generator[Deferred[Any], Any, None]:
+        """Each image must be in the PACS once, and what was told of each study on the platform."""
+        self.outcome.missing += [one for one in self._department.made if self._pacs.stored[one] != 1]
+        if not (yield self._studies_are_told_of()):
+            self.outcome.missing.append("a complete study")
+        for channel in ("studies", "examinations"):
+            told = yield self._readers[HOSPITAL].search(Query(channel=channel))
+            yield self._check_told([line.control_id for line in told], versions=channel == "studies")
+
+    @inlineCallbacks
+    def _check_told(self, told: list[str], *, versions: bool) -> Generator[Deferred[Any], Any, None]:
+        """The platform knows a study by its UID, which comes once for each version of it that was told of."""
+        known = Counter(one.rpartition(".")[0] if versions else one for one in told)
+        for control_id, count in known.items():
+            found = yield self._readers[PLATFORM].search(Query(control_id=control_id))
+            if [line.status for line in found] != [Status.SENT] * count:
+                self.outcome.missing.append(control_id)
 
     def expected(self) -> list[Item]:
         """What must be on the platform: everything that was accepted; a duplicate is its original."""

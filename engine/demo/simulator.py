@@ -25,7 +25,7 @@ from engine.demo.morning import Item
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
-_POSITIVE: Final = ("AA", "CA", "ACK")
+_POSITIVE: Final = ("AA", "CA", "ACK", "0000H")
 
 
 def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClientEndpoint:
@@ -37,8 +37,8 @@ def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClie
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one item. `code` is MSA-1 (table 0008) or an instrument's ACK, NAK or EOT, "" when nobody answered; `latency` in
-    seconds, of the last attempt."""
+    """What became of one item. `code` is MSA-1 (table 0008), an instrument's ACK, NAK or EOT, or a DIMSE status, "" when nobody answered;
+    `latency` in seconds, of the last attempt."""
 
     item: Item
     code: str
@@ -128,7 +128,7 @@ class Report:
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Report:
-        """An accepted item and a duplicate must hear AA, CA or ACK, a broken one must hear anything else."""
+        """An accepted item and a duplicate must hear AA, CA, ACK or 0000H, a broken one must hear anything else."""
         return cls(
             sent=len(answers),
             codes=dict(Counter(answer.code for answer in answers)),

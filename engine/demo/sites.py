@@ -123,6 +123,70 @@ destinations:
     mllp: {{connect: "127.0.0.1:{work}"}}
 """
 
+_RADIOLOGY: Final = """\
+name: radiology
+doc: what the radiology information system has scheduled, for the worklist of the modalities
+source:
+  mllp: {{listen: "127.0.0.1:{radiology}"}}
+accept: ["message.type == 'ORM^O01'"]
+answer: from worklist
+destinations:
+  - name: worklist
+    dicom_worklist: {{report: true}}
+  - name: platform
+    map: hl7v2-to-fhir
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+_MODALITIES: Final = """\
+name: modalities
+doc: the CT and the ultrasound ask for their worklist, say what they perform, and store their images
+source:
+  dicom:
+    listen: "127.0.0.1:{dicom}"
+    called: [MERIDIAN]
+    worklist: {{charsets: {{CT1: GB18030}}}}
+    procedure_steps: true
+answer: from worklist
+destinations:
+  - name: worklist
+    when: ["message.type.startswith('MPPS^')"]
+    dicom_worklist: {{report: true}}
+  - name: archive
+    when: ["not message.type.startswith('MPPS^')"]
+    dicom_archive: {{}}
+  - name: pacs
+    when: ["not message.type.startswith('MPPS^')"]
+    dicom: {{peer: "127.0.0.1:{pacs}", called_ae: PACS, commitment: required, commitment_quiet: 300ms}}
+    retry: {{first: 200ms, most: 1s, give_up_after: 3d}}
+"""
+
+_STUDIES: Final = """\
+name: studies
+doc: what is known of the studies in the archive, again when they are complete
+source:
+  dicom_archive: {{settle: 500ms, quiet: 20s, worklist: dicom-worklist.db, poll: 200ms}}
+map: dicom-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+
+_EXAMINATIONS: Final = """\
+name: examinations
+doc: orders whose examination has begun or ended
+source:
+  dicom_worklist: {{poll: 200ms}}
+map: hl7v2-to-fhir
+destinations:
+  - name: platform
+    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
+    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+"""
+_RADIOLOGY_PORTS: Final = ("radiology", "dicom", "pacs")
+
 
 class Landscape:
     """Both sites below one folder, with one private authority for all."""
@@ -130,7 +194,7 @@ class Landscape:
     def __init__(self, folder: Path, reactor: Any) -> None:
         self.folder = folder
         self.cable = SerialCable(reactor)
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work")
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work", *_RADIOLOGY_PORTS)
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
@@ -145,8 +209,12 @@ class Landscape:
         self._site(self.platform, "province", intake=_INTAKE)
         channels = {"wards": _WARDS, "laboratory": _LABORATORY, "coagulation": _COAGULATION, "blood-gas": _BLOOD_GAS}
         channels |= {"analyzer": _ANALYZER, "work": _WORK}
+        channels |= {"radiology": _RADIOLOGY, "modalities": _MODALITIES, "studies": _STUDIES, "examinations": _EXAMINATIONS}
         self._site(self.hospital, "hospital", **channels)
         self._tests(self.hospital.site / "mappings" / "astm-to-fhir")
+        images = self.hospital.site / "mappings" / "dicom-to-fhir"
+        images.mkdir(parents=True)
+        (images / "senders.csv").write_text(f"sender,facility,patients,orders\n*,{FACILITY},{FACILITY},RIS\n")
 
     def _site(self, node: NodeFolder, level: str, **channels: str) -> None:
         (node.site / "channels").mkdir(parents=True)
