@@ -151,7 +151,7 @@ class FileSpool:
             self._begin_write_back()
 
     def _begin_write_back(self) -> None:
-        """Have the disk begin with what has come, so that little is left for the fsync: advice that Linux takes so, and others pass over."""
+        """Have the disk begin with what has come, so that little is left for the fsync; Linux takes this advice so."""
         with suppress(OSError):
             os.posix_fadvise(self._file.fileno(), self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED)
         self._begun = self._size
