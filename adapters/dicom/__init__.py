@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.dicom.options import SOURCE
+from engine.errors import ConfigError
 from engine.message import DICOM
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class DicomAdapter:
         return DicomSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
-        raise NotImplementedError
+        raise ConfigError("dicom cannot be a destination")
 
 
 adapter = DicomAdapter()
