@@ -116,17 +116,18 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         shared = self._shared
-        with contextlib.suppress(OSError):
+        with self._socket, contextlib.suppress(OSError):
             while (number := shared.take()) is not None:
                 front, rest = shared.instances.message(number)
                 began = time.monotonic()
                 self._socket.sendall(front)
                 self._socket.sendall(rest)
-                _, content = self._read()
+                kind, content = self._read()
+                if kind != pdu.P_DATA:
+                    raise OSError("the association was aborted")
                 shared.done(time.monotonic() - began, dimse.decode(content[6:]).status)
             self._socket.sendall(pdu.encode(pdu.ReleaseRequest()))
             self._read()
-        self._socket.close()
 
     def _read(self) -> tuple[int, bytes]:
         kind, length = struct.unpack(">BxL", self._exactly(6))
