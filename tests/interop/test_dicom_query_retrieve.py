@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import inlineCallbacks
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from adapters.dicom import adapter
 from engine.bench.loopback import HOST, free_port
 from tests.contracts.source_contract import HeldIntake
+from tests.support.certs import Trust
 from tests.support.dicom_archive import CHARSET_FILES, Archive, context, instance
 from tests.support.peers import require
 
@@ -49,7 +50,8 @@ class StoreScp(ProcessProtocol):
     def errReceived(self, data: bytes) -> None:
         self.said += data.decode("latin-1")
 
-    outReceived = errReceived
+    def outReceived(self, data: bytes) -> None:
+        self.errReceived(data)
 
     def connectionMade(self) -> None:
         reactor.callLater(0, self._look)
@@ -111,7 +113,9 @@ class DcmtkTests(TestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         arguments = [argument for key in keys for argument in ("-k", key)]
-        said, code = yield self.run_dcmtk("findscu", model, "-X", "-od", str(folder), *arguments, HOST, str(self.source.port), *([str(query)] if query else []))
+        said, code = yield self.run_dcmtk(
+            "findscu", model, "-X", "-od", str(folder), *arguments, HOST, str(self.source.port), *([str(query)] if query else [])
+        )
         self.assertEqual(code, 0, said)
         self.said = said
         return [pydicom.dcmread(path, force=True) for path in sorted(folder.glob("*.dcm"))]
@@ -119,10 +123,12 @@ class DcmtkTests(TestCase):
     @inlineCallbacks
     def test_a_study_is_found_with_what_was_asked_for(self):  # type: ignore[no-untyped-def]
         """Counts are worked out, and it says where to retrieve it; it was audited before."""
-        (found,) = yield self.find("0008,0052=STUDY", "PatientName=doe*", "StudyDate=20261101-20261201", "NumberOfStudyRelatedInstances", "ModalitiesInStudy")
+        (found,) = yield self.find(
+            "0008,0052=STUDY", "PatientName=doe*", "StudyDate=20261101-20261201", "NumberOfStudyRelatedInstances", "ModalitiesInStudy"
+        )
         self.assertEqual((found.PatientName, found.StudyInstanceUID, found.NumberOfStudyRelatedInstances), ("Doe^Jo", "2.25.1", 6))
         self.assertEqual((found.RetrieveAETitle, found.QueryRetrieveLevel, found.ModalitiesInStudy), ("MERIDIAN", "STUDY", "CT"))
-        (event, facts), = self.audited
+        ((event, facts),) = self.audited
         self.assertEqual((event, facts["level"], facts["keys"]), ("archive.query", "STUDY", ["00080020", "00100010"]))
 
     @inlineCallbacks
@@ -146,7 +152,9 @@ class DcmtkTests(TestCase):
     def test_levels_and_models(self):  # type: ignore[no-untyped-def]
         """Series of a study, images of a series; a key too few is answered A900H."""
         series = yield self.find("0008,0052=SERIES", "StudyInstanceUID=2.25.1", "SeriesNumber", "NumberOfSeriesRelatedInstances")
-        self.assertEqual([(one.SeriesInstanceUID, one.NumberOfSeriesRelatedInstances) for one in series], [("2.25.1.1", 3), ("2.25.1.2", 3)])
+        self.assertEqual(
+            [(one.SeriesInstanceUID, one.NumberOfSeriesRelatedInstances) for one in series], [("2.25.1.1", 3), ("2.25.1.2", 3)]
+        )
         images = yield self.find("0008,0052=IMAGE", "StudyInstanceUID=2.25.1", "SeriesInstanceUID=2.25.1.2", "InstanceNumber")
         self.assertEqual([one.InstanceNumber for one in images], [1, 2, 3])
         yield self.find("0008,0052=SERIES", "SeriesNumber")
@@ -169,7 +177,18 @@ class DcmtkTests(TestCase):
     def test_move(self):  # type: ignore[no-untyped-def]
         """The instances of a series, byte for byte."""
         said, code = yield self.run_dcmtk(
-            "movescu", "-S", "-aem", "STORE", "-k", "0008,0052=SERIES", "-k", "StudyInstanceUID=2.25.1", "-k", "SeriesInstanceUID=2.25.1.2", HOST, str(self.source.port)
+            "movescu",
+            "-S",
+            "-aem",
+            "STORE",
+            "-k",
+            "0008,0052=SERIES",
+            "-k",
+            "StudyInstanceUID=2.25.1",
+            "-k",
+            "SeriesInstanceUID=2.25.1.2",
+            HOST,
+            str(self.source.port),
         )
         self.assertEqual(code, 0, said)
         stored = sorted(self.store.folder.iterdir())
@@ -190,6 +209,57 @@ class DcmtkTests(TestCase):
         """On the same association; the files are the data sets that came."""
         folder = self.folder / "got"
         folder.mkdir()
-        said, code = yield self.run_dcmtk("getscu", "-S", "-od", str(folder), "-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(self.source.port))
+        said, code = yield self.run_dcmtk(
+            "getscu", "-S", "-od", str(folder), "-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(self.source.port)
+        )
         self.assertEqual(code, 0, said)
         self.assertEqual(len({pydicom.dcmread(path).SOPInstanceUID for path in folder.iterdir()}), 6)
+
+    @inlineCallbacks
+    def test_get_of_what_is_stored_in_implicit_vr(self):  # type: ignore[no-untyped-def]
+        """getscu proposes one presentation context for a SOP class, with Explicit VR first: what it gets is the same data set."""
+        path = Path(str(get_testdata_file("MR_small_implicit.dcm", download=False)))
+        self.archive.keep(path)
+        original = pydicom.dcmread(path)
+        folder = self.folder / "got"
+        folder.mkdir()
+        keys = ("-k", "0008,0052=STUDY", "-k", f"StudyInstanceUID={original.StudyInstanceUID}")
+        said, code = yield self.run_dcmtk("getscu", "-S", "-od", str(folder), *keys, HOST, str(self.source.port))
+        self.assertEqual(code, 0, said)
+        (got,) = map(pydicom.dcmread, folder.iterdir())
+        self.assertNotEqual(got.file_meta.TransferSyntaxUID, original.file_meta.TransferSyntaxUID)
+        self.assertEqual((got.PixelData, got.PatientName, len(got)), (original.PixelData, original.PatientName, len(original)))
+
+
+class DcmtkTlsTests(TestCase):
+    """A move destination over mutual TLS."""
+
+    @inlineCallbacks
+    def test_move_over_tls(self):  # type: ignore[no-untyped-def]
+        """storescp wants our certificate, and we want that of the party which the channel names; another is not sent to."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        trust = Trust(folder / "trust", reactor)
+        theirs, authority = trust.issue("pacs"), trust.folder / "authority" / "ca.pem"
+        tls = ("+tls", str(theirs / "node.key"), str(theirs / "node.pem"), "+cf", str(authority), "+px")
+        store = StoreScp(folder / "stored", *tls)
+        archive = Archive(folder / "dicom")
+        archive.keep(instance(1), instance(2))
+        where = {"connect": f"localhost:{store.port}"}
+        destinations = {"STORE": {**where, "tls": {"peer": "pacs"}}, "OTHER": {**where, "tls": {"peer": "somebody-else"}}}
+        ambient = replace(context(reactor, folder), tls=trust.provider("meridian"))
+        source = adapter.source(adapter.source_options.defaults(listen=f"{HOST}:0", archive={"destinations": destinations}), ambient)
+        yield source.start(HeldIntake())
+        yield store.ready
+        said = {}
+        for title in ("OTHER", "STORE"):
+            keys = ("-k", "0008,0052=STUDY", "-k", "StudyInstanceUID=2.25.1", HOST, str(source.port))
+            command = [dcmtk("movescu"), "-d", "-S", "-aec", "MERIDIAN", "-aem", title, *keys]
+            out, err, _ = yield getProcessOutputAndValue(command[0], command[1:], env={**os.environ, "TCP_NODELAY": "1"})
+            said[title] = (out + err).decode("latin-1")
+        self.assertIn("0xa702", said["OTHER"])
+        self.assertIn("0x0000: Success", said["STORE"])
+        self.assertEqual(len(list(store.folder.iterdir())), 2)
+        yield source.stop()
+        yield store.stop()
+        archive.close()

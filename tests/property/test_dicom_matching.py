@@ -71,7 +71,12 @@ DATES = st.dates().map(lambda date: f"{date:%Y%m%d}".rjust(8, "0"))
 @given(DATES, DATES, DATES)
 def test_ranges_of_dates(low: str, high: str, value: str) -> None:
     """Both ends included, either may be left open (C.2.2.2.5)."""
-    for text, expected in ((f"{low}-{high}", low <= value <= high), (f"{low}-", value >= low), (f"-{high}", value <= high), (low, value == low)):
+    for text, expected in (
+        (f"{low}-{high}", low <= value <= high),
+        (f"{low}-", value >= low),
+        (f"-{high}", value <= high),
+        (low, value == low),
+    ):
         assert element_matches({"vr": "DA", "Value": [text]}, [value]) == expected, text
 
 
@@ -104,7 +109,9 @@ def test_what_the_standard_leaves_open() -> None:
     assert element_matches(key("LO", "*"), ())
     assert not element_matches(key("LO", "?*"), ())
     assert not element_matches(key("UI", "1.*"), ["1.2"])
-    assert element_matches({"vr": "SQ", "Value": [{"00080100": key("SH", "1")}]}, [{"00080100": key("SH", "2")}, {"00080100": key("SH", "1")}])
+    assert element_matches(
+        {"vr": "SQ", "Value": [{"00080100": key("SH", "1")}]}, [{"00080100": key("SH", "2")}, {"00080100": key("SH", "1")}]
+    )
     assert element_matches({"vr": "SQ", "Value": [{"00080100": {"vr": "SH"}}]}, ())
     assert not element_matches({"vr": "SQ", "Value": [{"00080100": key("SH", "1")}]}, ())
 
@@ -129,9 +136,13 @@ INSTANCES = st.lists(
 KEYS = st.fixed_dictionaries(
     {},
     optional={
-        "00100010": st.sampled_from(["doe*", "*^jo", "王*", "DOE^JO", "d?e*", "*"]).map(lambda name: {"vr": "PN", "Value": [{"Alphabetic": name}]}),
+        "00100010": st.sampled_from(["doe*", "*^jo", "王*", "DOE^JO", "d?e*", "*"]).map(
+            lambda name: {"vr": "PN", "Value": [{"Alphabetic": name}]}
+        ),
         "00100020": st.sampled_from(["P1", "P?", "p*", "P2"]).map(lambda text: {"vr": "LO", "Value": [text]}),
-        "00080020": st.sampled_from(["20260101", "20260101-20260630", "-20260101", "20260201-"]).map(lambda text: {"vr": "DA", "Value": [text]}),
+        "00080020": st.sampled_from(["20260101", "20260101-20260630", "-20260101", "20260201-"]).map(
+            lambda text: {"vr": "DA", "Value": [text]}
+        ),
         "00080050": st.sampled_from(["A1", "A*"]).map(lambda text: {"vr": "SH", "Value": [text]}),
         "00080060": st.lists(st.sampled_from(["CT", "MR", "C*"]), min_size=1, max_size=2).map(lambda values: {"vr": "CS", "Value": values}),
         "00080061": st.sampled_from(["CT", "M*"]).map(lambda text: {"vr": "CS", "Value": [text]}),

@@ -49,6 +49,9 @@ class StudiesToldOf(RuleBasedStateMachine):
         return notices
 
     def teardown(self) -> None:
+        if not hasattr(self, "models"):
+            return
+        self.all_is_told_in_the_end()
         self.notices.close()
         self.archive.close()
         self.temporary.cleanup()
@@ -70,13 +73,13 @@ class StudiesToldOf(RuleBasedStateMachine):
     def perform(self, study: str, steps: Steps) -> None:
         self.models[study].steps = steps
 
-    @rule(seconds=st.sampled_from([1, 10, 60, 600]))
-    def wait(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([1, 10, 15, 60, 600]), crash=st.sampled_from(["", "", "planned", "committed"]))
+    def wait_and_look(self, seconds: int, crash: str) -> None:
+        """The round may die after it has planned, or after the channel has committed."""
         self.archive.now += seconds * SECOND
+        self.look(crash)
 
-    @rule(crash=st.sampled_from(["", "", "planned", "committed"]))
     def look(self, crash: str) -> None:
-        """One round, which may die after it has planned, or after the channel has committed."""
         now = self.archive.now
         for listed in self.notices.due(now, 100):
             if listed.plan:
@@ -124,7 +127,6 @@ class StudiesToldOf(RuleBasedStateMachine):
             versions = sorted(version for uid, version in self.channel if uid == f"2.25.{study}")
             assert versions == list(range(1, len(versions) + 1))
 
-    @rule()
     def all_is_told_in_the_end(self) -> None:
         """After a long silence the last word on each study is that it is complete, and it has all its instances as they are now."""
         self.archive.now += 601 * SECOND
@@ -142,4 +144,4 @@ class StudiesToldOf(RuleBasedStateMachine):
 
 
 TestStudiesToldOf: Any = StudiesToldOf.TestCase
-TestStudiesToldOf.settings = settings(deadline=None, max_examples=60, stateful_step_count=25)
+TestStudiesToldOf.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)

@@ -138,6 +138,16 @@ def test_the_newest_word_on_a_patient_holds(archive: Archive, index: Index) -> N
     assert len(list(index.find("STUDY", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "roe*"}]}}))) == 1
 
 
+def test_two_people_with_one_number(archive: Archive, index: Index) -> None:
+    """Two sources that number alike: a study says who its patient is by its own instances, whatever came for the other since."""
+    archive.keep(instance(study="1", PatientName="Doe^Jo"), instance(study="2", PatientName="王^小明"))
+    named = [(one["0020000D"]["Value"][0], one["00100010"]["Value"][0]["Alphabetic"]) for one in index.find("STUDY", {})]
+    assert named == [("2.25.1", "Doe^Jo"), ("2.25.2", "王^小明")]
+    (found,) = index.find("STUDY", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "doe*"}]}})
+    assert found["0020000D"]["Value"] == ["2.25.1"]
+    assert list(index.find("PATIENT", {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "doe*"}]}})) == []
+
+
 def test_all_that_pydicom_brings_along(archive: Archive, index: Index) -> None:
     """Each is kept, or refused with a reason; each that is kept is found by its patient's name, in any of its groups."""
     bodies = [path.read_bytes() for path in (*CHARSET_FILES, *TEST_FILES)]
@@ -160,9 +170,10 @@ def test_a_full_disk_keeps_nothing_of_the_group(archive: Archive, index: Index, 
     def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(StoreFull):
+    with monkeypatch.context() as patched:
         patched.setattr(files, "_sync_folder", full)
-        archive.keep(instance(1), instance(2))
+        with pytest.raises(StoreFull):
+            archive.keep(instance(1), instance(2))
     assert list(index.find("STUDY", {})) == []
     assert not list((archive.folder / "spool").iterdir())
     assert [one.what for one in archive.keep(instance(1), instance(2))] == [KEPT, KEPT]
@@ -170,9 +181,10 @@ def test_a_full_disk_keeps_nothing_of_the_group(archive: Archive, index: Index, 
 
 
 def test_a_database_that_fails_in_the_middle(archive: Archive, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched, pytest.raises(StoreError):
+    with monkeypatch.context() as patched:
         patched.setattr(statements, "HEADER", "insert into nowhere values (?, ?)")
-        archive.keep(instance())
+        with pytest.raises(StoreError):
+            archive.keep(instance())
     assert list(index.find("IMAGE", {})) == []
     assert archive.keep(instance())[0].what == KEPT
 

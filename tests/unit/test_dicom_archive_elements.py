@@ -18,10 +18,16 @@ from adapters.dicom.archive import charset
 from adapters.dicom.archive.elements import Elements, Limits, Reader, person_name
 from adapters.dicom.archive.encoding import decimal_string, encode_elements
 from adapters.dicom.archive.header import data_set_digest, read_header
+from adapters.dicom.archive.listing import Listing
 from engine.errors import ParseError
 from tests.support.dicom_archive import CHARSET_FILES, TEST_FILES, as_file, data_set, instance
 
-READABLE = [path for path in (*CHARSET_FILES, *TEST_FILES) if path.read_bytes()[128:132] == b"DICM" and path.name not in ("meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm")]
+READABLE = [
+    path
+    for path in (*CHARSET_FILES, *TEST_FILES)
+    if path.read_bytes()[128:132] == b"DICM"
+    and path.name not in ("meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm")
+]
 
 
 def read(path: Path) -> Elements:
@@ -37,7 +43,7 @@ def said_by_pydicom(path: Path) -> dict[str, Any]:
         for element in found:
             try:
                 said[f"{element.tag:08X}"] = element.to_json_dict(None, 0)
-            except Exception:  # what pydicom itself cannot say is not compared
+            except Exception:  # noqa: BLE001  what pydicom itself cannot say is not compared
                 continue
     return said
 
@@ -82,7 +88,11 @@ def test_a_backslash_inside_a_character() -> None:
     for named in ("GB18030", "GBK"):
         text = "乗\\乛^b".encode(named)
         assert text.count(b"\\") == 2
-        raw = _element(0x00080005, "CS", named.encode()) + _element(0x00081030, "LO", text) + _element(0x00100010, "PN", "乛乗^乗".encode(named))
+        raw = (
+            _element(0x00080005, "CS", named.encode())
+            + _element(0x00081030, "LO", text)
+            + _element(0x00100010, "PN", "乛乗^乗".encode(named))
+        )
         found = Reader(io.BytesIO(raw), explicit=True, little=True).data_set()
         assert found["00081030"]["Value"] == ["乗", "乛^b"]
         assert found["00100010"]["Value"] == [{"Alphabetic": "乛乗^乗"}]
@@ -109,7 +119,9 @@ def test_text_comes_back(names: tuple[str, ...], text: str) -> None:
     assert charset.decode(charset.encode(text, names), names) == text
 
 
-@pytest.mark.parametrize(("names", "text"), [(("ISO_IR 6",), "Ä"), (("ISO_IR 100",), "王"), (("", "ISO 2022 IR 87"), "Ж😀"), (("GBK",), "😀")])
+@pytest.mark.parametrize(
+    ("names", "text"), [(("ISO_IR 6",), "Ä"), (("ISO_IR 100",), "王"), (("", "ISO 2022 IR 87"), "Ж😀"), (("GBK",), "😀")]
+)
 def test_text_that_a_character_set_does_not_have(names: tuple[str, ...], text: str) -> None:
     with pytest.raises(UnicodeError):
         charset.encode(text, names)
@@ -119,7 +131,9 @@ def test_data_sets_come_back() -> None:
     """Through both encodings, with sequences; what is empty stays."""
     nested = Dataset()
     nested.CodeValue, nested.CodeMeaning = "1", "胸部"
-    found = data_set(PatientName="王^小明=Wang", ProcedureCodeSequence=Sequence([nested]), PatientWeight="71.25", Rows=512, StudyDescription="")
+    found = data_set(
+        PatientName="王^小明=Wang", ProcedureCodeSequence=Sequence([nested]), PatientWeight="71.25", Rows=512, StudyDescription=""
+    )
     elements = found.to_json_dict()
     for explicit, little in ((True, True), (False, True), (True, False)):
         raw = encode_elements(elements, charset.UNICODE, explicit=explicit, little=little)
@@ -200,3 +214,26 @@ def test_the_digest_of_a_data_set_leaves_out_the_file_meta_information(tmp_path:
     assert data_set_digest(tmp_path / "0") == data_set_digest(tmp_path / "1")
     (tmp_path / "2").write_bytes(instance(PatientID="P2"))
     assert data_set_digest(tmp_path / "0") != data_set_digest(tmp_path / "2")
+
+
+def test_a_listing_says_everything_once_a_series() -> None:
+    """From what is listed every instance's own attributes can be told again; private ones are left out."""
+    instances = [
+        {"0020000E": {"vr": "UI", "Value": [series]}, "00080018": {"vr": "UI", "Value": [f"{series}.{number}"]}, **more}
+        for series in ("1", "2")
+        for number, more in enumerate(
+            (
+                {"00080060": {"vr": "CS", "Value": ["CT"]}, "00091001": {"vr": "LO", "Value": ["x"]}},
+                {"00080060": {"vr": "CS", "Value": ["CT"]}},
+                {},
+            )
+        )
+    ]
+    listing, first, told = Listing(), {}, []
+    for instance_ in instances:
+        listed = listing.add(instance_)
+        first = listed if listed["0020000E"] != first.get("0020000E") else first
+        told.append({**first, **listed})
+    assert [one.get("00080060") for one in told] == [{"vr": "CS", "Value": ["CT"]}, {"vr": "CS", "Value": ["CT"]}, {"vr": "CS"}] * 2
+    assert [one["00080018"] for one in told] == [one["00080018"] for one in instances]
+    assert "00091001" not in told[0]

@@ -30,6 +30,7 @@ from adapters.dicom.archive.elements import Elements
 from adapters.dicom.archive.files import Files, digest_of
 from adapters.dicom.archive.header import Header, data_set_digest, read_header, text_of
 from adapters.dicom.archive.levels import Level
+from adapters.dicom.archive.listing import SOURCE_AE_TITLE
 from adapters.dicom.archive.matching import digits, fold
 from engine.errors import MeridianError, ParseError, StoreError, ValidationError
 
@@ -151,7 +152,8 @@ class Book:
         head = one.header
         values = (uid, series, study, head.sop_class, head.transfer_syntax, one.digest, one.size, touched[study])
         (instance,) = rows.execute(statements.INSTANCE, values).fetchone()
-        rows.execute(statements.HEADER, (instance, zlib.compress(orjson.dumps(head.elements), 1)))
+        source = {SOURCE_AE_TITLE: {"vr": "AE", "Value": [head.source]}} if head.source else {}
+        rows.execute(statements.HEADER, (instance, zlib.compress(orjson.dumps({**source, **head.elements}), 1)))
         return Outcome(BESIDE if shown else KEPT, uid)
 
     def _has(self, rows: sqlite3.Connection, one: _Staged) -> bool:
@@ -169,14 +171,16 @@ class Book:
         elements = header.elements
         uid, number = header.text(levels.STUDY_UID), header.text(levels.PATIENT_ID)
         whose = {"patient_id": number, "issuer": header.text(levels.ISSUER), "apart": "" if number else uid}
-        (patient,) = rows.execute(statements.PATIENT, {**whose, "attributes": _stored(elements, Level.PATIENT)}).fetchone()
-        rows.execute(statements.UNNAME, (patient,))
-        rows.executemany(statements.NAME, [(name, patient) for name in _names(elements)])
-        found = rows.execute(
+        person, names = _stored(elements, Level.PATIENT), _names(elements)
+        (patient,) = rows.execute(statements.PATIENT, {**whose, "attributes": person}).fetchone()
+        rows.execute(statements.UNNAME_PATIENT, (patient,))
+        rows.executemany(statements.NAME_PATIENT, [(name, patient) for name in names])
+        (study,) = rows.execute(
             statements.STUDY,
             {
                 "uid": uid,
                 "patient": patient,
+                "person": person,
                 "date": digits("DA", header.text(levels.STUDY_DATE)),
                 "accession": header.text(levels.ACCESSION),
                 "attributes": _stored(elements, Level.STUDY),
@@ -185,7 +189,9 @@ class Book:
                 "changed": now,
             },
         ).fetchone()
-        return int(found[0])
+        rows.execute(statements.UNNAME_STUDY, (study,))
+        rows.executemany(statements.NAME_STUDY, [(name, study) for name in names])
+        return int(study)
 
     def _series(self, rows: sqlite3.Connection, header: Header, study: int) -> int:
         values = {

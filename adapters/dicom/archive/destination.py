@@ -44,7 +44,7 @@ Waiting = tuple[Parcel, Arrival, "Deferred[Receipt]"]
 
 
 class ArchiveDestination:
-    """engine.contracts.Destination"""
+    """engine.contracts.Destination. What an imaging channel carries beside instances (MPPS^CREATE, COMMITMENT^REQUEST …) is passed over."""
 
     max_in_flight = 2 * GROUP
     reads_files = True
@@ -72,6 +72,8 @@ class ArchiveDestination:
     def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
         if parcel.content_type != DICOM:
             return fail(PermanentDelivery(f"an archive keeps {DICOM}"))
+        if "^" in parcel.message_type:  # of a SOP class there is a keyword
+            return succeed(Receipt("passed over: no instance"))
         try:
             arrival = self._arrival(parcel.body)
         except StoreError as error:

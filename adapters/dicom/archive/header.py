@@ -24,13 +24,15 @@ _BLOCK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself. `elements` is the data set; `offset` where it begins in the file."""
+    """What a file says of itself. `elements` is the data set; `offset` where it begins in the file; `source` the AE title of who sent
+    it (0002,0016)."""
 
     sop_class: str
     sop_uid: str
     transfer_syntax: str
     elements: Elements
     offset: int
+    source: str = ""
 
     def text(self, tag: str) -> str:
         """The first value of an element of the data set as text, "" where there is none."""
@@ -62,7 +64,7 @@ def read_header(file: BinaryIO, limits: Limits = _HEADER) -> Header:
     sop_uid = text_of(elements, "00080018") or text_of(meta, "00020003")
     if not sop_uid:
         raise ParseError("the file does not say which SOP instance it is")
-    return Header(sop_class, sop_uid, transfer_syntax, elements, offset)
+    return Header(sop_class, sop_uid, transfer_syntax, elements, offset, text_of(meta, "00020016"))
 
 
 def meta_end(file: BinaryIO) -> int:

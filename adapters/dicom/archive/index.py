@@ -188,15 +188,16 @@ def _condition(level: Level, tag: str, key: Elements | dict[str, Any]) -> tuple[
     if tag == levels.STUDY_DATE and level is not Level.PATIENT and len(wanted) == 1:
         return "s.date between ? and ?", list(bounds("DA", str(wanted[0])))
     if tag == levels.PATIENT_NAME and len(wanted) == 1:
-        return _by_prefix(wanted[0])
+        return _by_prefix(level, wanted[0])
     return None
 
 
-def _by_prefix(name: Any) -> tuple[str, list[Any]] | None:
+def _by_prefix(level: Level, name: Any) -> tuple[str, list[Any]] | None:
     """A name's first component group up to its first wild card; it may be in any group of the patient's."""
     text = name.get("Alphabetic", "") if isinstance(name, dict) else str(name)
     prefix = re.split(r"[*?]", fold(text))[0].rstrip("^ ")
-    return (statements.OF_NAME, [prefix, prefix + "\U0010ffff"]) if prefix else None
+    named = statements.PATIENT_OF_NAME if level is Level.PATIENT else statements.STUDY_OF_NAME
+    return (named, [prefix, prefix + "\U0010ffff"]) if prefix else None
 
 
 def _listed(given: str | Sequence[str]) -> Sequence[str]:

@@ -103,6 +103,6 @@ def pick(elements: Elements, level: Level) -> Elements:
 
 
 def of_instance(elements: Elements) -> Elements:
-    """What an instance itself is known by: its header without what is counted, and without the patient's, study's and series' own."""
+    """What an instance itself is known by: its data set without what is counted, and without the patient's, study's and series' own."""
     above_it = STORED[Level.PATIENT] | STORED[Level.STUDY] | STORED[Level.SERIES] | _ALL_COUNTED | {CHARACTER_SET}
-    return {name: element for name, element in elements.items() if name not in above_it}
+    return {name: element for name, element in elements.items() if name not in above_it and not name.startswith("0002")}

@@ -29,8 +29,8 @@ def _in_order(settings: Settings) -> str:
 SOURCE: Final = Spec(
     "dicom_archive source",
     "Tells of the studies of an archive: STUDY^CHANGED when one has changed and settled, STUDY^COMPLETE when it is complete. The "
-    "message is a list of its instances' headers (DICOM JSON, PS3.18 annex F). An instance that comes late reopens its study, with a new "
-    "version.",
+    "message is a list of its instances' headers (DICOM JSON, PS3.18 annex F), each attribute once a series. An instance that comes late "
+    "reopens its study, with a new version.",
     [
         _FOLDER,
         Option("settle", DURATION, "how long a study must be quiet before it is told of", default="10s"),

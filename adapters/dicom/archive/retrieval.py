@@ -1,12 +1,13 @@
 """Sending what a C-MOVE or C-GET asked for: C-STORE sub-operations one after the other, each reported by a pending response.
 
-Instances go out as they are stored. One for which the peer took no presentation context in its transfer syntax, or whose file retention has
+Instances go out as they are stored; where the peer took only the other one of the two uncompressed little endian transfer syntaxes, the
+heads of their elements are written anew (`recoding`). One for which there is no presentation context, or whose file retention has
 removed meanwhile, is a failed sub-operation; the others go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -15,7 +16,8 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from adapters.dicom.archive.header import meta_end
 from adapters.dicom.archive.identifiers import failed_list
 from adapters.dicom.archive.index import Held
-from adapters.dicom.archive.suboperations import CANCELLED, PENDING, Counts, contexts_of, runs
+from adapters.dicom.archive.recoding import recoded
+from adapters.dicom.archive.suboperations import CANCELLED, PENDING, Counts, context_for, contexts_of, runs
 from adapters.dicom.upper import dimse
 from adapters.dicom.upper.dimse import Field
 from adapters.dicom.upper.exchange import Exchange, Request
@@ -58,32 +60,40 @@ class Retrieval:
 
     @inlineCallbacks
     def send_over(
-        self, exchange: Exchange, run: list[Held], context_of: Callable[[Held], int], **more: Any
+        self, exchange: Exchange, run: list[Held], contexts: Mapping[tuple[str, str], int], **more: Any
     ) -> Generator[Deferred[Any], Any, None]:
         """The sub-operations of a run over one association; what is left when that ends has failed."""
         for held in run:
             if self.request.cancelled:
                 return
-            status = yield self._store(exchange, held, context_of(held), more)
+            status = yield self._store(exchange, held, *context_for(held, contexts), more)
             self.counts.ended(held.sop_uid, status)
             if self.counts.remaining:
                 self.request.respond(PENDING, **self.counts.elements(with_remaining=True))
 
     @inlineCallbacks
-    def _store(self, exchange: Exchange, held: Held, context_id: int, more: dict[str, Any]) -> Generator[Deferred[Any], Any, int | None]:
+    def _store(
+        self, exchange: Exchange, held: Held, context_id: int, recode: bool, more: dict[str, Any]
+    ) -> Generator[Deferred[Any], Any, int | None]:
         """The status of the response, None where there is none."""
         if not context_id or exchange.ended is not None:
             return None
         try:
-            offset: int = yield self._in_thread(_offset, held)
+            offset: int = yield self._in_thread(_ready, held, recode)
             command = dimse.request(Field.C_STORE, held.sop_class, held.sop_uid, **more)
-            pieces = read_in_pieces(held.path, offset)
+            pieces = _recoded_in_pieces(held, offset) if recode else read_in_pieces(held.path, offset)
             response = yield exchange.request(command, pieces, context_id=context_id, timeout=self.options.timeout)
         except (OSError, MessageError, AssociationFailed, LocalProtocolError) as error:
             facts = {"channel": self.context.name, "sop_uid": held.sop_uid, "reason": str(error)}
             self.context.log.warning("an instance could not be sent", extra=facts)
             return None
         return int(response.status)
+
+
+def agreed_in(exchange: Exchange, *, we_are_scu: bool) -> dict[tuple[str, str], int]:
+    """The presentation contexts in which we may send C-STORE, by SOP class and transfer syntax; `we_are_scu`: it is our association."""
+    agreed = sorted(exchange.association.agreed.values())
+    return {(one.abstract_syntax, one.transfer_syntax): one.context_id for one in agreed if we_are_scu or one.roles.scp}
 
 
 class Get(Retrieval):
@@ -93,12 +103,7 @@ class Get(Retrieval):
 
     def send(self, run: list[Held]) -> Deferred[None]:
         exchange = self.request.exchange
-        contexts = {
-            (context.abstract_syntax, context.transfer_syntax): context.context_id
-            for context in exchange.association.agreed.values()
-            if context.roles.scp
-        }
-        return self.send_over(exchange, run, lambda held: contexts.get((held.sop_class, held.transfer_syntax), 0))
+        return self.send_over(exchange, run, agreed_in(exchange, we_are_scu=False))
 
 
 class Move(Retrieval):
@@ -126,7 +131,7 @@ class Move(Retrieval):
             yield self.send_over(
                 association,
                 run,
-                lambda held: association.context_for(held.sop_class, held.transfer_syntax),
+                agreed_in(association, we_are_scu=True),
                 MoveOriginatorApplicationEntityTitle=parties.calling,
                 MoveOriginatorMessageID=self.request.command.message_id,
             )
@@ -143,7 +148,19 @@ class Move(Retrieval):
         return associate(self.context.reactor, endpoint, proposal, secure=tls is not None, connect_timeout=patience)
 
 
-def _offset(held: Held) -> int:
-    """Where the data set begins in the file. Raises OSError, ParseError."""
+def _ready(held: Held, recode: bool) -> int:
+    """Where the data set begins in the file. One that is to be recoded is gone through once: half of it sent could not be taken back.
+    Raises OSError, ParseError, UnsupportedError."""
     with held.path.open("rb") as file:
-        return meta_end(file)
+        offset = meta_end(file)
+        if recode:
+            for _ in recoded(file, held.transfer_syntax):
+                pass
+        return offset
+
+
+def _recoded_in_pieces(held: Held, offset: int) -> Iterator[bytes]:
+    """Raises OSError."""
+    with held.path.open("rb") as file:
+        file.seek(offset)
+        yield from recoded(file, held.transfer_syntax)

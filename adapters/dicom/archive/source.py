@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from adapters.dicom.archive.completion import NO_STEPS, Rule, Steps, decide
 from adapters.dicom.archive.index import Index
+from adapters.dicom.archive.listing import Listing
 from adapters.dicom.archive.notices import Listed, Notice, Notices, planned
 from adapters.dicom.archive.steps import PerformedSteps
 from engine.errors import ConfigError, StoreError
@@ -165,11 +167,12 @@ class StudySource:
         return self._steps.of(listed.uid, {held.sop_uid for held in self._index.instances(listed.uid)})
 
     def _put_together(self, notice: Notice) -> Told:
-        """The message: ``[{…},{…}]``."""
+        """The message: ``[{…},{…}]``, see adapters.dicom.archive.listing."""
         parts, size, digest, count = [], 0, blake2b(digest_size=16), 0
         spool = None
+        listing = Listing()
         for count, instance in enumerate(self._notices.content(notice), 1):
-            part = (b"," if count > 1 else b"[") + instance
+            part = (b"," if count > 1 else b"[") + orjson.dumps(listing.add(orjson.loads(instance)))
             digest.update(part)
             parts.append(part)
             size += len(part)

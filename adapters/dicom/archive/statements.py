@@ -27,16 +27,17 @@ create table patient (
     attributes blob not null,
     unique (patient_id, issuer, apart)
 );
-create table name (                    -- each component group of a patient's name, folded: what a prefix of it finds
+create table patient_name (            -- each component group of a patient's name, folded: what a prefix of it finds
     folded     text not null,
     patient    integer not null references patient on delete cascade,
     primary key (folded, patient)
 ) without rowid;
-create index name_by_patient on name (patient);
+create index patient_name_by_patient on patient_name (patient);
 create table study (
     id         integer primary key,
     uid        text not null unique,
     patient    integer not null references patient,
+    person     blob not null,          -- the patient's attributes as this study has them: those of another may say otherwise
     date       text not null,          -- YYYYMMDD or ""
     accession  text not null,
     attributes blob not null,
@@ -53,6 +54,12 @@ create index study_by_patient on study (patient);
 create index study_by_date on study (date);
 create index study_by_accession on study (accession) where accession <> '';
 create index study_by_time on study (changed);
+create table study_name (              -- as patient_name, of a study's own patient
+    folded     text not null,
+    study      integer not null references study on delete cascade,
+    primary key (folded, study)
+) without rowid;
+create index study_name_by_study on study_name (study);
 create table series (
     id         integer primary key,
     uid        text not null unique,
@@ -81,7 +88,7 @@ create index instance_by_series on instance (series, replaced, sop_class);
 create index instance_by_study on instance (study, replaced, series, sop_class, size);
 create table header (
     instance   integer primary key references instance on delete cascade,
-    content    blob not null           -- DICOM JSON of the whole data set without its bulk, deflated
+    content    blob not null           -- DICOM JSON of the data set without its bulk, and (0002,0016), deflated
 );
 create table gone (                    -- files that no row refers to any more, still to be removed
     digest     text primary key
@@ -115,9 +122,9 @@ FROM: Final = {
 }
 COLUMNS: Final = {
     "PATIENT": "p.id, p.attributes",
-    "STUDY": "s.id, p.attributes, s.attributes, s.counted",
-    "SERIES": "e.id, p.attributes, s.attributes, s.counted, e.attributes, e.counted",
-    "IMAGE": "i.id, p.attributes, s.attributes, s.counted, e.attributes, e.counted, h.content, i.transfer_syntax",
+    "STUDY": "s.id, s.person, s.attributes, s.counted",
+    "SERIES": "e.id, s.person, s.attributes, s.counted, e.attributes, e.counted",
+    "IMAGE": "i.id, s.person, s.attributes, s.counted, e.attributes, e.counted, h.content, i.transfer_syntax",
 }
 THERE: Final = {
     "PATIENT": "exists (select 1 from study where study.patient = p.id and study.instances > 0)",
@@ -126,7 +133,8 @@ THERE: Final = {
     "IMAGE": _SHOWN,
 }
 ALIAS: Final = {"PATIENT": "p", "STUDY": "s", "SERIES": "e", "IMAGE": "i"}
-OF_NAME: Final = "p.id in (select patient from name where folded >= ? and folded < ?)"
+PATIENT_OF_NAME: Final = "p.id in (select patient from patient_name where folded >= ? and folded < ?)"
+STUDY_OF_NAME: Final = "s.id in (select study from study_name where folded >= ? and folded < ?)"
 COUNT_PATIENT: Final = """
 select count(*), coalesce(sum(instances), 0),
     coalesce(sum((select count(*) from series where series.study = study.id and instances > 0)), 0)
@@ -146,12 +154,15 @@ OF_UID: Final = "select digest from instance where uid = ? order by id desc limi
 PATIENT: Final = """
 insert into patient (patient_id, issuer, apart, attributes) values (:patient_id, :issuer, :apart, :attributes)
 on conflict (patient_id, issuer, apart) do update set attributes = :attributes returning id"""
-UNNAME: Final = "delete from name where patient = ?"
-NAME: Final = "insert or ignore into name (folded, patient) values (?, ?)"
+UNNAME_PATIENT: Final = "delete from patient_name where patient = ?"
+NAME_PATIENT: Final = "insert or ignore into patient_name (folded, patient) values (?, ?)"
+UNNAME_STUDY: Final = "delete from study_name where study = ?"
+NAME_STUDY: Final = "insert or ignore into study_name (folded, study) values (?, ?)"
 STUDY: Final = """
-insert into study (uid, patient, date, accession, attributes, counted, instances, bytes, expected, expected_series, revision, changed)
-values (:uid, :patient, :date, :accession, :attributes, '{}', 0, 0, :expected, :expected_series, 0, :changed)
-on conflict (uid) do update set patient = :patient, date = :date, accession = :accession, attributes = :attributes,
+insert into study (uid, patient, person, date, accession, attributes, counted, instances, bytes, expected, expected_series,
+    revision, changed)
+values (:uid, :patient, :person, :date, :accession, :attributes, '{}', 0, 0, :expected, :expected_series, 0, :changed)
+on conflict (uid) do update set patient = :patient, person = :person, date = :date, accession = :accession, attributes = :attributes,
     expected = coalesce(:expected, expected), expected_series = coalesce(:expected_series, expected_series) returning id"""
 REVISION: Final = "select revision from study where id = ?"
 BUMP: Final = "update study set revision = revision + 1, changed = ? where id = ?"

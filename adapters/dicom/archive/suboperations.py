@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from adapters.dicom.archive.index import Held
+from adapters.dicom.archive.recoding import PAIR
 
 SUCCESS: Final = 0x0000
 WARNING: Final = 0xB000
@@ -78,5 +79,14 @@ def runs(instances: Iterable[Held]) -> Iterator[list[Held]]:
 
 
 def contexts_of(run: Iterable[Held]) -> list[tuple[str, list[str]]]:
-    """The presentation contexts that a run needs: each as it is stored, nothing is re-encoded."""
-    return [(sop_class, [syntax]) for sop_class, syntax in dict.fromkeys((held.sop_class, held.transfer_syntax) for held in run)]
+    """The presentation contexts that a run needs: each as it is stored first, then what it can be said in as well."""
+    wanted = dict.fromkeys((held.sop_class, held.transfer_syntax) for held in run)
+    return [(sop_class, [syntax, *([PAIR[syntax]] if syntax in PAIR else [])]) for sop_class, syntax in wanted]
+
+
+def context_for(held: Held, contexts: Mapping[tuple[str, str], int]) -> tuple[int, bool]:
+    """In which presentation context (0: none) an instance is sent, and whether it must be recoded for that. `contexts`: by SOP class and
+    transfer syntax."""
+    if found := contexts.get((held.sop_class, held.transfer_syntax)):
+        return found, False
+    return contexts.get((held.sop_class, PAIR.get(held.transfer_syntax, "")), 0), True

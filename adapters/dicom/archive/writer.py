@@ -14,6 +14,7 @@ from adapters.dicom.archive.book import Arrival, Outcome
 from engine.child import Child
 from engine.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 
+
 class WriterEnded(StoreError):
     """The process ended before it said what it had done."""
 
