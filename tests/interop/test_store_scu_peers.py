@@ -229,6 +229,18 @@ class OrthancTests(PeerCase):
         self.assertEqual(kept, sorted(read_meta(content[:16384]).sop_instance for content in contents))
 
     @inlineCallbacks
+    def test_it_gives_back_what_it_was_given(self):
+        """By C-GET; and one that it has already, with other content, is found out."""
+        destination = yield self.to(self.pacs.dicom, "ORTHANC", verify="retrieve")
+        files = bundled()
+        contents = [files["CT_small.dcm"], files["JPEG2000.dcm"], *(instance(number) for number in range(1, 6))]
+        ends = yield self.send(destination, contents)
+        self.assertEqual([end for end in ends if isinstance(end, DeliveryError)], [])
+        self.assertEqual({end.reference for end in ends}, {"0000H, read back by ORTHANC"})
+        (end,) = yield self.send(destination, [instance(1, StationName="OTHER")])
+        self.assertEqual(type(end), PermanentDelivery)
+
+    @inlineCallbacks
     def test_down_for_a_while(self):
         """Transient while it is down, then everything once."""
         destination = yield self.to(self.pacs.dicom, "ORTHANC", self.shared, commitment="required", commitment_quiet="100ms")
