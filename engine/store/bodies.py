@@ -33,6 +33,8 @@ from typing import Final
 from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef
 
+WRITE_BACK: Final = 8 << 20
+"""Bytes after which the disk is told to begin."""
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
@@ -135,7 +137,7 @@ class FileSpool:
         self._file = os.fdopen(handle, "wb")
         self._name, self._path, self._pin, self._unpin = Path(name), path, pin, unpin
         self._digest = hashlib.sha256()
-        self._size = 0
+        self._size = self._begun = 0
 
     def write(self, data: bytes | memoryview) -> None:
         try:
@@ -145,6 +147,14 @@ class FileSpool:
             raise StoreFull(f"a body cannot be written: {error.strerror}") from None
         self._digest.update(data)
         self._size += len(data)
+        if self._size - self._begun >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+            self._begin_write_back()
+
+    def _begin_write_back(self) -> None:
+        """Have the disk begin with what has come, so that little is left for the fsync; Linux takes this advice so."""
+        with suppress(OSError):
+            os.posix_fadvise(self._file.fileno(), self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED)
+        self._begun = self._size
 
     def finish(self) -> BodyRef:
         ref = BodyRef(self._digest.hexdigest(), self._size)
