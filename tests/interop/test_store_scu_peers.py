@@ -19,6 +19,8 @@ from adapters.dicom.forward.options import STORE
 from adapters.dicom.forward.part10 import read_meta
 from adapters.dicom.forward.store_scu import StoreDestination
 from engine.errors import DeliveryError, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.message import Receipt
+from tests.support.certs import Trust
 from tests.support.dicom_instances import Folder, context, instance, parcel, uid
 from tests.support.dicom_node import Listener
 from tests.support.orthanc import Orthanc, free_port
@@ -137,6 +139,25 @@ class DcmtkTests(PeerCase):
             self.assertEqual(came[meta.sop_instance][0], meta.transfer_syntax)
             pad = b"\0" * (len(content[meta.offset :]) % 2)  # a deflated one goes out with an even number of bytes
             self.assertTrue(came[meta.sop_instance][1] == content[meta.offset :] + pad)
+
+    @inlineCallbacks
+    def test_mutual_tls(self):
+        """storescp that wants our certificate, and is the party that the channel names; another party gets nothing."""
+        trust = Trust(self.data / "trust", reactor)
+        trust.issue("pacs-party")
+        ca = trust.folder / "pacs-party" / "ca.pem"
+        keys = [str(trust.folder / "pacs-party" / name) for name in ("node.key", "node.pem")]
+        port, out = yield self.storescp("+tls", *keys, "+cf", str(ca), "--require-peer-cert", "+py")
+        provider = trust.provider("hospital")
+        for peer, taken in (("pacs-party", True), ("another-party", False)):
+            settings = STORE.defaults(peer=f"localhost:{port}", called_ae="PACS", tls={"peer": peer})
+            destination = StoreDestination(settings, context(self.data, reactor, tls=provider))
+            yield destination.open()
+            self.destinations.append(destination)
+            (end,) = yield self.send(destination, [instance(1 + taken)])
+            self.assertEqual((peer, type(end)), (peer, Receipt if taken else TransientDelivery))
+        self.assertTrue(end.whole_destination)
+        self.assertEqual(len(list(out.iterdir())), 1)
 
     @inlineCallbacks
     def test_what_it_does_not_take_is_named(self):
