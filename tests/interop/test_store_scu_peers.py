@@ -19,6 +19,8 @@ from adapters.dicom.forward.options import STORE
 from adapters.dicom.forward.part10 import read_meta
 from adapters.dicom.forward.store_scu import StoreDestination
 from engine.errors import DeliveryError, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.message import Receipt
+from tests.support.certs import Trust
 from tests.support.dicom_instances import Folder, context, instance, parcel, uid
 from tests.support.dicom_node import Listener
 from tests.support.orthanc import Orthanc, free_port
@@ -139,6 +141,25 @@ class DcmtkTests(PeerCase):
             self.assertTrue(came[meta.sop_instance][1] == content[meta.offset :] + pad)
 
     @inlineCallbacks
+    def test_mutual_tls(self):
+        """storescp that wants our certificate, and is the party that the channel names; another party gets nothing."""
+        trust = Trust(self.data / "trust", reactor)
+        trust.issue("pacs-party")
+        ca = trust.folder / "pacs-party" / "ca.pem"
+        keys = [str(trust.folder / "pacs-party" / name) for name in ("node.key", "node.pem")]
+        port, out = yield self.storescp("+tls", *keys, "+cf", str(ca), "--require-peer-cert", "+py")
+        provider = trust.provider("hospital")
+        for peer, taken in (("pacs-party", True), ("another-party", False)):
+            settings = STORE.defaults(peer=f"localhost:{port}", called_ae="PACS", tls={"peer": peer})
+            destination = StoreDestination(settings, context(self.data, reactor, tls=provider))
+            yield destination.open()
+            self.destinations.append(destination)
+            (end,) = yield self.send(destination, [instance(1 + taken)])
+            self.assertEqual((peer, type(end)), (peer, Receipt if taken else TransientDelivery))
+        self.assertTrue(end.whole_destination)
+        self.assertEqual(len(list(out.iterdir())), 1)
+
+    @inlineCallbacks
     def test_what_it_does_not_take_is_named(self):
         """storescp that prefers uncompressed: JPEG is refused, the rest goes."""
         port, _out = yield self.storescp("--prefer-uncompr")
@@ -227,6 +248,18 @@ class OrthancTests(PeerCase):
         self.assertTrue(all(", committed 2.25." in end.reference for end in ends))
         kept = yield deferToThread(self.pacs.sop_instances)
         self.assertEqual(kept, sorted(read_meta(content[:16384]).sop_instance for content in contents))
+
+    @inlineCallbacks
+    def test_it_gives_back_what_it_was_given(self):
+        """By C-GET; and one that it has already, with other content, is found out."""
+        destination = yield self.to(self.pacs.dicom, "ORTHANC", verify="retrieve")
+        files = bundled()
+        contents = [files["CT_small.dcm"], files["JPEG2000.dcm"], *(instance(number) for number in range(1, 6))]
+        ends = yield self.send(destination, contents)
+        self.assertEqual([end for end in ends if isinstance(end, DeliveryError)], [])
+        self.assertEqual({end.reference for end in ends}, {"0000H, read back by ORTHANC"})
+        (end,) = yield self.send(destination, [instance(1, StationName="OTHER")])
+        self.assertEqual(type(end), PermanentDelivery)
 
     @inlineCallbacks
     def test_down_for_a_while(self):

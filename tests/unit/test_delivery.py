@@ -175,6 +175,15 @@ class DeliveryTests(SynchronousTestCase):
         self.assertEqual(list(line.store.queue["c", "d"]), [2])
         self.assertEqual(line.store.status(line.store.messages[1]), Status.SENT)
 
+    def test_a_destination_that_winds_up_does_not_hold_up_the_stop(self) -> None:
+        """What it fails then stays queued, for the next start."""
+        line = self.start()
+        line.offer("A1")
+        line.destination.wind_up = lambda: line.destination.refuse("A1", TransientDelivery("stopping"))  # type: ignore[attr-defined]
+        self.successResultOf(line.delivery.stop())
+        self.assertTrue(line.destination.closed)
+        self.assertEqual(list(line.store.queue["c", "d"]), [1])
+
     def test_a_destination_that_breaks_its_contract_counts_as_uncertain(self) -> None:
         """An unforeseen exception repeats the message rather than losing it."""
         line = self.start()

@@ -6,18 +6,15 @@ Action Information: Transaction UID (0008,1195), Referenced SOP Sequence (0008,1
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
 
-from adapters.dicom.upper.negotiation import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
+from adapters.dicom.forward.data_sets import decoded, encoded
+from adapters.dicom.upper.negotiation import EXPLICIT_LE, IMPLICIT_LE
 from engine.errors import ParseError
 
 PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
@@ -53,10 +50,7 @@ def encode(notice: Notice, transfer_syntax: str) -> bytes:
         data_set.ReferencedSOPSequence = [_item(one) for one in notice.instances]
     if notice.failed:
         data_set.FailedSOPSequence = [_item(one, reason) for one, reason in notice.failed]
-    target = DicomBytesIO()
-    target.is_implicit_VR, target.is_little_endian = transfer_syntax == IMPLICIT_LE, transfer_syntax != EXPLICIT_BE
-    write_dataset(target, data_set)
-    return target.getvalue()
+    return encoded(data_set, transfer_syntax)
 
 
 def _item(reference: Reference, reason: int | None = None) -> Dataset:
@@ -72,7 +66,7 @@ def decode(content: bytes, transfer_syntax: str) -> Notice:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data_set = read_dataset(io.BytesIO(content), transfer_syntax == IMPLICIT_LE, transfer_syntax != EXPLICIT_BE)
+            data_set = decoded(content, transfer_syntax)
             transaction = str(data_set.get("TransactionUID") or "")
             committed = [_reference(item) for item in data_set.get("ReferencedSOPSequence") or ()]
             failed = [

@@ -72,6 +72,16 @@ class Instance:
         if rest:
             yield rest + b"\0" if self.meta.transfer_syntax == DEFLATED_LE else rest
 
+    def head(self, most: int) -> bytes:
+        """The first bytes of the file. Raises TransientDelivery."""
+        if not self.digest:
+            return self.content[:most]
+        try:
+            with self.path.open("rb") as file:
+                return file.read(most)
+        except OSError as error:
+            raise TransientDelivery(f"the content cannot be read back: {error.strerror}") from None
+
     def data_set_digest(self) -> bytes:
         """The SHA-256 of the data set. Reads the whole file: for a thread. Raises DeliveryError."""
         digest = DataSetDigest()

@@ -34,8 +34,12 @@ STOW: Final = Spec(
 )
 
 
-def _needs_a_host(options: Settings) -> str:
-    return "" if options.peer[0] else "peer needs a host: pacs.example:104"
+def _peer_and_proof(options: Settings) -> str:
+    if not options.peer[0]:
+        return "peer needs a host: pacs.example:104"
+    if options.verify != "none" and options.transcode != "none":
+        return "verify compares data sets byte by byte, and transcode changes them"
+    return ""
 
 
 STORE: Final = Spec(
@@ -72,7 +76,7 @@ STORE: Final = Spec(
         Option("commitment_file", TEXT, "file of the transactions, relative to the site's data folder", default=COMMITMENT_FILE),
         Option("verify", choice("none", "retrieve"), "retrieve: read each instance back (C-GET) and compare it", default="none"),
     ],
-    check=_needs_a_host,
+    check=_peer_and_proof,
 )
 
 _KNOWN: Final = Spec(
