@@ -195,7 +195,7 @@ def test_the_answer_is_xml_where_that_is_wanted(wire):
         ('multipart/related; type="application/dicom+json"; boundary=b', 415),
         ("multipart/form-data; boundary=b", 415),
         ('multipart/related; type="application/dicom"', 400),
-        ('multipart/related; type="application/dicom"; boundary="' + "x" * 80 + '"', 400),
+        ('multipart/related; type="application/dicom"; boundary="' + "x" * 201 + '"', 400),
         ("multipart/related; type=", 415),
         ("nonsense", 400),
     ],

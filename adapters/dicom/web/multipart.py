@@ -15,7 +15,8 @@ from typing import Final
 
 from engine.errors import FramingError, LocalProtocolError
 
-_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,199}[0-9A-Za-z'()+_,./:=?-]")
+"""RFC 2046 has 70 characters at most; Orthanc sends 73."""
 _FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 _SOME_PADDING: Final = re.compile(rb"[ \t]*\r?|-")
 _WHOLE_PADDING: Final = re.compile(rb"[ \t]*")
@@ -49,7 +50,7 @@ class MultipartFramer:
 
     def __init__(self, boundary: str, *, most_head: int = 8192, most_fields: int = 20, most_parts: int = 100_000) -> None:
         if _BOUNDARY.fullmatch(boundary) is None:
-            raise FramingError("the boundary is not one of RFC 2046", reply_hint="400")
+            raise FramingError("the boundary is missing or not one of RFC 2046", reply_hint="400")
         self._delimiter = b"\r\n--" + boundary.encode()
         self._most_head, self._most_fields, self._most_parts = most_head, most_fields, most_parts
         self._buffer = bytearray(b"\r\n")  # the first delimiter may stand at the very beginning
