@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from engine import registry
 from engine.channel import Order
 from engine.contracts import Codec, Document, Mapper
 from engine.errors import MessageError, ParseError, ValidationError
@@ -51,15 +52,20 @@ class _Message:
         return self._document.get(path) or ""
 
     def decode(self) -> Document:
-        body = self.envelope.body
-        if self._codec is None or isinstance(body, BodyRef):
+        body, codec = self.envelope.body, self._its_codec()
+        if codec is None or isinstance(body, BodyRef):
             raise ParseError("this content has no codec, so its inside cannot be read")
         charset = self.envelope.facts.get("charset")
-        decode_with = getattr(self._codec, "decode_with", None)
+        decode_with = getattr(codec, "decode_with", None)
         if charset and decode_with is not None:
             document: Document = decode_with(body, charset)
             return document
-        return self._codec.decode(body)
+        return codec.decode(body)
+
+    def _its_codec(self) -> Codec | None:
+        """A source of several content types has a codec for each."""
+        own = self._codec
+        return own if own is None or own.content_type == self.envelope.content_type else registry.codec(self.envelope.content_type) or own
 
 
 class ChannelProgram:

@@ -24,4 +24,11 @@ def test_exit_json_tells_that_all_is_well() -> None:
         assert {"name", "source", "received", "delivered"} <= set(node["channels"][0])
     hospital = next(node for node in report["nodes"] if node["name"] == "county-hospital")
     assert hospital["ledger"]["dead_lettered"] == 2  # the broken message, and the transfer that an instrument broke off
-    assert {channel["source"] for channel in hospital["channels"]} == {"mllp", "astm", "worklist", "dicom", "dicom_archive", "dicom_worklist"}
+    assert {channel["source"] for channel in hospital["channels"]} == {
+        "mllp",
+        "astm",
+        "worklist",
+        "dicom",
+        "dicom_archive",
+        "dicom_worklist",
+    }

@@ -12,7 +12,7 @@ from channels.manual import manual
 from engine.channel import PartyCheck
 from engine.errors import ConfigError
 from engine.expressions import ExpressionError, compile_predicate
-from engine.message import HL7V2, Envelope, Status, Verdict
+from engine.message import DICOM, DICOM_JSON, HL7V2, Envelope, Status, Verdict
 
 NODE = "name: n\nparty: n\n"
 CHANNEL = """\
@@ -169,3 +169,14 @@ def test_parties(tmp_path: Path, said: str, check: PartyCheck) -> None:
     (channel,) = load(site(tmp_path, CHANNEL + said)).channels
     assert channel.parties is check
     assert "| `parties` | refuse \\| flag \\| off | `off` |" in manual()
+
+
+def test_each_content_type_of_a_source_is_read_by_its_own_codec(tmp_path: Path) -> None:
+    """An archive emits instances and studies: a filter over an attribute holds for both."""
+    text = "name: images\nsource:\n  dicom_archive: {folder: dicom}\nfilter: [\"message['Modality'] == 'CT'\"]\ndestinations:\n  - name: all\n    mllp: {connect: \"h:1\"}\n"
+    (channel,) = load(site(tmp_path, text)).channels
+    study = b'[{"00080060":{"vr":"CS","Value":["%s"]}}]'
+    plans = [channel.program.plan(Envelope(study % modality, DICOM_JSON)) for modality in (b"CT", b"MR")]
+    assert [plan.status for plan in plans] == [Status.QUEUED, Status.FILTERED]
+    instance = b"\x08\x00\x60\x00CS\x02\x00CT"
+    assert channel.program.plan(Envelope(instance, DICOM)).status is Status.QUEUED
