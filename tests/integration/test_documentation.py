@@ -14,6 +14,7 @@ from engine.errors import Fault
 from engine.options import Place
 from engine.secrets import secrets_of
 from tests.support.pages import ROOT, blocks, run
+from tests.support.peers import require
 
 
 def test_the_tour(tmp_path: Path) -> None:
@@ -38,6 +39,17 @@ def test_an_instrument_is_connected(tmp_path: Path) -> None:
     expected = (tmp_path / "laboratory/tests/chemistry/glucose.expected.json").read_text()
     assert expected.count('"unmapped-test"') == 1
     assert '"14749-6"' in expected
+
+
+def test_a_modality_is_connected(tmp_path: Path) -> None:
+    """The page's commands, in order: the image is stored, its study is told of and can be asked for."""
+    require(Path("/usr/bin/storescu").exists(), "Debian package dcmtk is not installed")
+    commands = "\n".join(blocks("engine/docs/imaging.md")).replace(
+        "meridian run imaging &", "meridian run imaging >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    for shown in ("fine: first, images, studies", "CTImageStorage", "STUDY^COMPLETE", "CompressedSamples^CT1", "ImagingStudy", "SENT"):
+        assert shown in output, output
 
 
 def test_the_first_screen_names_the_two_commands() -> None:
