@@ -88,7 +88,6 @@ class ArchiveDestinationTests(DestinationContract, TestCase):
         wrong = Parcel(1, 1, b"MSH", HL7V2, "ADT^A01", "1", "k")
         yield self.assertFailure(self.destination.deliver(wrong), PermanentDelivery)
 
-
     @inlineCallbacks
     def test_what_else_comes_through_an_imaging_channel(self):  # type: ignore[no-untyped-def]
         """A procedure step is for the worklist: nothing is kept of it, and it is no dead letter."""

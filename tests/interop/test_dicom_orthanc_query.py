@@ -55,8 +55,14 @@ class OrthancTests(TestCase):
     def test_it_finds_and_retrieves(self):  # type: ignore[no-untyped-def]
         """A study by the patient's Chinese name, all of its instances, as they are: compressed ones too."""
         compressed = Path(str(get_testdata_file("examples_jpeg2k.dcm", download=False)))
-        self.archive.keep(*[instance(number, PatientName="王^小明") for number in (1, 2, 3)], instance(study="2", PatientID="P2", PatientName="Doe"), compressed)
-        asked = yield self.post("/modalities/MERIDIAN/query", {"Level": "Study", "Query": {"PatientName": "王*", "NumberOfStudyRelatedInstances": ""}})
+        self.archive.keep(
+            *[instance(number, PatientName="王^小明") for number in (1, 2, 3)],
+            instance(study="2", PatientID="P2", PatientName="Doe"),
+            compressed,
+        )
+        asked = yield self.post(
+            "/modalities/MERIDIAN/query", {"Level": "Study", "Query": {"PatientName": "王*", "NumberOfStudyRelatedInstances": ""}}
+        )
         (found,) = yield deferToThread(self.orthanc.get, f"/queries/{asked['ID']}/answers")
         said = yield deferToThread(self.orthanc.get, f"/queries/{asked['ID']}/answers/{found}/content?simplify")
         self.assertEqual((said["PatientName"], said["NumberOfStudyRelatedInstances"], said["StudyInstanceUID"]), ("王^小明", "3", "2.25.1"))
