@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import fnmatch
+import io
 import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import orjson
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from adapters.dicom.archive.charset import UNICODE
+from adapters.dicom.archive.header import read_header
+from adapters.dicom.archive.identifiers import TRANSFER_SYNTAXES, worded
 from adapters.dicom.archive.index import Index
 from adapters.dicom.archive.levels import LEVELS, Level, above, known
 from adapters.dicom.archive.matching import bounds, element_matches, matches, wildcard
-from tests.support.dicom_archive import Archive, instance
+from engine.errors import MessageError
+from tests.support.dicom_archive import CHARSET_FILES, TEST_FILES, Archive, instance
 
-LETTERS = "aAbB^ éＡ王*?"
+SMALL = [path.read_bytes() for path in (*CHARSET_FILES, *TEST_FILES) if path.stat().st_size < 20_000]
 
 
 def naive_wildcard(pattern: str, text: str) -> bool:
@@ -178,3 +184,19 @@ def test_fnmatch_agrees_where_it_can() -> None:
     for pattern in ("CT*", "?T", "*T", "C?"):
         for text in ("CT", "MT", "C", "CTX"):
             assert wildcard(pattern)(text) == fnmatch.fnmatchcase(text, pattern)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SMALL), st.lists(st.tuples(st.integers(128, 3000), st.binary(min_size=1, max_size=4)), min_size=1, max_size=8))
+def test_any_damage_to_a_file_is_read_or_refused(body: bytes, damage: list[tuple[int, bytes]]) -> None:
+    """Nothing but a MessageError, whatever bytes change; what is read can be kept, matched with itself and worded."""
+    damaged = bytearray(body)
+    for place, changed in damage:
+        damaged[place : place + len(changed)] = changed
+    try:
+        elements = orjson.loads(orjson.dumps(read_header(io.BytesIO(damaged)).elements))
+    except MessageError:
+        return
+    matches(elements, elements)
+    for syntax in TRANSFER_SYNTAXES:
+        worded(elements, UNICODE, syntax)

@@ -29,7 +29,7 @@ from adapters.dicom.upper.protocol import Times
 from adapters.dicom.upper.requestor import Proposal
 from engine.errors import ParseError, UnsupportedError
 from tests.support.dicom import Host, Pair
-from tests.support.dicom_archive import CT, Archive, context, instance
+from tests.support.dicom_archive import CT, TEST_FILES, Archive, context, instance
 
 PATIENT_FIND, STUDY_FIND = FIND
 _, STUDY_MOVE = MOVE
@@ -47,7 +47,7 @@ def keys(level: str | None = "STUDY", explicit: bool = True, **tags: Any) -> byt
 class Peer:
     """An SCU of an archive, with its own C-STORE SCP for C-GET: `stored` are the data sets that it took."""
 
-    def __init__(self, folder: Path, *, takes: tuple[str, ...] = (EXPLICIT_LE,), **options: Any) -> None:
+    def __init__(self, folder: Path, *, takes: tuple[str, ...] = (EXPLICIT_LE,), storage: str = CT, **options: Any) -> None:
         self.archive = Archive(folder / "dicom")
         self.audited: list[Any] = []
         self.why_not = ""
@@ -57,17 +57,17 @@ class Peer:
         self.stored: list[str] = []
         self.data: list[bytes] = []
         self.statuses: list[int] = []
-        self.pair = self._joined(takes)
+        self.pair = self._joined(takes, storage)
 
-    def _joined(self, takes: tuple[str, ...]) -> Pair:
+    def _joined(self, takes: tuple[str, ...], storage: str) -> Pair:
         def taken(uid: str) -> Taken | None:
-            return Taken(TRANSFER_SYNTAXES) if uid in self.service.services else Taken(scp=True) if uid == CT else None
+            return Taken(TRANSFER_SYNTAXES) if uid in self.service.services else Taken(scp=True) if uid == storage else None
 
         clock = Clock()
-        contexts = [(uid, [EXPLICIT_LE]) for uid in (STUDY_FIND, PATIENT_FIND, STUDY_MOVE, STUDY_GET)] + [(CT, list(takes))]
-        proposal = Proposal("SCU", "MERIDIAN", contexts, roles={CT: Roles(scu=False, scp=True)})
+        contexts = [(uid, [EXPLICIT_LE]) for uid in (STUDY_FIND, PATIENT_FIND, STUDY_MOVE, STUDY_GET)] + [(storage, list(takes))]
+        proposal = Proposal("SCU", "MERIDIAN", contexts, roles={storage: Roles(scu=False, scp=True)})
         acceptor = Acceptor(Host(self.service.services, Offer(taken)), clock, Times(), secure=False, window=8)
-        pair = Pair(acceptor, clock, proposal, {CT: self})
+        pair = Pair(acceptor, clock, proposal, {storage: self})
         pair.flow()
         return pair
 
@@ -251,6 +251,19 @@ def test_get_in_the_other_uncompressed_transfer_syntax(make: Any) -> None:
     _, final = peer.get(keys(T0020000D=("UI", "2.25.1")))
     assert (peer.stored, final.status) == (["2.25.1.1.1"], 0)
     assert identifiers.read(peer.data[0], IMPLICIT_LE)["00100010"]["Value"] == [{"Alphabetic": "王^小明"}]
+
+
+def test_a_deflated_data_set_of_odd_length(make: Any) -> None:
+    """Is padded on the wire, where fragments have even lengths; not in the archive."""
+    peer = make(takes=("1.2.840.10008.1.2.1.99",), storage="1.2.840.10008.5.1.4.1.1.7")
+    (deflated,) = [path for path in TEST_FILES if path.name == "image_dfl.dcm"]
+    peer.archive.keep(deflated)
+    (study,) = peer.service.index.find("STUDY", {})
+    _, final = peer.get(keys(T0020000D=("UI", study["0020000D"]["Value"][0])))
+    (sent,) = peer.data
+    assert final.status == 0
+    assert len(sent) % 2 == 0
+    assert deflated.read_bytes().endswith(sent[:-1])
 
 
 def test_get_without_a_context_that_fits(make: Any) -> None:

@@ -92,6 +92,8 @@ class _Recoder:
             self._signed = value == b"\1\0"
             yield self._new_head(tag, vr, 2) + value
             return
+        if length % 2:
+            raise ParseError("a value of odd length (PS3.5 7.1.1)")
         wanted = tag & 0xFFFF != 0
         if wanted:
             yield self._new_head(tag, vr, length)

@@ -81,7 +81,7 @@ class Retrieval:
         try:
             offset: int = yield self._in_thread(_ready, held, recode)
             command = dimse.request(Field.C_STORE, held.sop_class, held.sop_uid, **more)
-            pieces = _recoded_in_pieces(held, offset) if recode else read_in_pieces(held.path, offset)
+            pieces = _recoded_in_pieces(held, offset) if recode else _in_pieces(held, offset)
             response = yield exchange.request(command, pieces, context_id=context_id, timeout=self.options.timeout)
         except (OSError, MessageError, AssociationFailed, LocalProtocolError) as error:
             facts = {"channel": self.context.name, "sop_uid": held.sop_uid, "reason": str(error)}
@@ -157,6 +157,12 @@ def _ready(held: Held, recode: bool) -> int:
             for _ in recoded(file, held.transfer_syntax):
                 pass
         return offset
+
+
+def _in_pieces(held: Held, offset: int) -> Iterator[bytes]:
+    """As stored. A deflated data set may have an odd length in its file; a fragment must not (PS3.8 annex E.1). Raises OSError."""
+    for piece in read_in_pieces(held.path, offset):
+        yield piece + b"\0" * (len(piece) % 2)  # only the last can be odd
 
 
 def _recoded_in_pieces(held: Held, offset: int) -> Iterator[bytes]:
