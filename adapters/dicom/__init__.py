@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adapters.dicom.archive import options as archive
 from adapters.dicom.options import SOURCE
+from engine.errors import ConfigError
 from engine.message import DICOM, DICOM_JSON
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class DicomAdapter:
         return DicomSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
-        raise NotImplementedError
+        raise ConfigError("dicom cannot be a destination")
 
 
 class ArchiveAdapter:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
+from uuid import NAMESPACE_OID, uuid5
 
 from adapters.dicom.instances import file_head, read_facts
 from adapters.dicom.upper.dimse import Field, Status
@@ -19,6 +20,7 @@ from engine.message import DICOM, Envelope
 if TYPE_CHECKING:
     from adapters.dicom.source import DicomSource
     from engine.contracts import Intake
+    from engine.message import Ack
 
 MPPS: Final = "1.2.840.10008.3.1.2.3.3"
 """Modality Performed Procedure Step."""
@@ -36,6 +38,8 @@ class Recorded:
         if command.field not in self._messages:
             request.respond(Status.UNRECOGNIZED_OPERATION)
             return None
+        if not command.sop_instance and command.field == Field.N_CREATE:  # then it is ours to give (PS3.7 clause 10.1.5.1.4)
+            command["AffectedSOPInstanceUID"] = self._new_uid()
         if not command.sop_instance:
             request.respond(Status.INVALID_OBJECT_INSTANCE, "no SOP Instance UID")
             return None
@@ -75,7 +79,12 @@ class Recorded:
             {name: text for name, text in told.items() if text},
         )
 
+    def _new_uid(self) -> str:
+        """Made from a UUID (PS3.5 annex B.2), which is made from the node's own unique id."""
+        context = self._source.context
+        return f"2.25.{uuid5(NAMESPACE_OID, f'{context.node} {context.clock()} {context.new_id()}').int}"
+
     @staticmethod
-    def _acked(ack, request: Request) -> None:  # type: ignore[no-untyped-def]
+    def _acked(ack: Ack, request: Request) -> None:
         status, comment, data, elements = read_ack(request.command.field, ack)
         request.respond(status, comment, data, **elements)

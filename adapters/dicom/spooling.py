@@ -1,14 +1,15 @@
-"""A data set on its way from the wire to the disk: written and hashed in a thread, in order, a bounded run of pieces at a time.
+"""A data set on its way from the wire to the disk: written and hashed in a thread while the rest of it still comes.
 
-The reactor thread only collects views of what it has read. A small data set stays in memory and becomes a row of the store; a larger one
-is a body file. While more than `most` bytes wait for the disk the association is held. Once `finish` has been asked the outcome comes to
-`done` on the reactor thread, exactly once, unless `abort` was called.
+The reactor's thread only collects views of what it has read. A small data set stays in memory and becomes a row of the store; a larger one
+is a body file. While more than `most` bytes wait for the disk the association is held. Once `finish` was called the outcome comes to `done`
+in the reactor's thread, exactly once, unless `abort` was called.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from engine.errors import StoreError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 SMALL: Final = 64 << 10
 """Bytes of a data set that is kept in memory rather than in a file of its own."""
-BATCH: Final = 1 << 20
-"""Bytes that are handed to a thread at once, unless the data set ends before."""
 
 Run = Callable[..., "Deferred[Any]"]
 """Calls a function with arguments in a thread (twisted.internet.threads.deferToThreadPool without its pool)."""
@@ -38,112 +37,117 @@ class Written(NamedTuple):
 
 
 class Spooling:
-    """Of one data set. `head` is written before it and not part of its digest."""
+    """Of one data set. `head` is written before it and not part of its digest. `_guard` protects what both threads touch: the pieces, and
+    whether a thread is at work."""
 
     def __init__(
-        self, head: bytes, spool: Callable[[], Spool], run: Run, layer: UpperLayer, most: int, done: Callable[[Written | StoreError], None]
+        self,
+        head: bytes,
+        spool: Callable[[], Spool],
+        run: Run,
+        layer: UpperLayer,
+        most: int,
+        done: Callable[[Written | StoreError], None],
     ) -> None:
         self._head, self._open, self._run, self._layer, self._most, self._done = head, spool, run, layer, most, done
+        self._guard = Lock()
         self._pieces: list[memoryview] = []
-        self._waiting = self._under_way = 0
+        self._working = self._finishing = self._aborted = False
         self._spool: Spool | None = None
         self._hash = hashlib.sha256()
+        self._worked = 0
         self._error: StoreError | None = None
-        self._finishing = self._aborted = False
         self.size = 0
+
+    # --- in the reactor's thread -------------------------------------------------------------------
 
     def write(self, data: memoryview) -> None:
         self.size += len(data)
         if self._error is not None:
             return
-        self._pieces.append(data)
-        self._waiting += len(data)
-        if self._waiting >= BATCH:
-            self._hand_over()
-        if self._waiting + self._under_way >= self._most:
+        with self._guard:
+            self._pieces.append(data)
+        if self.size > SMALL:
+            self._start()
+        if self.size - self._worked >= self._most:
             self._layer.hold(self)
 
     def finish(self) -> None:
         """The data set is complete."""
-        self._finishing = True
-        self._hand_over()
+        with self._guard:
+            self._finishing = True
+        if self._error is not None:
+            self._tell(self._error)
+        elif self.size > SMALL:
+            self._start()
+        else:
+            content = b"".join(self._pieces)
+            self._tell(Written(self._head + content, hashlib.sha256(content).digest()))
 
     def abort(self) -> None:
         """It will not be; nothing is kept, and `done` is not called."""
-        self._aborted = True
         self._layer.let_go(self)
-        if not self._under_way:
+        with self._guard:
+            self._aborted = True
+            self._pieces.clear()
+            working = self._working
+        if not working:
             self._drop()
 
-    def _drop(self) -> None:
-        self._pieces.clear()
-        if self._spool is not None:
-            self._spool.abort()
-            self._spool = None
+    def _start(self) -> None:
+        with self._guard:
+            if self._working:
+                return
+            self._working = True
+        self._run(self._work).addCallbacks(self._rested, self._failing)
 
-    def _hand_over(self) -> None:
-        if self._under_way:
-            return
-        if self._error is not None:
-            self._tell(self._error)
-            return
-        if self._finishing and self._spool is None and self.size <= SMALL:
-            content = b"".join(self._pieces)
-            self._tell(Written(self._head + content, hashlib.sha256(content).digest()))
-            return
-        try:
-            spool = self._begin()
-        except StoreError as error:
-            self._failed(error)
-            return
-        pieces, self._pieces = self._pieces, []
-        self._under_way, self._waiting = max(1, self._waiting), 0
-        self._run(self._work, spool, pieces, self._finishing).addCallbacks(self._worked, self._failing)
-
-    def _begin(self) -> Spool:
-        if self._spool is None:
-            self._spool = self._open()
-            self._spool.write(self._head)
-        return self._spool
-
-    def _work(self, spool: Spool, pieces: list[memoryview], last: bool) -> Written | None:
-        """In a thread. Both release the interpreter's lock for pieces of this size."""
-        for piece in pieces:
-            spool.write(piece)
-            self._hash.update(piece)
-        return Written(spool.finish(), self._hash.digest()) if last else None
-
-    def _worked(self, written: Written | None) -> None:
-        self._under_way = 0
+    def _rested(self, written: Written | None) -> None:
         if self._aborted:
-            if written is None:
-                self._drop()
-            return
-        if written is not None:
+            self._drop()
+        elif written is not None:
             self._tell(written)
-            return
-        if self._waiting < self._most:
+        else:
             self._layer.let_go(self)
-        if self._finishing or self._waiting >= BATCH:
-            self._hand_over()
+            if self._pieces or self._finishing:  # what came after the thread had looked for the last time
+                self._start()
 
     def _failing(self, failure: Failure) -> None:
+        """Take the rest of the data set and drop it, then say so: the peer reads no answer before it has sent all."""
         failure.trap(StoreError)
         assert isinstance(failure.value, StoreError)
-        self._under_way = 0
-        self._failed(failure.value)
-
-    def _failed(self, error: StoreError) -> None:
-        """Take the rest of the data set and drop it, then say so: the peer reads no answer before it has sent all."""
-        self._error = error
+        self._error = failure.value
         self._pieces.clear()
-        self._waiting = 0
         self._layer.let_go(self)
         if self._finishing and not self._aborted:
-            self._tell(error)
+            self._tell(self._error)
+
+    def _drop(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.abort()
 
     def _tell(self, outcome: Written | StoreError) -> None:
         self._layer.let_go(self)
-        self._spool = None
-        self._pieces.clear()
         self._done(outcome)
+
+    # --- in a thread of the pool, one at a time ----------------------------------------------------
+
+    def _work(self) -> Written | None:
+        """Write and hash what has come, until nothing more is there; both release the interpreter's lock for pieces of this size."""
+        if self._spool is None:
+            self._spool = self._open()
+            self._spool.write(self._head)
+        spool = self._spool
+        while True:
+            with self._guard:
+                pieces, self._pieces = self._pieces, []
+                last = self._finishing
+                if self._aborted or not (pieces or last):
+                    self._working = False
+                    return None
+            for piece in pieces:
+                spool.write(piece)
+                self._hash.update(piece)
+                self._worked += len(piece)
+            if last:
+                return Written(spool.finish(), self._hash.digest())

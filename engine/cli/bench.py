@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from engine.bench import imaging
 from engine.bench import limits as machine
 from engine.bench import mapping as mapping_bench
 from engine.bench import memory as memory_bench
@@ -82,6 +83,49 @@ def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path |
     else:
         _print(report)
     raise typer.Exit(0 if all(result["exactly_once"] for result in report["results"]) else 1)
+
+
+@app.command()
+def dicom(
+    kind: list[str] = typer.Option(list(imaging.KINDS), "--kind", help="ct (0.5 MB), multi-frame (100 MB); can be given several times."),
+    associations: list[int] = typer.Option([1, 8], "--associations", "-a", min=1, max=64, help="Can be given several times."),
+    seconds: float = SECONDS,
+    warm_up: float = typer.Option(1.0, "--warm-up", min=0.0, help="Seconds of load before each measurement."),
+    messages: int = MESSAGES,
+    alone: bool = typer.Option(False, "--alone", help="Without dcmtk storescp and Orthanc, also where they are installed."),
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """DICOM instances received durably, beside dcmtk storescp and Orthanc in the same run. Exit code 1 where this node did not take all."""
+    unknown = [one for one in kind if one not in imaging.KINDS]
+    if unknown:
+        raise ConfigError(f"there is no kind {unknown[0]!r}; allowed: {', '.join(imaging.KINDS)}")
+    with _folder(folder) as scratch:
+        results = imaging.measure(kind, associations, seconds, warm_up, scratch, messages, not alone)
+        report = {"machine": _machine(scratch), "results": results}
+    if as_json:
+        print_json(report)
+    else:
+        _print_received(report)
+    raise typer.Exit(0 if all(result["all_taken"] for result in results if result["receiver"] == imaging.NODE) else 1)
+
+
+def _print_received(report: dict[str, Any]) -> None:
+    columns = ("receiver", "instance", "assoc.#", "per s#", "MB/s#", "p50 ms#", "p99 ms#", "CPU ms#", "RSS MB#", "we ÷ it#", "durable")
+    names = (
+        "receiver",
+        "kind",
+        "associations",
+        "per_second",
+        "mb_per_second",
+        "p50_ms",
+        "p99_ms",
+        "cpu_ms_per_instance",
+        "rss_mb",
+        "ratio",
+    )
+    rows = [(*(result[name] for name in names), result["durable"]) for result in report["results"]]
+    print_table(f"DICOM received ({report['machine']['file_system']})", columns, rows)
 
 
 @app.command()

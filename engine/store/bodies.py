@@ -1,7 +1,11 @@
 """Bodies too big for a database row: files named by the SHA-256 of their content.
 
-On disk: ``bodies/ab/cdef…`` (complete, immutable) and ``bodies/spool/*`` (being written). A file is fsynced, renamed into place and its
-folder fsynced before any row refers to it, so a row never points into nothing.
+On disk: ``bodies/ab/cdef…`` (complete, immutable) and ``bodies/spool/*`` (being written). A file has its name, and it and its folder are
+fsynced, before any row refers to it, so a row never points into nothing.
+
+A new name is linked before the file is fsynced: then one commit of the file system's journal has both, where a rename after the fsync
+needs a second one. After a crash a file without a row may therefore be incomplete; who spools the same content again finds the name
+taken, and replaces the file by one that is fsynced already. The same holds where the name is taken by the file of a row.
 
 Removal (invariants)
 1. Only the writer thread removes, in a transaction of its own: no row is pending, and no other process can write one meanwhile.
@@ -29,6 +33,8 @@ from typing import Final
 from engine.errors import StoreCorrupt, StoreError, StoreFull
 from engine.message import BodyRef
 
+WRITE_BACK: Final = 8 << 20
+"""Bytes after which the disk is told to begin."""
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
@@ -60,7 +66,7 @@ class Bodies:
 
     def spool(self) -> FileSpool:
         """Begin a body that comes in pieces; it is pinned from its `finish` until `unpin`. Raises StoreFull."""
-        return FileSpool(self._spool, self.path, self.pin)
+        return FileSpool(self._spool, self.path, self.pin, self.unpin)
 
     def pin(self, digest: str) -> None:
         with self._guard:
@@ -117,15 +123,21 @@ class Bodies:
 class FileSpool:
     """engine.store.contract.Spool"""
 
-    def __init__(self, folder: Path, path: Callable[[str], Path], pin: Callable[[str], None] = lambda digest: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        path: Callable[[str], Path],
+        pin: Callable[[str], None] = lambda digest: None,
+        unpin: Callable[[str], None] = lambda digest: None,
+    ) -> None:
         try:
             handle, name = tempfile.mkstemp(dir=folder)
         except OSError as error:
             raise StoreFull(f"a body cannot be written: {error.strerror}") from None
         self._file = os.fdopen(handle, "wb")
-        self._name, self._path, self._pin = Path(name), path, pin
+        self._name, self._path, self._pin, self._unpin = Path(name), path, pin, unpin
         self._digest = hashlib.sha256()
-        self._size = 0
+        self._size = self._begun = 0
 
     def write(self, data: bytes | memoryview) -> None:
         try:
@@ -135,28 +147,59 @@ class FileSpool:
             raise StoreFull(f"a body cannot be written: {error.strerror}") from None
         self._digest.update(data)
         self._size += len(data)
+        if self._size - self._begun >= WRITE_BACK and hasattr(os, "posix_fadvise"):
+            self._begin_write_back()
+
+    def _begin_write_back(self) -> None:
+        """Have the disk begin with what has come, so that little is left for the fsync; Linux takes this advice so."""
+        with suppress(OSError):
+            os.posix_fadvise(self._file.fileno(), self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED)
+        self._begun = self._size
 
     def finish(self) -> BodyRef:
         ref = BodyRef(self._digest.hexdigest(), self._size)
         target = self._path(ref.digest)
+        self._pin(ref.digest)  # before it has its name: a removal under way must see the pin, or be over
         try:
             self._file.flush()
+            made = _make_folder(target.parent)
+            linked = self._link(target)
             os.fsync(self._file.fileno())
             self._file.close()
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            self._pin(ref.digest)  # before it has its name: a removal under way must see the pin, or be over
-            self._name.replace(target)
-            for folder in (target.parent, target.parent.parent):
-                _sync_folder(folder)
+            if not linked:
+                self._name.replace(target)
+            _sync_folder(target.parent)
+            if made:
+                _sync_folder(target.parent.parent)
+            if linked:
+                self._name.unlink()
         except OSError as error:
             self.abort()
+            self._unpin(ref.digest)  # what has the name now may be another's, and is swept if it is nobody's
             raise StoreFull(f"a body cannot be written: {error.strerror}") from None
         return ref
+
+    def _link(self, target: Path) -> bool:
+        """Give it its name, unless that is taken, or the file system has no links."""
+        try:
+            os.link(self._name, target)
+        except OSError:
+            return False
+        return True
 
     def abort(self) -> None:
         self._name.unlink(missing_ok=True)
         with suppress(OSError):  # what could not be written is not wanted any more
             self._file.close()
+
+
+def _make_folder(folder: Path) -> bool:
+    """Whether it had to be made."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

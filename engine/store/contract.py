@@ -294,7 +294,7 @@ class Store(Protocol):
         accept to come. Gives how many went."""
 
     def spool(self) -> Spool:
-        """Begin a body that comes in pieces. Raises StoreFull, and StoreError when closed."""
+        """Begin a body that comes in pieces; may be called in a thread. Raises StoreFull, and StoreError when closed."""
 
     def body_file(self, ref: BodyRef) -> Path:
         """The file with a body: complete, never altered, and there as long as a message or parcel that refers to it is not settled.

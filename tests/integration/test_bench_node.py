@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.bench import memory
+from engine.bench import imaging, memory
 from engine.bench.scenarios import ASTM, INGEST, PASS_THROUGH, Effort, measure
 
 SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
@@ -29,6 +29,16 @@ def test_instruments_are_accounted_for(scenario: str, tmp_path: Path) -> None:
         assert result["exactly_once"], result
         assert result["acknowledged"] == 40
         assert result.get("delivered", 40) == 40
+
+
+def test_images_are_accounted_for(tmp_path: Path) -> None:
+    """Every instance is taken, beside the foreign receivers that are installed."""
+    results = imaging.measure(["ct"], [1, 3], 60, 60, tmp_path, messages=6)
+    for result in results:
+        assert (result["all_taken"], result["acknowledged"]) == (True, 6), result
+        assert result["mb_per_second"] > 0
+        assert result["ratio"] > 0
+    assert [result["ratio"] for result in results if result["receiver"] == imaging.NODE] == [1.0, 1.0]
 
 
 def test_a_queue_survives_the_restart(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class StorageTests(SynchronousTestCase):
             while not pair.far.paused and fed < len(sent):
                 pair.acceptor.dataReceived(sent[fed : fed + (1 << 18)])
                 fed += 1 << 18
-            self.assertLessEqual(fed - len(receiving.spools[0].content), 4 << 20)
+            self.assertLessEqual(fed - sum(len(spool.content) for spool in receiving.spools), 4 << 20)
             if not jobs:
                 break
             future, function, arguments = jobs.pop(0)
@@ -239,6 +239,17 @@ class ServicesTests(SynchronousTestCase):
         deferred.callback(Ack(judgement, dimse.answer(0x0110, "already completed", b"\1\2"), 1))
         (response,) = pair.result(done)
         self.assertEqual((response.status, response.command["ErrorComment"], response.data), (0x0110, "already completed", b"\1\2"))
+
+    def test_a_procedure_step_without_a_uid_is_given_one(self) -> None:
+        """PS3.7 clause 10.1.5.1.4; an N-SET must name its own."""
+        receiving = Receiving(procedure_steps=True)
+        pair = receiving.associate((MPPS, [EXPLICIT_LE]))
+        (response,) = pair.result(pair.requestor.request(dimse.request(Field.N_CREATE, MPPS), b""))
+        uid = response.command["AffectedSOPInstanceUID"]
+        self.assertRegex(uid, r"^2\.25\.[1-9][0-9]{20,38}$")
+        self.assertEqual([one.control_id for one in receiving.intake.kept], [uid])
+        (response,) = pair.result(pair.requestor.request(dimse.request(Field.N_SET, MPPS), b""))
+        self.assertEqual(response.status, Status.INVALID_OBJECT_INSTANCE)
 
     def test_procedure_steps_only_where_the_channel_says_so(self) -> None:
         pair = Receiving().associate((MPPS, [EXPLICIT_LE]), (CT, [EXPLICIT_LE]))

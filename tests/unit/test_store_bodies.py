@@ -110,8 +110,8 @@ def test_the_sweep_takes_what_no_row_refers_to(site: Site, tmp_path: Path) -> No
     with failing_fsync(), pytest.raises(StoreFull):
         site.wait(store.accept(message("3", b"g" * 500)))
     ref = spooled(store)
-    assert len(site.files()) == 4
-    assert sum(site.wait(store.sweep(1)) for _ in range(6)) == 2
+    assert len(site.files()) == 5
+    assert sum(site.wait(store.sweep(1)) for _ in range(7)) == 3
     assert store._bodies.has(ref)
     site.close(store)
     site.folder = power_cut(site.folder, tmp_path / "cut")
@@ -120,6 +120,35 @@ def test_the_sweep_takes_what_no_row_refers_to(site: Site, tmp_path: Path) -> No
     assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 1
     (left,) = site.files()
     assert left.read_bytes() == b"k" * 500
+
+
+def test_a_file_that_a_crash_left_incomplete_is_replaced(site: Site) -> None:
+    """Its name was there before its content: who spools the same content again must not trust it."""
+    store = site.open()
+    ref = spooled(store)
+    path = store._bodies.path(ref.digest)
+    path.write_bytes(bytes(len(BIG)))
+    kept = site.wait(store.accept(message("1", spooled(store))))  # type: ignore[arg-type]
+    assert readable(site, store, kept.message_id)
+
+
+def test_the_file_of_a_row_is_never_replaced_by_one_that_is_not_on_the_disk(site: Site) -> None:
+    """The same content spooled again: the new file is fsynced before it takes the name."""
+    store = site.open()
+    kept = site.wait(store.accept(message("1", spooled(store))))  # type: ignore[arg-type]
+    with failing_fsync(), pytest.raises(StoreFull):
+        spooled(store)
+    assert readable(site, store, kept.message_id)
+
+
+def test_a_spool_that_fails_leaves_no_pin(site: Site) -> None:
+    """Or what it has begun could never be swept."""
+    store = site.open()
+    spool = store.spool()
+    spool.write(BIG)
+    with failing_fsync(), pytest.raises(StoreFull):
+        spool.finish()
+    assert not store._bodies._pinned
 
 
 def test_a_refused_spooled_body_is_swept(site: Site) -> None:
