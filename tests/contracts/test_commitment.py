@@ -218,6 +218,15 @@ class CommitmentTests(TestCase):
         self.assertEqual(self.peer.taken, ["1"])
 
     @inlineCallbacks
+    def test_another_instance_under_the_number_of_a_committed_one_is_sent(self):
+        """As after a store that was begun anew beside an old file of commitments: nothing is taken for committed that was never sent."""
+        yield self.all(1)
+        yield self.restart()
+        (end,) = yield gatherResults([self.destination.deliver(replace(parcel(2), seq=1))])
+        self.assertIn("committed", end.reference)
+        self.assertEqual(self.peer.taken, ["1", "2"])
+
+    @inlineCallbacks
     def test_a_report_on_what_nobody_asked_for_is_refused(self):
         """Whoever reports must know the transaction's UID, which nobody can guess."""
         yield self.committer.report_anew(Notice("1.2.3", [("1.2", uid(1))]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -47,7 +48,11 @@ class Orthanc:
     def start(self) -> None:
         """Returns when it listens."""
         self._process = subprocess.Popen(
-            [str(ORTHANC), "--verbose", str(self._configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [str(ORTHANC), "--verbose", str(self._configuration)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TCP_NODELAY": "1"},  # dcmtk's, which would stall for 40 ms at each image
         )
         watchdog = threading.Timer(PATIENCE, self._process.kill)
         watchdog.start()

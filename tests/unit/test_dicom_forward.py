@@ -142,7 +142,7 @@ def test_a_report_is_of_its_own_transaction_and_once_committed_stays_so(book):
     book.ask("1.1", "a/pacs", [("1.2.1", 1), ("1.2.2", 2)], 10, 0)
     book.ask("1.9", "b/pacs", [("1.2.1", 1)], 10, 0)
     said = book.report(Notice("1.1", [("c", "1.2.1"), ("c", "1.2.7")], [(("c", "1.2.2"), 0x0112)]))
-    assert said == ("a/pacs", [Awaited(1, COMMITTED, "1.1", 10), Awaited(2, 0x0112, "1.1", 10)])
+    assert said == ("a/pacs", [Awaited(1, "1.2.1", COMMITTED, "1.1", 10), Awaited(2, "1.2.2", 0x0112, "1.1", 10)])
     book.report(Notice("1.1", [], [(("c", "1.2.1"), 0x0110)]))
     assert [one.state for one in book.awaited("a/pacs")] == [COMMITTED, 0x0112]
     assert [one.state for one in book.awaited("b/pacs")] == [PENDING]

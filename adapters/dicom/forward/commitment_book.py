@@ -1,8 +1,8 @@
 """Transactions of storage commitment on disk: those that we asked for, and those that others asked of us. SQLite, one connection, one
 thread. What a method has returned from is on disk.
 
-An instance that we wait for is known by its destination and the number of its parcel in that destination's queue: a parcel that comes
-again after a restart finds its transaction, one that an operator resends does not.
+An instance that we wait for is known by its destination, the number of its parcel in that destination's queue, and its UID: a parcel that
+comes again after a restart finds its transaction, one that an operator resends does not, nor one of a store that was begun anew.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ create table if not exists requested (     -- asked of us, not reported yet, old
 );
 """
 _OF_DESTINATION: Final = """
-select w.seq, w.state, w.transaction_uid, a.at from asked a join awaited w using (transaction_uid)
+select w.seq, w.sop_instance, w.state, w.transaction_uid, a.at from asked a join awaited w using (transaction_uid)
 where a.destination = ? order by a.at"""
 
 
@@ -55,6 +55,7 @@ class Awaited:
     """Where an instance of ours stands."""
 
     seq: int
+    sop_instance: str
     state: int
     transaction_uid: str
     at: int
@@ -123,8 +124,9 @@ class CommitmentBook:
             said = {uid: COMMITTED for _, uid in notice.instances} | {uid: reason for (_, uid), reason in notice.failed}
             states = [(state, notice.transaction_uid, uid) for uid, state in said.items()]
             cursor.executemany("update awaited set state = ? where transaction_uid = ? and sop_instance = ? and state <> 0", states)
-            found = cursor.execute("select seq, state from awaited where transaction_uid = ? and state <> -1", (notice.transaction_uid,))
-            return row[0], [Awaited(seq, state, notice.transaction_uid, row[1]) for seq, state in found]
+            sql = "select seq, sop_instance, state from awaited where transaction_uid = ? and state <> -1"
+            found = cursor.execute(sql, (notice.transaction_uid,))
+            return row[0], [Awaited(seq, uid, state, notice.transaction_uid, row[1]) for seq, uid, state in found]
 
     # --- others' ---------------------------------------------------------------------------------
 

@@ -98,10 +98,10 @@ class Committing:
 
     # --- instances -----------------------------------------------------------------------------------
 
-    def known(self, seq: int) -> Deferred[str] | None:
+    def known(self, seq: int, sop_instance: str) -> Deferred[str] | None:
         """For a parcel whose instance was stored before the node was started: as `committed`; None where nothing is known."""
         row = self._known.pop(seq, None)
-        if row is None or (row.state == PENDING and row.transaction_uid not in self._transactions):
+        if row is None or row.sop_instance != sop_instance or (row.state == PENDING and row.transaction_uid not in self._transactions):
             return None
         return succeed(_words(row.transaction_uid)) if row.state == COMMITTED else self._wait(seq)
 

@@ -64,7 +64,7 @@ class StoreDestination:
         return done.addCallback(self._receipt)
 
     def _commit(self, committing: Committing, instance: Instance, seq: int) -> Deferred[str]:
-        known = committing.known(seq)
+        known = committing.known(seq, instance.meta.sop_instance)
         if known is not None:
             return known
         stored = succeed(self._stored[seq]) if seq in self._stored else self._stores.store(instance)
