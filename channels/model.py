@@ -199,6 +199,8 @@ class _Loader:
         if not isinstance(nodes, list):
             self._fault(place.child(document, "destinations"), "destinations must be a list, each item begins with a dash")
             return [], []
+        if settings.map and settings.map != "none":  # also where no destination uses it
+            self._mapper(settings.map, Place(place.file, settings.lines.get("map", 0), "map"))
         outlets, routes = [], []
         where = place.child(document, "destinations")
         for index, node in enumerate(nodes):
@@ -221,7 +223,7 @@ class _Loader:
         parsed = adapter.destination_options.parse(options, place.child(node, name), self._faults)
         mapping = "" if settings.map == "none" else settings.map or channel.map or ""
         if mapping:
-            self._mapper(mapping, place if settings.map else Place(place.file, channel.lines.get("map", 0), "map"))
+            self._mapper(mapping, place)
         if settings.order is None or settings.retry is None:  # a fault has been noted
             return None
         retry = Retry(settings.retry.first, settings.retry.most, settings.retry.give_up_after)

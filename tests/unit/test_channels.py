@@ -84,6 +84,12 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     assert {line.split(":")[0] for line in said} == {"meridian.yaml", "channels/lab.yaml"}
 
 
+def test_a_mapping_that_no_destination_uses_is_checked(tmp_path: Path) -> None:
+    """By its own line."""
+    channel = "name: lab\nsource:\n  mllp: {listen: 2575}\nmap: hl7-to-fhir\n"
+    assert "channels/lab.yaml:4: map: there is no mapping 'hl7-to-fhir'" in faults(tmp_path, channel)[0]
+
+
 def test_a_fault_of_a_destination_hides_no_other(tmp_path: Path) -> None:
     """Its own options, its adapter's, and its mapping."""
     wrong = CHANNEL.replace('{connect: "h:1"}\n    order: strict', "{connect: nowhere}\n    order: x\n    retry: 3\n    map: nothing")
