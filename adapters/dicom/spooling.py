@@ -103,7 +103,8 @@ class Spooling:
 
     def _rested(self, written: Written | None) -> None:
         if self._aborted:
-            self._drop()
+            if not self._working:  # another thread may have begun before this one had told
+                self._drop()
         elif written is not None:
             self._tell(written)
         else:
