@@ -1,4 +1,5 @@
-"""DICOM received durably: this node beside dcmtk's storescp and Orthanc where they are installed, in one run, under the same senders.
+"""DICOM received durably: this node beside dcmtk's storescp and Orthanc where they are installed, in one run, under the same senders; and
+received and forwarded (C-STORE) to a storescp, until the last instance is there.
 
 What each does before it answers 0000H: this node has the file and the row about it fsynced; Orthanc (as it is configured here, which is its
 default) fsyncs the file but not its index at each instance; storescp fsyncs nothing, so it shows what the machine can do without.
@@ -25,12 +26,15 @@ from engine.bench.processes import cpu_seconds, generate, resident_bytes
 from engine.errors import MeridianError
 
 NODE: Final = "meridian"
+FORWARDING: Final = "meridian to storescp"
 PDU: Final = 131072
 KINDS: Final = ("ct", "multi-frame")
 _LOOK_SECONDS: Final = 0.05
 _READY_WITHIN: Final = 30.0
+_PATIENCE: Final = 30.0
 DURABLE: Final = {
     NODE: "file and row fsynced before the answer",
+    FORWARDING: "file and row fsynced before the answer, settled in the store",
     "orthanc": "file fsynced before the answer, index not",
     "storescp": "not durable",
 }
@@ -50,6 +54,7 @@ def measure(
     with _node(folder) as node:
         results += _loads(NODE, node.site.port, node, kinds, associations, seconds, warm_up, messages)
     if peers:
+        results += _forwarded(kinds, associations, seconds, warm_up, folder, messages)
         for name, begin in (("storescp", _storescp), ("orthanc", _orthanc)):
             with begin(folder / name) as peer:
                 if peer is not None:
@@ -76,6 +81,44 @@ def _loads(
                 first += load["sent"]
             results.append(_result(name, load, process.cpu_seconds - cpu, process.resident_bytes))
     return results
+
+
+def _forwarded(
+    kinds: Sequence[str], associations: Sequence[int], seconds: float, warm_up: float, folder: Path, messages: int
+) -> list[dict[str, Any]]:
+    """As `_loads`, with `delivered` and `delivered_per_second`, counted where they arrive."""
+    results: list[dict[str, Any]] = []
+    with _storescp(folder / "sink") as sink:
+        if sink is None:
+            return results
+        site = sites.write_site(folder / "forwarding", sites.forwarded(sink.port), protocol="dicom")
+        with Node(site) as node:
+            sent = 0
+            for kind in kinds:
+                for count in associations:
+                    for lasts in (warm_up, seconds):
+                        cpu, before = node.cpu_seconds, sent
+                        load = generate(ImageLoad(site.port, count, 1, lasts, messages, sent, kind=kind), "engine.bench.modalities")
+                        sent += load["sent"]
+                        arrived, at = _arrived(folder / "sink", sent)
+                    result = _result(FORWARDING, load, node.cpu_seconds - cpu, node.resident_bytes)
+                    delivered = arrived - before
+                    result["all_taken"] = result["all_taken"] and delivered == load["sent"]
+                    results.append(
+                        {**result, "delivered": delivered, "delivered_per_second": round(delivered / (at - load["began_at"]), 1)}
+                    )
+    return results
+
+
+def _arrived(sink: Path, wanted: int) -> tuple[int, float]:
+    """How many instances are at the sink, and since when: all of them, or nothing more has come for `_PATIENCE` seconds."""
+    count, at = 0, time.monotonic()
+    while count < wanted and time.monotonic() < at + _PATIENCE:
+        found = sum(name != "log" for name in os.listdir(sink))
+        if found > count:
+            count, at = found, time.monotonic()
+        time.sleep(_LOOK_SECONDS)
+    return count, at
 
 
 def _result(name: str, load: dict[str, Any], cpu: float, resident: int) -> dict[str, Any]:

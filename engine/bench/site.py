@@ -48,6 +48,12 @@ def pass_through(port: int, in_flight: int = 16) -> dict[str, Any]:
     return {"destinations": [{"name": "sink", "mllp": mllp, "order": "by patient"}]}
 
 
+def forwarded(port: int) -> dict[str, Any]:
+    """To a Storage SCP; order does not matter to it."""
+    dicom = {"peer": f"{HOST}:{port}", "called_ae": "SINK"}
+    return {"destinations": [{"name": "sink", "dicom": dicom, "order": "none"}]}
+
+
 def mapped(port: int, mapping: str = "hl7v2-to-fhir") -> dict[str, Any]:
     """Mapped, and to a FHIR server over mutual TLS."""
     fhir = {"url": f"https://localhost:{port}/fhir", "tls": {"peer": "sink"}}

@@ -96,7 +96,8 @@ def dicom(
     folder: Path = FOLDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """DICOM instances received durably, beside dcmtk storescp and Orthanc in the same run. Exit code 1 where this node did not take all."""
+    """DICOM instances received durably, and forwarded, beside dcmtk storescp and Orthanc in the same run. Exit code 1 where this node
+    did not take, or deliver, all."""
     unknown = [one for one in kind if one not in imaging.KINDS]
     if unknown:
         raise ConfigError(f"there is no kind {unknown[0]!r}; allowed: {', '.join(imaging.KINDS)}")
@@ -107,16 +108,30 @@ def dicom(
         print_json(report)
     else:
         _print_received(report)
-    raise typer.Exit(0 if all(result["all_taken"] for result in results if result["receiver"] == imaging.NODE) else 1)
+    raise typer.Exit(0 if all(result["all_taken"] for result in results if result["receiver"] in (imaging.NODE, imaging.FORWARDING)) else 1)
 
 
 def _print_received(report: dict[str, Any]) -> None:
-    columns = ("receiver", "instance", "assoc.#", "per s#", "MB/s#", "p50 ms#", "p99 ms#", "CPU ms#", "RSS MB#", "we ÷ it#", "durable")
+    columns = (
+        "receiver",
+        "instance",
+        "assoc.#",
+        "per s#",
+        "delivered#",
+        "MB/s#",
+        "p50 ms#",
+        "p99 ms#",
+        "CPU ms#",
+        "RSS MB#",
+        "we ÷ it#",
+        "durable",
+    )
     names = (
         "receiver",
         "kind",
         "associations",
         "per_second",
+        "delivered_per_second",
         "mb_per_second",
         "p50_ms",
         "p99_ms",
@@ -124,7 +139,7 @@ def _print_received(report: dict[str, Any]) -> None:
         "rss_mb",
         "ratio",
     )
-    rows = [(*(result[name] for name in names), result["durable"]) for result in report["results"]]
+    rows = [(*(result.get(name, "") for name in names), result["durable"]) for result in report["results"]]
     print_table(f"DICOM received ({report['machine']['file_system']})", columns, rows)
 
 

@@ -38,6 +38,9 @@ def test_images_are_accounted_for(tmp_path: Path) -> None:
         assert (result["all_taken"], result["acknowledged"]) == (True, 6), result
         assert result["mb_per_second"] > 0
         assert result["ratio"] > 0
+        if result["receiver"] == imaging.FORWARDING:
+            assert result["delivered"] == 6
+            assert result["delivered_per_second"] > 0
     assert [result["ratio"] for result in results if result["receiver"] == imaging.NODE] == [1.0, 1.0]
 
 
