@@ -62,6 +62,12 @@ class Deidentifying:
         self._pool.start()
         return self._inner.open()
 
+    def wind_up(self) -> None:
+        """engine.delivery: no more comes; the inner destination gives back what may take long."""
+        wind_up = getattr(self._inner, "wind_up", None)
+        if wind_up is not None:
+            wind_up()
+
     def close(self) -> Deferred[None]:
         def closed(result: Any) -> Any:
             self._pool.stop()

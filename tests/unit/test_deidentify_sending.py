@@ -35,6 +35,12 @@ class Inner:
     def __init__(self, context: Context) -> None:
         self.context, self.taken, self.files = context, [], []
         self.wait: Deferred[Receipt] | None = None
+        self.asked: Deferred[None] = Deferred()
+
+    def wind_up(self) -> None:
+        """What waits is given back."""
+        if self.wait is not None:
+            self.wait.errback(TransientDelivery("the node stops"))
 
     def open(self) -> Deferred[None]:
         return succeed(None)
@@ -47,6 +53,8 @@ class Inner:
         if isinstance(parcel.body, BodyRef):
             file = self.context.body_file(parcel.body)
             self.files.append((file, file.read_bytes()))
+        if not self.asked.called:
+            self.asked.callback(None)
         return self.wait or succeed(Receipt("ok"))
 
 
@@ -92,6 +100,15 @@ class Sending(TestCase):
         content = file_of(image(**attributes))
         self.stored.write_bytes(content)
         return self.parcel(BodyRef(hashlib.sha256(content).hexdigest(), len(content)), DICOM)
+
+    @inlineCallbacks
+    def test_a_stop_reaches_the_inner_destination(self) -> Any:
+        """What waits there for long is given back, so that the node can end."""
+        self.inner.wait = Deferred()
+        delivered = self.destination.deliver(self.parcel(body()))
+        yield self.inner.asked
+        self.destination.wind_up()
+        yield self.assertFailure(delivered, TransientDelivery)
 
     @inlineCallbacks
     def test_a_message_is_handed_on_without_its_patient(self) -> Any:
