@@ -81,7 +81,7 @@ def orders(found: list[Examination]) -> list[Item]:
 
 def _order(one: Examination) -> bytes:
     at = datetime.combine(DAY, OPENING) + timedelta(seconds=one.ordered)
-    placer, filler = f"X{DAY:%y%m%d}{one.number:04d}", one.accession
+    placer, filler = f"X{DAY:%y%m%d}{one.number:04d}", f"F{one.accession}"
     visit = Visit(f"VR{one.number:05d}", "O", "RAD^01", _DOCTOR, at)
     begins = hl7.stamp(datetime.combine(DAY, OPENING) + timedelta(seconds=one.performed))
     ordered = {1: "NW", 2: f"{placer}^HIS", 3: f"{filler}^RIS", 5: "SC", 9: hl7.stamp(at), 12: _DOCTOR}

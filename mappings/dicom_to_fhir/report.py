@@ -68,7 +68,7 @@ class _Report:
         self._at = body.get("effectiveDateTime") or self._study.study.body.get("started")
         body["subject"] = self._study.patient.ref
         if self._study.orders:
-            body["basedOn"] = [order.ref for order in self._study.orders]
+            body["basedOn"] = self._study.orders
         others = sorted(set(self._studies.values()) - {self._study.uid, ""})
         body["imagingStudy"] = [self._study.study.ref, *({"type": "ImagingStudy", "identifier": _uid(other)} for other in others)]
         self._observers()

@@ -103,22 +103,33 @@ class Study:
         _identified(draft, query_of(identifier))
         return draft
 
-    def _orders(self) -> list[Draft]:
-        """A ServiceRequest for each order that the study was made for."""
+    def _orders(self) -> list[Body]:
+        """References to the orders that the study was made for: a ServiceRequest where the placer's number names it, which is how HL7 v2
+        names it too; by its filler's or accession number else. Images may come before their order, and an order made by another number
+        than its own would then be there twice."""
         items = [View([item, one]) for one in self._instances for item in one.items(REQUEST_ATTRIBUTES)]
-        found: dict[str, Draft] = {}
+        found: dict[str, Body] = {}
         for view in items or [self._view]:
             draft = Draft("ServiceRequest", "create", "AccessionNumber", [], {})
             self.apply("ServiceRequest", view, draft)
             identifiers = draft.body["identifier"] = _distinct(draft.body.get("identifier", ()))
-            if not identifiers or query_of(identifiers[0]) in found:
-                continue
-            draft.body |= {"status": "unknown", "intent": "order", "subject": self.patient.ref}
-            _identified(draft, query_of(identifiers[0]))
-            self.claim(draft.body, "StudyInstanceUID", "default of ServiceRequest")
-            found[draft.query] = draft
-        self._tx.drafts += found.values()
+            query = query_of(identifiers[0]) if identifiers else ""
+            if query and query not in found:
+                found[query] = self._placed(draft, query) if _code(identifiers[0]) == "PLAC" else self._numbered(identifiers[0])
         return list(found.values())
+
+    def _placed(self, draft: Draft, query: str) -> Body:
+        draft.body |= {"status": "unknown", "intent": "order", "subject": self.patient.ref}
+        _identified(draft, query)
+        self.claim(draft.body, "StudyInstanceUID", "default of ServiceRequest")
+        self._tx.drafts.append(draft)
+        return draft.ref
+
+    def _numbered(self, identifier: Body) -> Body:
+        reference = {"type": "ServiceRequest", "identifier": identifier}
+        source = "AccessionNumber" if _code(identifier) == "ACSN" else "FillerOrderNumberImagingServiceRequest"
+        self.claim(reference, source, "reference to the order by its number")
+        return reference
 
     def _study(self) -> Draft:
         draft = self.draft("ImagingStudy", "put" if self._whole else "create", "StudyInstanceUID")
@@ -127,7 +138,7 @@ class Study:
         body.setdefault("status", "available")
         body["subject"] = self.patient.ref
         if self.orders:
-            body["basedOn"] = [order.ref for order in self.orders]
+            body["basedOn"] = self.orders
         if endpoint := self._address():
             body["endpoint"] = [endpoint]
         series = self._all_series()
@@ -228,6 +239,11 @@ def _part() -> Draft:
 
 def _identified(draft: Draft, query: str) -> None:
     draft.identify(name_uuid(f"{draft.kind} {query}"), query)
+
+
+def _code(identifier: Body) -> str:
+    """The code of an identifier's type (table 0203)."""
+    return str(identifier["type"]["coding"][0]["code"])
 
 
 def _distinct(identifiers: Iterable[Body]) -> list[Body]:

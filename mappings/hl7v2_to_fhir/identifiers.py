@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from mappings.conditions import NULL
+from mappings.conditions import NULL, View
 from mappings.hl7v2_to_fhir.context import Terms, V2Transaction, components, first, part, parted
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, universal_system
 from mappings.hl7v2_to_fhir.times import date_time
-from mappings.transaction import Absent, Body
+from mappings.transaction import Absent, Body, Draft
 
 IDENTIFIER_TYPE: Final = TERMINOLOGY + "v2-0203"
 CHINA_IDENTITY_CARD: Final = "urn:oid:2.16.156.10011.1.3"
@@ -126,6 +126,18 @@ class Identifiers:
     def ei_sub(self, text: str, tx: V2Transaction) -> Body | None:
         """An EI inside another type, its parts separated by subcomponent delimiters."""
         return self.ei(text.replace("&", "^"), tx)
+
+    def accession(self, raw: str, draft: Draft, tx: V2Transaction, view: View) -> None:
+        """OBR-18 of an imaging order (IHE RAD TF-2, RAD-4): the accession number, given out by whoever numbers the order as its filler.
+        Images name it, and are linked with the order by it."""
+        fillers = (view[name][3] for name in ("OBR", "ORC") if len(view.get(name, ())) > 3 and view[name][3] not in ("", NULL))
+        authority = next(fillers, "").partition("^")[2]
+        identifier = self.ei(f"{first(raw)}^{authority}", tx)
+        if identifier is None:
+            return
+        there = draft.body.setdefault("identifier", [])
+        if all((one.get("system"), one["value"]) != (identifier["system"], identifier["value"]) for one in there):
+            there.append({**identifier, "type": {"coding": [coding(IDENTIFIER_TYPE, "ACSN", "Accession ID")]}})
 
     def group(self, text: str, tx: V2Transaction) -> Body | None:
         """ORC-4, an EIP or an EI by version: the placer's group number."""

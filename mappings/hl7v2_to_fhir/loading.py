@@ -115,6 +115,7 @@ class Vocabulary:
             "@observation-value": (reader.value, (2, 6)),
             "@reference-range": (reader.reference_range, (6,)),
             "@procedure-end": (timing.procedure_end, ()),
+            "@accession": (self._identifiers.accession, (3,)),
         }
         for name in tables.names("datatypes"):
             compiled = compile_map(name, name, tables.rows(f"datatypes/{name}", COLUMNS), self, faults)

@@ -77,8 +77,8 @@ def requests(body: bytes, kind: str, mapper: Any = MAPPER) -> list[str]:
 # --- identities that HL7 v2 has too ----------------------------------------------------------------------------------------------------
 
 
-def hl7(*segments: str) -> list[dict[str, Any]]:
-    head = "MSH|^~\\&|RIS|COUNTY|M|C|20261126080000||ORU^R01^ORU_R01|1|P|2.5.1||||||UNICODE UTF-8"
+def hl7(*segments: str, kind: str = "ORU^R01^ORU_R01") -> list[dict[str, Any]]:
+    head = f"MSH|^~\\&|RIS|COUNTY|M|C|20261126080000||{kind}|1|P|2.5.1||||||UNICODE UTF-8"
     return list(orjson.loads(HL7.map("\r".join((head, *segments, "")).encode()).body)["entry"])
 
 
@@ -113,7 +113,8 @@ def test_a_site_says_whose_images_an_ae_title_sends(tmp_path: Path) -> None:
     one = file(image(IssuerOfPatientID="", InstitutionName="Whatever"))
     assert requests(one, "Patient", mapper) == ["identifier=urn:meridian:ns:COUNTY:HIS|P1"]
     order = by_kind(hl7("PID|1||P1^^^HIS^MR", "ORC|RE||A100^RIS", "OBR|1||A100^RIS|CT^CT^L"), "ServiceRequest")
-    assert requests(one, "ServiceRequest", mapper) == [order["request"]["ifNoneExist"]]
+    (reference,) = mapped(one, mapper)["ImagingStudy"][0]["basedOn"]
+    assert f"identifier={reference['identifier']['system']}|{reference['identifier']['value']}" == order["request"]["ifNoneExist"]
     (endpoint,) = mapped(one, mapper)["Endpoint"]
     assert (endpoint["address"], endpoint["connectionType"]["code"]) == ("https://pacs.county.example/dicom-web", "dicom-wado-rs")
     assert mapped(one, mapper)["ImagingStudy"][0]["endpoint"] == [{"reference": endpoint["url"]}]
@@ -131,8 +132,20 @@ def test_the_order_is_found_by_the_placers_number_first() -> None:
 def test_a_study_for_two_orders_refers_to_both() -> None:
     orders = [data_set(AccessionNumber="A1"), data_set(AccessionNumber="A2"), data_set(AccessionNumber="A1")]
     found = mapped(file(image(AccessionNumber="", RequestAttributesSequence=orders)))
-    assert [one["identifier"][0]["value"] for one in found["ServiceRequest"]] == ["A1", "A2"]
-    assert len(found["ImagingStudy"][0]["basedOn"]) == 2
+    assert [one["identifier"]["value"] for one in found["ImagingStudy"][0]["basedOn"]] == ["A1", "A2"]
+    assert "ServiceRequest" not in found
+
+
+def test_an_order_has_the_accession_number_that_images_name(tmp_path: Path) -> None:
+    """OBR-18 of imaging orders (RAD-4), whatever the filler's number is; a laboratory's OBR-18 is something else."""
+    segments = ("PID|1||P1^^^HIS^MR", "ORC|NW|O7^HIS|F1^RIS", "OBR|1|O7^HIS|F1^RIS|CT^CT^L||||||||||||||A100||||||CT")
+    numbers = by_kind(hl7(*segments, kind="ORM^O01"), "ServiceRequest")["resource"]["identifier"]
+    assert [one["type"]["coding"][0]["code"] for one in numbers] == ["PLAC", "FILL", "ACSN"]
+    mapper = site(tmp_path, senders="sender,facility,patients,orders,endpoint,charset\nCT1,COUNTY,HIS,RIS,,\n")
+    (reference,) = mapped(file(image()), mapper)["ImagingStudy"][0]["basedOn"]
+    assert reference["identifier"] == numbers[2]
+    laboratory = by_kind(hl7(*segments[:2], segments[2].replace("||||||CT", "||||||CH"), kind="ORM^O01"), "ServiceRequest")
+    assert len(laboratory["resource"]["identifier"]) == 2
 
 
 def test_a_practitioner_is_the_one_that_messages_name() -> None:
