@@ -19,7 +19,7 @@ from engine.demo.modality import Archive, Department
 from engine.demo.morning import ACCEPTED, DAY, OPENING, Item, morning
 from engine.demo.nodes import LedgerReader, NodeProcess
 from engine.demo.radiology import RIS, examinations, orders
-from engine.demo.simulator import Answer, Report, Sender, endpoint
+from engine.demo.simulator import Answer, Receiver, Report, Sender, endpoint
 from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
 from engine.message import Status
 from engine.observe import Metrics
@@ -79,6 +79,7 @@ class Show:
         self._items = [*hospital, *orders(self._examinations)]
         self._department = Department(self._examinations, landscape.ports["dicom"], pace)
         self._pacs = Archive(landscape.ports["pacs"])
+        self._his = Receiver()
         folders = (landscape.platform, landscape.hospital)
         self._processes = [NodeProcess(folder, reactor) for folder in folders]
         self._readers = {folder.name: LedgerReader(folder, reactor, clock) for folder in folders}
@@ -91,6 +92,7 @@ class Show:
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """Both nodes up and ready."""
         self._analyzer.listen(self._landscape.ports["work"])
+        self._his_port = self._reactor.listenTCP(self._landscape.ports["his"], self._his, interface="127.0.0.1")
         for process in self._processes:
             process.start()
         for process in self._processes:
@@ -130,6 +132,7 @@ class Show:
             yield reader.close()
         yield DeferredList([process.stop() for process in self._processes])
         yield self._analyzer.stop()
+        yield self._his_port.stopListening()
         yield deferToThread(self._pacs.stop)
 
     def _sender(self, system: str, tls: bool) -> Sender:
@@ -174,19 +177,19 @@ class Show:
 
     @inlineCallbacks
     def _check_images(self) -> Generator[Deferred[Any], Any, None]:
-        """Each image must be in the PACS once, and what was told of each study on the platform."""
+        """Each image must be in the PACS once, what became of each order at the HIS, and what was told of each study on the platform."""
         self.outcome.missing += [one for one in self._department.made if self._pacs.stored[one] != 1]
         if not (yield self._studies_are_told_of()):
             self.outcome.missing.append("a complete study")
-        for channel in ("studies", "examinations"):
-            told = yield self._readers[HOSPITAL].search(Query(channel=channel))
-            yield self._check_told([line.control_id for line in told], versions=channel == "studies")
+        reports = yield self._readers[HOSPITAL].search(Query(channel="examinations"))
+        self.outcome.missing += [one.control_id for one in reports if self._his.taken[one.control_id] != 1]
+        yield self._check_studies()
 
     @inlineCallbacks
-    def _check_told(self, told: list[str], *, versions: bool) -> Generator[Deferred[Any], Any, None]:
+    def _check_studies(self) -> Generator[Deferred[Any], Any, None]:
         """The platform knows a study by its UID, which comes once for each version of it that was told of."""
-        known = Counter(one.rpartition(".")[0] if versions else one for one in told)
-        for control_id, count in known.items():
+        told = yield self._readers[HOSPITAL].search(Query(channel="studies"))
+        for control_id, count in Counter(line.control_id.rpartition(".")[0] for line in told).items():
             found = yield self._readers[PLATFORM].search(Query(control_id=control_id))
             if [line.status for line in found] != [Status.SENT] * count:
                 self.outcome.missing.append(control_id)

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, TimeoutError, fail, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -114,6 +114,35 @@ def acknowledgment_code(answer: bytes) -> str:
         if line.startswith(b"MSA") and len(line) > 4:
             return line[4:].split(line[3:4], 1)[0].decode("ascii", "replace")
     return ""
+
+
+class Receiver(Factory):
+    """A system that takes messages over MLLP and answers each AA. `taken` counts them by control id."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.taken: Counter[str] = Counter()
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        return _Taking(self)
+
+
+class _Taking(Protocol):
+    transport: Any
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver, self._buffer = receiver, b""
+
+    def dataReceived(self, data: bytes) -> None:
+        *messages, self._buffer = (self._buffer + data).split(END)
+        for message in messages:
+            header = message.lstrip(START).split(b"\r", 1)[0].decode().split("|")
+            self._receiver.taken[header[9]] += 1
+            answer = (
+                f"MSH|^~\\&|{header[4]}|{header[5]}|{header[2]}|{header[3]}|{header[6]}||ACK|R{header[9]}|P|2.3.1\rMSA|AA|{header[9]}\r"
+            )
+            self.transport.write(START + answer.encode() + END)
 
 
 @dataclass(frozen=True)

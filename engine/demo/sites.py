@@ -176,16 +176,15 @@ destinations:
 
 _EXAMINATIONS: Final = """\
 name: examinations
-doc: orders whose examination has begun or ended
+doc: tells the hospital information system that an examination has begun, and that it is completed
 source:
-  dicom_worklist: {{poll: 200ms}}
-map: hl7v2-to-fhir
+  dicom_worklist: {{poll: 200ms, sender: "RIS|COUNTYHOSP", receiver: "HIS|COUNTYHOSP"}}
 destinations:
-  - name: platform
-    fhir: {{url: "https://localhost:{fhir}/fhir", tls: {{peer: province-platform}}}}
-    retry: {{first: 200ms, most: 5s, give_up_after: 3d}}
+  - name: his
+    mllp: {{connect: "127.0.0.1:{his}"}}
 """
-_RADIOLOGY_PORTS: Final = ("radiology", "dicom", "pacs")
+
+_RADIOLOGY_PORTS: Final = ("radiology", "dicom", "pacs", "his")
 
 
 class Landscape:

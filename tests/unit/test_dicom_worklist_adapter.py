@@ -248,13 +248,14 @@ class SourceTests(Folder):
     @inlineCallbacks
     def test_each_change_is_told_once(self):  # type: ignore[no-untyped-def]
         """In its order, under a key of its own, and taken off when it is kept."""
-        source = adapter.source(SOURCE.defaults(poll="10ms", receiver="HIS|H"), self.context)
+        source = adapter.source(SOURCE.defaults(poll="10ms", sender="RIS|H", receiver="HIS|H"), self.context)
         both = self.after(2)
         yield source.start(self.intake)
         yield both
         yield source.stop()
         messages = [hl7v2.decode(one.body) for one in self.heard]
         self.assertEqual([one.get("ORC-5") for one in messages], ["IP", "CM"])
+        self.assertEqual({(one.get("MSH-3"), one.get("MSH-4"), one.get("MSH-5")) for one in messages}, {("RIS", "H", "HIS")})
         self.assertEqual(len({one.idempotency_key for one in self.heard}), 2)
         self.assertEqual({(one.message_type, one.patient_ids) for one in self.heard}, {("ORM^O01", self.heard[0].patient_ids)})
         self.assertEqual(self.left(), 0)

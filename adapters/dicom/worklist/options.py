@@ -73,6 +73,7 @@ SOURCE: Final = Spec(
     [
         _FILE,
         Option("format", choice(*FORMATS), "ORM^O01 of HL7 2.3.1, or OMG^O19 of 2.5.1", default=FORMATS[0]),
+        Option("sender", TEXT, "MSH-3 and MSH-4, with | between; default: the node's name, without a facility", default=""),
         Option("receiver", TEXT, "MSH-5 and MSH-6, with | between", default=""),
         Option("poll", DURATION, "how often it looks for what has changed", default="500ms"),
     ],

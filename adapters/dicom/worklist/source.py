@@ -70,7 +70,7 @@ class StepSource:
         return gatherResults([self._one(number, kept) for number, kept in changes if not self._stopping])
 
     def _one(self, number: int, kept: dict[str, Any]) -> Deferred[Any]:
-        body = reports.message(kept, self._options.format, self._context.node, self._options.receiver)
+        body = reports.message(kept, self._options.format, self._options.sender or self._context.node, self._options.receiver)
         header = read_header(body)
         envelope = Envelope(
             body,
