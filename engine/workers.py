@@ -1,7 +1,8 @@
 """Worker processes: the pure steps (judge, plan) of channels that decode, validate or map.
 
 Each worker is ``python -m engine.workers``, fed with batches of envelopes. A worker that dies takes one batch with it: the batch is tried
-again message by message in a new worker, and the message that kills it twice is named as the fault.
+again message by message in a new worker, and the message with which one has died `DEATHS` times, alone, is named as the fault: the first
+times it may have been the system that ended the worker (out of memory, an operator).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from twisted.internet.defer import Deferred
 
@@ -20,10 +21,11 @@ from engine.child import Child
 from engine.message import Envelope
 
 Job = Literal["judge", "plan"]
+DEATHS: Final = 3
 
 
 class WorkerDied(Exception):
-    """The worker ended while it had this message alone."""
+    """A worker ended each time that it had this message alone."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class _Batch:
     channel: str
     envelopes: Sequence[Envelope]
     done: Deferred[list[Any]] = field(default_factory=Deferred)
+    deaths: int = 0
+    """Of a single message: how many workers have ended with it."""
 
 
 class Workers:
@@ -113,7 +117,11 @@ class Workers:
 
     def _again_one_by_one(self, batch: _Batch) -> None:
         if len(batch.envelopes) == 1:
-            batch.done.callback([WorkerDied()])
+            batch.deaths += 1
+            if batch.deaths < DEATHS:
+                self._waiting.appendleft(batch)
+            else:
+                batch.done.callback([WorkerDied()])
             return
         results: list[Any] = []
 

@@ -4,6 +4,7 @@ import logging
 
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from engine.message import Envelope
@@ -39,6 +40,18 @@ class WorkersTests(TestCase):
         plans = yield self.workers.submit("plan", "c", bodies(b"a", b"die", b"b"))
         self.assertEqual([plans[0].routed[0].body, plans[2].routed[0].body], [b"A", b"B"])
         self.assertIsInstance(plans[1], WorkerDied)
+
+    @inlineCallbacks
+    def test_a_message_is_not_at_fault_where_the_system_ends_its_worker(self):  # type: ignore[no-untyped-def]
+        """Out of memory, or an operator: a message that was alone in its worker is planned by the next one, and the one after that."""
+        planned = self.workers.submit("plan", "c", bodies(b"a"))
+        for _ in range(2):
+            (worker,) = self.workers._all
+            worker.kill()
+            while worker in self.workers._all or not self.workers._all:
+                yield deferLater(reactor, 0.01)
+        plans = yield planned
+        self.assertEqual(plans[0].routed[0].body, b"A")
 
     @inlineCallbacks
     def test_a_message_that_hangs_is_cut_off(self):  # type: ignore[no-untyped-def]
