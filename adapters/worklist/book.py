@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from adapters.worklist.orders import Order, Patient
+from engine.transaction import transaction
 
 _SCHEMA: Final = """
 create table if not exists orders (
@@ -60,7 +60,7 @@ class Book:
 
     def keep(self, orders: Sequence[Order], now: int, forget_before: int) -> None:
         """Keep orders, the newest word on each; forget what is older than `forget_before`."""
-        with self._transaction() as cursor:
+        with transaction(self._database) as cursor:
             for order in orders:
                 key = (order.number, order.code)
                 cursor.execute("replace into orders values (?, ?, ?, ?)", (*key, orjson.dumps(asdict(order)), now))
@@ -79,7 +79,7 @@ class Book:
 
     def ask(self, questions: Sequence[dict[str, Any]]) -> None:
         """Note work orders that are to be sent."""
-        with self._transaction() as cursor:
+        with transaction(self._database) as cursor:
             cursor.executemany("insert into asked (content) values (?)", [(orjson.dumps(question),) for question in questions])
 
     def asked(self, most: int) -> list[tuple[int, dict[str, Any]]]:
@@ -89,26 +89,8 @@ class Book:
 
     def sent(self, number: int) -> None:
         """A work order has been taken over by its channel."""
-        with self._transaction() as cursor:
+        with transaction(self._database) as cursor:
             cursor.execute("delete from asked where id = ?", (number,))
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    """begin immediate … commit, or rollback when anything is raised."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> sqlite3.Cursor:
-        self._database.execute("begin immediate")
-        return self._database.cursor()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with closing(self._database.cursor()) as cursor:
-            cursor.execute("rollback" if kind else "commit")
 
 
 def _order(content: bytes) -> Order:

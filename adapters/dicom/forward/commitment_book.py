@@ -18,6 +18,7 @@ import orjson
 
 from adapters.dicom.forward.commitment import Notice, Reference
 from engine.errors import StoreError
+from engine.transaction import transaction
 
 PENDING: Final = -1
 COMMITTED: Final = 0
@@ -154,15 +155,9 @@ class CommitmentBook:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        """begin immediate … commit, or rollback when anything is raised."""
-        cursor = self._database.cursor()
+        """engine.transaction, with the errors of a store."""
         try:
-            cursor.execute("begin immediate")
-            yield cursor
-            cursor.execute("commit")
+            with transaction(self._database) as cursor:
+                yield cursor
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the file of storage commitments cannot be used: {error}") from None
-        finally:
-            if self._database.in_transaction:
-                cursor.execute("rollback")
-            cursor.close()

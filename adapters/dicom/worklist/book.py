@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ from adapters.dicom.worklist.steps import (
     from_json,
     to_json,
 )
+from engine.transaction import transaction
 
 _AT_ONCE: Final = 500
 
@@ -82,14 +82,14 @@ class Book:
 
     def keep(self, words: Sequence[Word], now: int, forget_before: int) -> int:
         """Take what an order message says; forget what has not changed since `forget_before`. Gives how many steps that touched."""
-        with _Transaction(self._database) as cursor:
+        with transaction(self._database) as cursor:
             touched = sum(_say(cursor, word, now) if word.status else _keep(cursor, word, now) for word in words)
             _forget(cursor, forget_before)
             return touched
 
     def update(self, update: Update, now: int) -> int:
         """A patient's new name or number, in all that is kept of it. Gives how many steps that touched."""
-        with _Transaction(self._database) as cursor:
+        with transaction(self._database) as cursor:
             rows = cursor.execute(tables.OF_PATIENT, {"numbers": orjson.dumps(update.numbers).decode()}).fetchall()
             known = [one for one in map(_kept, rows) if one.step.patient.issuer in ("", update.patient.issuer) or not update.patient.issuer]
             for one in known:
@@ -126,7 +126,7 @@ class Book:
         word: Callable[[mpps.Outcome], bytes],
     ) -> bytes:
         """N-CREATE or N-SET by its `rule`, what follows from it, and the answer as `word` writes it, in one transaction."""
-        with _Transaction(self._database) as cursor:
+        with transaction(self._database) as cursor:
             row = cursor.execute("select content from performances where uid = ?", (uid,)).fetchone()
             outcome = rule(given, orjson.loads(row[0]) if row else None)
             if outcome.content is not None:
@@ -159,23 +159,8 @@ class Book:
 
     def reported(self, number: int) -> None:
         """A change has been taken over by its channel."""
-        with _Transaction(self._database) as cursor:
+        with transaction(self._database) as cursor:
             cursor.execute("delete from changes where id = ?", (number,))
-
-
-class _Transaction:
-    """begin immediate … commit, or rollback when anything is raised."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> sqlite3.Cursor:
-        self._database.execute("begin immediate")
-        return self._database.cursor()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with closing(self._database.cursor()) as cursor:
-            cursor.execute("rollback" if kind else "commit")
 
 
 # --- in a transaction ------------------------------------------------------------------------------
