@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, Self
 
 from engine.values import value
@@ -16,6 +17,10 @@ HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
 ASTM: Final = "application/astm+e1394"
 POCT1A: Final = "application/poct1a+xml"
+SOAP: Final = "application/soap+xml"
+"""A SOAP message as engine.formats.soap keeps it: 1.1 or 1.2, the envelope alone or with attachments."""
+CDA: Final = "application/hl7-cda+xml"
+"""One clinical document (HL7 CDA release 2)."""
 DICOM: Final = "application/dicom"
 """One SOP instance as a file (PS3.10 clause 7): preamble, file meta information, data set."""
 DICOM_JSON: Final = "application/dicom+json"
@@ -50,17 +55,19 @@ WHOLE: Final = 16 << 20
 
 
 class Excerpt(bytes):
-    """The beginning of a body too big for memory, with the digest of all of it. For codecs and mappings that read only a header."""
+    """The beginning of a body too big for memory, with the digest of all of it and the file where the whole lies. For codecs and
+    mappings that read only a header, or the rest piece by piece."""
 
     digest: str
+    file: Path
 
-    def __new__(cls, begin: bytes, digest: str) -> Self:
+    def __new__(cls, begin: bytes, digest: str, file: Path) -> Self:
         made = super().__new__(cls, begin)
-        made.digest = digest
+        made.digest, made.file = digest, file
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Excerpt, (bytes(self), self.digest)
+        return Excerpt, (bytes(self), self.digest, self.file)
 
 
 @value(frozen=True, slots=True)

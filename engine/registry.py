@@ -50,7 +50,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap"}
+_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap", "signxml": "soap"}
 """Which extra installs what a shipped part may lack."""
 
 

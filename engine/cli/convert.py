@@ -71,7 +71,7 @@ def _read(file: Path, mapper: Mapper) -> bytes:
         with file.open("rb") as opened:
             digest = file_digest(opened, "sha256").hexdigest()
             opened.seek(0)
-            return Excerpt(opened.read(WHOLE), digest)
+            return Excerpt(opened.read(WHOLE), digest, file)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 

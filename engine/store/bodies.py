@@ -93,7 +93,7 @@ class Bodies:
         try:
             if 0 < most < ref.size:
                 with self.path(ref.digest).open("rb") as file:
-                    return Excerpt(file.read(most), ref.digest)
+                    return Excerpt(file.read(most), ref.digest, self.path(ref.digest))
             body = self.path(ref.digest).read_bytes()
         except OSError as error:
             kind = StoreError if error.errno in _FOR_NOW else StoreCorrupt

@@ -106,6 +106,8 @@ class CommitProcess(Child):
     def _done(self, group: Sequence[Waiting], outcomes: Sequence[Any]) -> None:
         if self._urgent or self._stopped is not None:
             self._send()  # first, so that the disk has work while the outcomes are told
+        elif self._calls:
+            self._send_within(LINGER)  # their own timer may have found the pipe in use
         again = [call for call, outcome in zip(group, outcomes, strict=True) if call.may_be_tried_again(outcome)]
         if again and self._stopped is None:
             fire([(call, outcome) for call, outcome in zip(group, outcomes, strict=True) if call not in again])

@@ -292,7 +292,7 @@ class MemoryStore:
         if ref.digest not in self.bodies:
             return fail(StoreCorrupt("the body is gone"))
         body = self.bodies[ref.digest]
-        return succeed(Excerpt(body[:most], ref.digest) if 0 < most < ref.size else body)
+        return succeed(Excerpt(body[:most], ref.digest, self.body_file(ref)) if 0 < most < ref.size else body)
 
     def keep_body(self, body: bytes) -> BodyRef:
         """For tests: a body that is only referred to."""

@@ -316,7 +316,7 @@ def test_of_a_big_file_only_the_beginning_is_needed() -> None:
     whole = (FOLDER / "test_files/CT_small.dcm").read_bytes()
     full = MAPPER.map(whole).body
     digest = orjson.loads(full)["entry"][2]["resource"]["entity"][1]["what"]["identifier"]["value"]
-    assert MAPPER.map(Excerpt(whole[:8000], digest)).body == full
+    assert MAPPER.map(Excerpt(whole[:8000], digest, Path("none"))).body == full
 
 
 # --- structured reports ----------------------------------------------------------------------------------------------------------------
