@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from adapters.dicom.web.multipart import MultipartFramer
 from adapters.dicom.web.store import AT_ONCE, StoreRequest, Taking
+from engine.formats.multipart import MultipartFramer
 from engine.http_answers import Sender
 from engine.http_server import LEAST
 from engine.message import BodyRef, Judgement, Verdict

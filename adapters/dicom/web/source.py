@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred
 from adapters.dicom.web.capabilities import capabilities
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, DICOM_JSON, DICOM_XML, RELATED, acceptable, choose, parse_media_type
-from adapters.dicom.web.multipart import MultipartFramer
 from adapters.dicom.web.outcomes import Outcome
 from adapters.dicom.web.outcomes import answer as store_answer
 from adapters.dicom.web.reading import Reads
 from adapters.dicom.web.store import StoreRequest, Taking
 from adapters.dicom.web.targets import Target, find_target
 from engine.errors import FramingError
+from engine.formats.multipart import MultipartFramer
 from engine.http_answers import Answer, HttpRefusal, Sender, sentence
 from engine.http_server import Limits
 from engine.http_source import Reception

@@ -18,10 +18,10 @@ from adapters.dicom.instances import envelope
 from adapters.dicom.web.envelopes import Arrived, arrived
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, parse_media_type
-from adapters.dicom.web.multipart import Event, MultipartFramer, PartBegin, PartContent
 from adapters.dicom.web.outcomes import CANNOT_UNDERSTAND, OTHER_STUDY, OUT_OF_RESOURCES, PROCESSING_FAILURE, Outcome, failure_reason
 from adapters.dicom.web.part10 import FileReading
 from engine.errors import FramingError, StoreError
+from engine.formats.multipart import Event, MultipartFramer, PartBegin, PartContent
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
