@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, BodyRef, Envelope, Judgement, Status, Verdict
@@ -298,8 +298,7 @@ class StoreContract:
             self.store.accept(arrival("3", checkpoint=("log", "a"), judgement=refused)),
             self.store.accept(arrival("4")),
         ]
-        for one in accepts:
-            yield one
+        yield gatherResults(accepts)
         assert (yield self.store.checkpoints("c")) == {"rows": "2", "log": "a"}
         repeated = yield self.store.accept(arrival("1", checkpoint=("rows", "3")))
         assert repeated.duplicate
