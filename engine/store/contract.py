@@ -219,7 +219,8 @@ class Waiting:
 
 class Spool(Protocol):
     """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
-    `accept` that refers to it has fired, it is unspooled, or the node ends. `write` and `finish` may be called in a thread, one at a time."""
+    `accept` that refers to it has fired, it is unspooled, or the node ends. `write` and `finish` may be called in a thread, one at a
+    time."""
 
     def write(self, data: bytes | memoryview) -> None: ...
 
