@@ -169,6 +169,7 @@ class Node:
             spool=self._store.spool,
             unspool=self._store.unspool,
             body_file=self._store.body_file,
+            checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
         )
 
