@@ -1,0 +1,175 @@
+"""What a parcel has to say: facts, texts at paths, and the content whole, from memory or from its file. Pure but for that file."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from lxml import etree
+
+from adapters.soap.client.template import NOT_IN_XML, WHOLE_CONTENT, text_of
+from engine import registry
+from engine.errors import MessageError, PermanentDelivery
+from engine.formats.xml import LIMITS, parse
+from engine.message import SOAP, WHOLE, BodyRef, Excerpt, Parcel
+
+_PIECE: Final = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes to be sent: `whole` in memory, or those of `file`."""
+
+    size: int
+    content_type: str = "application/octet-stream"
+    whole: bytes | memoryview = b""
+    file: Path | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises PermanentDelivery where the file is no longer what it was."""
+        if self.file is None:
+            for begin in range(0, self.size, _PIECE):
+                yield bytes(self.whole[begin : begin + _PIECE])
+            return
+        left = self.size
+        try:
+            with self.file.open("rb") as file:
+                while piece := file.read(min(_PIECE, left)):
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise PermanentDelivery(f"the content cannot be read back: {error.strerror}") from None
+        if left:
+            raise PermanentDelivery("the content cannot be read back: its file is too short")
+
+    def base64(self) -> str:
+        """Raises PermanentDelivery where it is too big to be in a message in memory."""
+        if self.size > WHOLE:
+            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment: see mtom")
+        return b64encode(b"".join(self.pieces())).decode("ascii")
+
+
+class Content:
+    """A parcel read by a template. `name` is the destination's, so that two destinations do not use one message identifier."""
+
+    def __init__(self, parcel: Parcel, name: str, body_file: Callable[[BodyRef], Path], values: Mapping[str, Any]) -> None:
+        self.parcel, self._name, self._body_file, self._values = parcel, name, body_file, values
+        self.markers: dict[str, str] = {}
+        """Stands for the whole content in a filled tree -> which form of it is meant."""
+
+    @cached_property
+    def message_id(self) -> str:
+        """The same at every attempt (WS-Addressing 1.0 clause 3.2: [message id])."""
+        key = self.parcel.idempotency_key or f"{self.parcel.message_id}/{self.parcel.seq}"
+        return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{self._name}/{key}')}"
+
+    def value(self, name: str) -> str | None:
+        """For adapters.soap.client.template. Raises PermanentDelivery."""
+        scope, _, rest = name.partition(".")
+        if scope == "message":
+            return self._fact(rest)
+        if scope == "values":
+            return self._looked_up(rest)
+        if name in WHOLE_CONTENT:
+            marker = f"content-{secrets.token_hex(16)}"
+            self.markers[marker] = rest
+            return marker
+        return self._text(name)
+
+    def _fact(self, name: str) -> str:
+        parcel = self.parcel
+        received = datetime.fromtimestamp(parcel.received_at / 1e6, UTC)
+        facts: dict[str, Callable[[], str]] = {
+            "type": lambda: parcel.message_type,
+            "control_id": lambda: parcel.control_id,
+            "patient_id": lambda: parcel.order_key,
+            "content_type": lambda: parcel.content_type,
+            "received_at": lambda: received.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "received_local": lambda: received.astimezone().strftime("%Y%m%d%H%M%S"),
+            "id": lambda: self.message_id,
+            "key": lambda: parcel.idempotency_key,
+        }
+        return facts[name]()
+
+    def _looked_up(self, name: str) -> str:
+        """Raises PermanentDelivery where the table has no row for what the message says."""
+        table = self._values[name]
+        said = text_of(table.of, self.value) or ""
+        found = table.table.get(said, table.otherwise)
+        if found is None:
+            raise PermanentDelivery(f"values.{name} has no row for this message, and no otherwise", location=table.of)
+        return str(found)
+
+    # --- the content -----------------------------------------------------------------------------
+
+    def _text(self, path: str) -> str | None:
+        try:
+            found: str | None = self._document.get(path)
+        except ValueError:
+            raise PermanentDelivery("the template asks for a path that this content cannot have", location=path) from None
+        return found
+
+    @cached_property
+    def _document(self) -> Any:
+        codec = registry.codec(self.parcel.content_type)
+        if codec is None or (isinstance(self.body, Excerpt) and not getattr(codec, "headers", False)):
+            raise PermanentDelivery(f"a template cannot look into content of type {self.parcel.content_type}, or of this size")
+        try:
+            return codec.decode(self.body)
+        except MessageError as error:
+            raise PermanentDelivery(f"the content cannot be read: {error.text}", location=error.location) from None
+
+    @cached_property
+    def body(self) -> bytes:
+        """All of it, or an Excerpt. Raises PermanentDelivery."""
+        body = self.parcel.body
+        if isinstance(body, bytes):
+            return body
+        file = self._body_file(body)
+        try:
+            with file.open("rb") as opened:
+                return Excerpt(opened.read(WHOLE), body.digest, file)
+        except OSError as error:
+            raise PermanentDelivery(f"the content cannot be read back: {error.strerror}") from None
+
+    def blob(self) -> Blob:
+        """The content as it came."""
+        content_type = self.parcel.content_type or "application/octet-stream"
+        body = self.parcel.body
+        if isinstance(body, bytes):
+            return Blob(len(body), content_type, body)
+        return Blob(body.size, content_type, file=self._body_file(body))
+
+    def text(self) -> str:
+        """Raises PermanentDelivery for what is no text that XML can hold."""
+        body = self._in_memory()
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise PermanentDelivery("the content is not UTF-8 text: send it in base64") from None
+        if NOT_IN_XML.search(text):
+            raise PermanentDelivery("the content holds characters that XML cannot: send it in base64")
+        return text
+
+    def element(self) -> etree._Element:
+        """Raises PermanentDelivery for what is no XML."""
+        try:
+            return parse(self._in_memory(), LIMITS)
+        except MessageError as error:
+            raise PermanentDelivery(f"the content is no XML that can be sent: {error.text}", location=error.location) from None
+
+    def _in_memory(self) -> bytes:
+        if isinstance(self.body, Excerpt):
+            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment")
+        return self.body
+
+    @property
+    def is_soap(self) -> bool:
+        return self.parcel.content_type == SOAP
