@@ -10,50 +10,47 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lxml import etree
 
 from adapters.soap.client.template import NOT_IN_XML, WHOLE_CONTENT, text_of
 from engine import registry
 from engine.errors import MessageError, PermanentDelivery
+from engine.formats.soap import FilePart, Package
 from engine.formats.xml import LIMITS, parse
 from engine.message import SOAP, WHOLE, BodyRef, Excerpt, Parcel
 
-_PIECE: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes to be sent: `whole` in memory, or those of `file`."""
+    """Bytes to be sent, in memory or a piece of a file."""
 
-    size: int
+    content: bytes | FilePart
     content_type: str = "application/octet-stream"
-    whole: bytes | memoryview = b""
-    file: Path | None = None
 
-    def pieces(self) -> Iterator[bytes]:
-        """Raises PermanentDelivery where the file is no longer what it was."""
-        if self.file is None:
-            for begin in range(0, self.size, _PIECE):
-                yield bytes(self.whole[begin : begin + _PIECE])
-            return
-        left = self.size
-        try:
-            with self.file.open("rb") as file:
-                while piece := file.read(min(_PIECE, left)):
-                    left -= len(piece)
-                    yield piece
-        except OSError as error:
-            raise PermanentDelivery(f"the content cannot be read back: {error.strerror}") from None
-        if left:
-            raise PermanentDelivery("the content cannot be read back: its file is too short")
+    @property
+    def size(self) -> int:
+        return len(self.content) if isinstance(self.content, bytes) else self.content.length
 
     def base64(self) -> str:
-        """Raises PermanentDelivery where it is too big to be in a message in memory."""
+        """Canonical, as the infoset has it (XOP clause 3.1). Raises PermanentDelivery where it is too big to be in a message in memory."""
         if self.size > WHOLE:
-            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment: see mtom")
+            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment that is not signed: see mtom")
         return b64encode(b"".join(self.pieces())).decode("ascii")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises PermanentDelivery."""
+        return pieces_of(Package(self.content_type, [self.content]))
+
+
+def pieces_of(package: Package) -> Iterator[bytes]:
+    """Raises PermanentDelivery where a file is no longer what it was."""
+    try:
+        yield from package.pieces()
+    except OSError as error:
+        raise PermanentDelivery(f"the content cannot be read back: {error.strerror or error}") from None
 
 
 class Content:
@@ -144,8 +141,8 @@ class Content:
         content_type = self.parcel.content_type or "application/octet-stream"
         body = self.parcel.body
         if isinstance(body, bytes):
-            return Blob(len(body), content_type, body)
-        return Blob(body.size, content_type, file=self._body_file(body))
+            return Blob(body, content_type)
+        return Blob(FilePart(self._body_file(body), 0, body.size), content_type)
 
     def text(self) -> str:
         """Raises PermanentDelivery for what is no text that XML can hold."""
