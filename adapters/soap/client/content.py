@@ -56,8 +56,8 @@ def pieces_of(package: Package) -> Iterator[bytes]:
 class Content:
     """A parcel read by a template. `name` is the destination's, so that two destinations do not use one message identifier."""
 
-    def __init__(self, parcel: Parcel, name: str, body_file: Callable[[BodyRef], Path], values: Mapping[str, Any]) -> None:
-        self.parcel, self._name, self._body_file, self._values = parcel, name, body_file, values
+    def __init__(self, parcel: Parcel, name: str, body_file: Callable[[BodyRef], Path], tables: Mapping[str, Any]) -> None:
+        self.parcel, self._name, self._body_file, self._tables = parcel, name, body_file, tables
         self.markers: dict[str, str] = {}
         """Stands for the whole content in a filled tree -> which form of it is meant."""
 
@@ -72,7 +72,7 @@ class Content:
         scope, _, rest = name.partition(".")
         if scope == "message":
             return self._fact(rest)
-        if scope == "values":
+        if scope == "tables":
             return self._looked_up(rest)
         if name in WHOLE_CONTENT:
             marker = f"content-{secrets.token_hex(16)}"
@@ -97,11 +97,11 @@ class Content:
 
     def _looked_up(self, name: str) -> str:
         """Raises PermanentDelivery where the table has no row for what the message says."""
-        table = self._values[name]
+        table = self._tables[name]
         said = text_of(table.of, self.value) or ""
         found = table.table.get(said, table.otherwise)
         if found is None:
-            raise PermanentDelivery(f"values.{name} has no row for this message, and no otherwise", location=table.of)
+            raise PermanentDelivery(f"tables.{name} has no row for this message, and no otherwise", location=table.of)
         return str(found)
 
     # --- the content -----------------------------------------------------------------------------

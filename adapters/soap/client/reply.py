@@ -100,9 +100,9 @@ class Replies:
         said = texts(message.body, wanted.path)
         if not said:
             raise UncertainDelivery("the reply does not say whether the message was accepted", location=wanted.path, answer=kept[:_MOST_KEPT])
-        if all(one in wanted.values for one in said):
+        if all(one in wanted.accepted for one in said):
             return
-        refused = next(one for one in said if one not in wanted.values)
+        refused = next(one for one in said if one not in wanted.accepted)
         text = f"the service did not accept it: {wanted.path} is {refused if _CODE.fullmatch(refused) else 'another value'}"
         transient = refused in wanted.transient or wanted.otherwise == "transient"
         raise (TransientDelivery if transient else PermanentDelivery)(text, location=wanted.path, answer=self._reason(message) or kept[:_MOST_KEPT])

@@ -1,7 +1,7 @@
 """Templates of a site: what a request says, with ``${…}`` where the message's own values go. Pure.
 
     ${message.type}              a fact of the message: FACTS
-    ${values.action}             a value of the destination's own tables (option `values`)
+    ${tables.action}             a value of the destination's own tables (option `tables`)
     ${PID-3[1].1}                the text at a path of the content, as its format writes paths
     ${content.text}              the whole content: as text, in base64, as an attachment, as XML. One of these stands alone in its place
 
