@@ -76,8 +76,7 @@ class SoapDestinationContract(DestinationContract, TestCase):
             yield self.again(body=body, tables=tables, version=version)
             receipt = yield self.destination.deliver(self.parcel(1))
             payload = self.peer.messages[-1].payload
-            self.assertEqual([child.text for child in payload], ["H&<1> & <in>".replace("H&<1>", payload[0].text.split(" & ")[0]), HL7.decode(), "3"])
-            self.assertTrue(payload[0].text.endswith(" & <in>"))
+            self.assertEqual([child.text for child in payload], ["H&<1> & <in>", HL7.decode(), "3"])
             self.assertIn(b"done", receipt.answer)
         self.assertEqual(self.peer.requests[0].headers["soapaction"], '"urn:exchange"')
         self.assertIn('action="urn:exchange"', self.peer.requests[1].headers["content-type"])
@@ -103,7 +102,11 @@ class SoapDestinationContract(DestinationContract, TestCase):
         yield self.again(body="as it came", operation=None)
         own = f'<Exchange xmlns="{NAMESPACE}"><action>9</action><message>m</message></Exchange>'.encode()
         yield self.destination.deliver(self.parcel(1, own, content_type=CDA))
-        soap = b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header><x/></s:Header><s:Body>' + own + b"</s:Body></s:Envelope>"
+        soap = (
+            b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header><x/></s:Header><s:Body>'
+            + own
+            + b"</s:Body></s:Envelope>"
+        )
         yield self.destination.deliver(self.parcel(1, soap, content_type=SOAP))
         for message in self.peer.messages:
             self.assertEqual((message.version, message.header, message.payload[0].text), ("1.1", None, "9"))
@@ -150,7 +153,10 @@ class SoapDestinationContract(DestinationContract, TestCase):
         own = f'<Exchange xmlns="{NAMESPACE}"><action>9</action><message><i:Include xmlns:i="http://www.w3.org/2004/08/xop/include" href="cid:d@x"/></message></Exchange>'
         root = f'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>{own}</s:Body></s:Envelope>'.encode()
         kind = b'multipart/related; type="application/xop+xml"; boundary=b; start="<r@x>"; start-info="text/xml"'
-        heads = [b'Content-Type: application/xop+xml; type="text/xml"\r\nContent-ID: <r@x>', b"Content-Type: image/png\r\nContent-ID: <d@x>"]
+        heads = [
+            b'Content-Type: application/xop+xml; type="text/xml"\r\nContent-ID: <r@x>',
+            b"Content-Type: image/png\r\nContent-ID: <d@x>",
+        ]
         parts = b"".join(b"\r\n--b\r\n" + head + b"\r\n\r\n" + content for head, content in zip(heads, (root, b"\0\xff" * 9), strict=True))
         body = b"Content-Type: " + kind + b"\r\n\r\n" + parts + b"\r\n--b--\r\n"
         for mtom in (True, False):
@@ -165,7 +171,7 @@ class SoapDestinationContract(DestinationContract, TestCase):
         """A value that is missing, one of the wrong type, one that XML cannot hold."""
         error = yield self.fails(PermanentDelivery, body={"action": "${PID-40}", "message": "m"})
         self.assertIn("Missing element action", error.text)
-        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\x01"))
+        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\x01"), body=BODY)
         self.assertIn("characters", error.text)
         error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\xff"))
         self.assertIn("base64", error.text)

@@ -27,7 +27,9 @@ def _read(raw: Any) -> str:
     return raw
 
 
-ANSWER_PATH: Final = Kind("path", "names with slashes, such as Result/status or MCCI_IN000002UV01/acknowledgement/@typeCode", _read, {"type": "string"})
+ANSWER_PATH: Final = Kind(
+    "path", "names with slashes, such as Result/status or MCCI_IN000002UV01/acknowledgement/@typeCode", _read, {"type": "string"}
+)
 
 
 def texts(root: etree._Element, path: str) -> list[str]:

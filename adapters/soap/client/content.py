@@ -22,7 +22,6 @@ from engine.formats.xml import LIMITS, parse
 from engine.message import SOAP, WHOLE, BodyRef, Excerpt, Parcel
 
 
-
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes to be sent, in memory or a piece of a file."""

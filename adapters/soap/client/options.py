@@ -16,7 +16,9 @@ from engine.http_options import client_options, in_the_clear
 from engine.options import DURATION, FLAG, SIZE, TEXT, URL, Faulty, Kind, ListOf, MapOf, Option, Place, Settings, Spec, choice
 
 AS_IT_CAME: Final = "as it came"
-_RESERVED: Final = frozenset(["content-type", "content-length", "soapaction", "host", "authorization", "accept", "transfer-encoding", "connection"])
+_RESERVED: Final = frozenset(
+    ["content-type", "content-length", "soapaction", "host", "authorization", "accept", "transfer-encoding", "connection"]
+)
 
 
 def _service_url(raw: Any) -> str:
@@ -52,7 +54,9 @@ def _with_placeholders(raw: Any) -> str:
 
 
 SERVICE_URL: Final = Kind("url", URL.allowed, _service_url, URL.schema)
-BODY: Final = Kind("template", f"parameters of the operation in YAML | FILE.xml | {AS_IT_CAME}", _body, {"type": ["object", "string"]}, _body_of_site)
+BODY: Final = Kind(
+    "template", f"parameters of the operation in YAML | FILE.xml | {AS_IT_CAME}", _body, {"type": ["object", "string"]}, _body_of_site
+)
 BLOCK: Final = Kind("header", "an XML element, such as <Key xmlns='urn:x'>${message.id}</Key>", _block, {"type": "string"})
 _ASKED: Final = Kind("text", "text with ${…}", _with_placeholders, {"type": "string"})
 

@@ -1,6 +1,6 @@
 """A request as it goes onto the wire: the envelope alone, or an XOP package of it and its attachments (MTOM). Pure but for their files.
 
-Sources: SOAP 1.1 clause 6.1.1 (SOAPAction); SOAP 1.2 part 2 clause 7.1.4 and RFC 3902 (action); XOP 1.0 clause 3 (what a package stands for).
+Sources: SOAP 1.1 clause 6.1.1 (SOAPAction); SOAP 1.2 part 2 clause 7.1.4 and RFC 3902 (action); XOP 1.0 clause 3 (packages).
 """
 
 from __future__ import annotations

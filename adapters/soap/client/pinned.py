@@ -39,10 +39,12 @@ _SOAP_11, _SOAP_12 = "http://schemas.xmlsoap.org/wsdl/soap/", "http://schemas.xm
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a port. `root` is the qualified name of the request's body element, "" where the WSDL names none. `bound` is zeep's."""
+    """One operation of a port. `root` is the qualified name of the request's body element, `reply_root` of the reply's; "" where the WSDL
+    names none. `bound` is zeep's."""
 
     name: str
     root: str
+    reply_root: str
     soap_action: str
     action: str
     one_way: bool
@@ -152,8 +154,9 @@ def _imports(path: Path, asked: str, content: bytes, site: Path) -> list[tuple[P
 
 def _located(path: Path, asked: str, location: str, site: Path, where: str) -> tuple[Path, str]:
     """The file for a location, and how zeep will ask for it: absolute, relative to how it asked for the importing document."""
-    from zeep.loader import absolute_location
+    from zeep import loader
 
+    absolute_location: Any = loader.absolute_location
     remote = urlsplit(location).scheme in ("http", "https")
     beside = (path.parent / (Path(urlsplit(location).path).name if remote else location)).resolve()
     if not beside.is_relative_to(site):
@@ -179,7 +182,7 @@ def _described(path: Path, documents: tuple[tuple[str, bytes], ...]) -> Descript
 
     pinned = dict(documents)
 
-    class Pinned(Transport):  # type: ignore[misc]
+    class Pinned(Transport):
         """Knows the site's files and nothing else; messages do not go through it."""
 
         def load(self, url: str) -> bytes:
@@ -194,7 +197,8 @@ def _described(path: Path, documents: tuple[tuple[str, bytes], ...]) -> Descript
 
     settings = Settings(strict=True, forbid_dtd=True, forbid_entities=True, xml_huge_tree=False, force_https=False)
     try:
-        document = Document(str(path), Pinned(), settings=settings)
+        transport: Any = Pinned
+        document = Document(str(path), transport(), settings=settings)
         ports = [_port(service.name, port) for service in document.services.values() for port in service.ports.values() if _soap(port)]
     except (Error, etree.Error, LookupError, AttributeError, TypeError, ValueError, NotImplementedError) as error:
         raise Faulty(f"the WSDL cannot be used: {type(error).__name__}: {error}") from None
@@ -216,10 +220,14 @@ def _port(service: str, port: Any) -> Port:
 
 def _operation(bound: Any, port_type: etree.QName) -> Operation:
     """Without any declared action it is the default one (WS-Addressing 1.0 Metadata clause 4.4.4)."""
-    root = getattr(bound.input.body, "qname", None)
     default = f"{(port_type.namespace or '').rstrip('/')}/{port_type.localname}/{bound.name}Request"
     action = bound.abstract.wsa_action or bound.soapaction or default
-    return Operation(bound.name, str(root.text) if root is not None else "", bound.soapaction or "", action, bound.output is None, bound)
+    return Operation(bound.name, _root(bound.input), _root(bound.output), bound.soapaction or "", action, bound.output is None, bound)
+
+
+def _root(message: Any) -> str:
+    name = getattr(message.body, "qname", None) if message is not None else None
+    return str(name.text) if name is not None else ""
 
 
 # --- as an option --------------------------------------------------------------------------------------

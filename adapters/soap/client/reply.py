@@ -1,6 +1,6 @@
 """What a reply means for a delivery. Runs in a thread.
 
-a fault                     by its codes, subcodes included: those that the site lists as transient or permanent, then those of the standards:
+a fault                     by its codes, subcodes included: what the site lists, then those of the standards:
                             Server, Receiver: transient; Client, Sender, VersionMismatch, MustUnderstand, DataEncodingUnknown: permanent;
                             the codes of WS-Security about who we are: transient for the whole destination, as 401 and 403 are;
                             a code that nobody has defined: transient
@@ -99,13 +99,17 @@ class Replies:
             return
         said = texts(message.body, wanted.path)
         if not said:
-            raise UncertainDelivery("the reply does not say whether the message was accepted", location=wanted.path, answer=kept[:_MOST_KEPT])
+            raise UncertainDelivery(
+                "the reply does not say whether the message was accepted", location=wanted.path, answer=kept[:_MOST_KEPT]
+            )
         if all(one in wanted.accepted for one in said):
             return
         refused = next(one for one in said if one not in wanted.accepted)
         text = f"the service did not accept it: {wanted.path} is {refused if _CODE.fullmatch(refused) else 'another value'}"
         transient = refused in wanted.transient or wanted.otherwise == "transient"
-        raise (TransientDelivery if transient else PermanentDelivery)(text, location=wanted.path, answer=self._reason(message) or kept[:_MOST_KEPT])
+        raise (TransientDelivery if transient else PermanentDelivery)(
+            text, location=wanted.path, answer=self._reason(message) or kept[:_MOST_KEPT]
+        )
 
     def _reason(self, message: SoapMessage) -> bytes:
         path = self._options.accepted_when.reason
@@ -115,7 +119,14 @@ class Replies:
         """As zeep reads it. Its own texts may repeat values."""
         from zeep.exceptions import Error
 
-        if operation.one_way or message.parts:
+        if operation.one_way:
+            return
+        found = str(message.payload.tag) if message.payload is not None else ""
+        if operation.reply_root and found != operation.reply_root:
+            raise UncertainDelivery(
+                f"the reply is not the {local(operation.reply_root)} that the WSDL says: see strict", answer=kept[:_MOST_KEPT]
+            )
+        if message.parts:
             return
         try:
             with self._description.lock:

@@ -1,6 +1,6 @@
 """Builds one request: the body from a template or from the content as it came, headers, signature, attachments. Runs in a thread.
 
-The signature is made while binary content is in the envelope in base64, and only then does that go beside it: what is signed is the infoset,
+The signature is made while binary content is in the envelope in base64; only then does that go beside it. What is signed is the infoset,
 not the package (WSS SOAP Message Security 1.1.1 clause 8 and XOP clause 3).
 """
 
@@ -18,7 +18,7 @@ from adapters.soap.client.pinned import Description, Operation
 from adapters.soap.client.template import Template
 from engine.errors import ParseError, PermanentDelivery
 from engine.formats.soap import FilePart, Part, SoapMessage, read
-from engine.formats.soap.names import ANONYMOUS, ENVELOPES, WSA, XOP, local, namespace, qname
+from engine.formats.soap.names import ANONYMOUS, ENVELOPES, WSA, XOP, namespace, qname
 from engine.message import Excerpt
 
 _INCLUDE: Final = qname(XOP, "Include")

@@ -5,8 +5,8 @@
     ${PID-3[1].1}                the text at a path of the content, as its format writes paths
     ${content.text}              the whole content: as text, in base64, as an attachment, as XML. One of these stands alone in its place
 
-A template is YAML, whose names are the parameters of the operation, or an XML file, whose root is the child of the SOAP Body. Values are put
-into the finished tree, never into its text, so nothing that they hold can become markup.
+A template is YAML, whose names are the parameters of the operation, or an XML file, whose root is the child of the SOAP Body. Values are
+put into the finished tree, never into its text, so nothing that they hold can become markup.
 """
 
 from __future__ import annotations
