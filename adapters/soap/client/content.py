@@ -36,7 +36,7 @@ class Blob:
     def base64(self) -> str:
         """Canonical, as the infoset has it (XOP clause 3.1). Raises PermanentDelivery where it is too big to be in a message in memory."""
         if self.size > WHOLE:
-            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment that is not signed: see mtom")
+            raise PermanentDelivery(f"content of more than {WHOLE >> 20} MB can only go as an attachment: see mtom")
         return b64encode(b"".join(self.pieces())).decode("ascii")
 
     def pieces(self) -> Iterator[bytes]:

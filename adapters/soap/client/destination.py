@@ -19,6 +19,7 @@ from adapters.soap.client.content import Content, pieces_of
 from adapters.soap.client.options import address_of, operations_of, port_of
 from adapters.soap.client.reply import Replies
 from adapters.soap.client.request import Requests
+from adapters.soap.client.securing import secure
 from engine.errors import TransientDelivery, UncertainDelivery
 from engine.http_client import HttpClient
 from engine.message import Parcel, Receipt
@@ -63,7 +64,13 @@ class SoapDestination:
 
     def open(self) -> Deferred[None]:
         self._pool.start()
-        return maybeDeferred(self._client.open)
+        return maybeDeferred(self._open)
+
+    def _open(self) -> None:
+        """Raises ConfigError where a certificate, key or secret cannot be used."""
+        self._client.open()
+        if self._options.security is not None:
+            self._requests.secure = secure(self._options.security, self._context)
 
     def wind_up(self) -> None:
         for call in self._calls:

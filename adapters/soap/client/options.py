@@ -11,6 +11,7 @@ from adapters.soap.client.answer_paths import ANSWER_PATH
 from adapters.soap.client.pinned import WSDL, Operation, Port, file_of_site, operation_of
 from adapters.soap.client.request import Requests
 from adapters.soap.client.template import WHOLE_CONTENT, Template, names_in, of_xml, of_yaml
+from adapters.soap.security import CLIENT_SECURITY
 from engine.errors import PermanentDelivery
 from engine.http_options import client_options, in_the_clear
 from engine.options import DURATION, FLAG, SIZE, TEXT, URL, Faulty, Kind, ListOf, MapOf, Option, Place, Settings, Spec, choice
@@ -102,7 +103,15 @@ def _check(options: Settings) -> str:
     taken = [name for name in options.http_headers if name.lower() in _RESERVED or not _token(name)]
     if taken:
         return f"http_headers cannot say {taken[0]!r}"
-    return in_the_clear(Settings(DESTINATION, {**options, "url": url}))
+    return in_the_clear(Settings(DESTINATION, {**options, "url": url})) or _password_in_the_clear(options, url)
+
+
+def _password_in_the_clear(options: Settings, url: str) -> str:
+    login = options.security.username if options.security is not None else None
+    parts = urlsplit(url)
+    if login is None or login.type != "text" or parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1"):
+        return ""
+    return "security.username.type: text would send the password unencrypted: the url must be https"
 
 
 def port_of(options: Settings) -> Port:
@@ -182,6 +191,7 @@ DESTINATION: Final = Spec(
         Option("headers", ListOf(BLOCK), "elements for the SOAP Header, with ${…}", default=[]),
         Option("http_headers", MapOf(TEXT), "further HTTP headers", default={}),
         Option("addressing", FLAG, "say WS-Addressing headers: Action, MessageID (the same at every attempt), To, ReplyTo", default=False),
+        Option("security", CLIENT_SECURITY, "what WS-Security says of us; default: nothing"),
         Option("mtom", FLAG, "send big binary content beside the envelope, from its file", default=False),
         Option("mtom_threshold", SIZE, "with mtom: content from this size on", default="64KB"),
         Option("faults", FAULTS, "what the service means by its faults", default={}),

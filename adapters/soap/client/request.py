@@ -1,7 +1,7 @@
-"""Builds one request: the body from a template or from the content as it came, headers, signature, attachments. Runs in a thread.
+"""Builds one request: the body from a template or from the content as it came, headers, attachments, signature. Runs in a thread.
 
-The signature is made while binary content is in the envelope in base64; only then does that go beside it. What is signed is the infoset,
-not the package (WSS SOAP Message Security 1.1.1 clause 8 and XOP clause 3).
+What is signed is the infoset: an attachment is digested as the base64 that it stands for, piece by piece, so that it is never in memory
+(XOP 1.0 clause 5).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Final
+from urllib.parse import unquote
 
 from lxml import etree
 
@@ -16,6 +17,7 @@ from adapters.soap.client.content import Blob, Content
 from adapters.soap.client.packaging import Held, Outgoing, outgoing
 from adapters.soap.client.pinned import Description, Operation
 from adapters.soap.client.template import Template
+from adapters.soap.security.canonical import ContentOf
 from engine.errors import ParseError, PermanentDelivery
 from engine.formats.soap import FilePart, Part, SoapMessage, read
 from engine.formats.soap.names import ANONYMOUS, ENVELOPES, WSA, XOP, namespace, qname
@@ -24,11 +26,13 @@ from engine.message import Excerpt
 _INCLUDE: Final = qname(XOP, "Include")
 _PREFIX: Final = {"1.1": "soap", "1.2": "env"}
 
-Sign = Callable[[etree._Element], etree._Element]
+Secure = Callable[[etree._Element, ContentOf], None]
+"""Adds a Security header to an envelope of which nothing is changed any more."""
 
 
 class Requests:
-    """`body` is None where the content goes as it came. `sign` is given the envelope, in which all signed content is inline."""
+    """`body` is None where the content goes as it came. `addressed_to` is the address in wsa:To, "" for no WS-Addressing; content from
+    `threshold` bytes on goes beside the envelope, None for none. `secure` may be set later."""
 
     def __init__(
         self,
@@ -40,11 +44,11 @@ class Requests:
         headers: Sequence[Template] = (),
         addressed_to: str = "",
         threshold: int | None = None,
-        sign: Sign | None = None,
+        secure: Secure | None = None,
     ) -> None:
         self._description, self._operations, self._version = description, operations, version
         self._body, self._headers, self._to = body, headers, addressed_to
-        self._threshold, self._sign = threshold, sign
+        self._threshold, self.secure = threshold, secure
 
     def build(self, content: Content) -> tuple[Outgoing, Operation]:
         """Raises PermanentDelivery."""
@@ -52,19 +56,18 @@ class Requests:
         operation, envelope = self._envelope(content, held)
         self._add_headers(envelope, operation, content)
         held += self._marked(envelope, content)
-        beside = [one for one in held if self._goes_beside(one)]
+        beside = []
         for one in held:
-            if self._sign is not None or one not in beside:
+            if self._threshold is not None and one.blob.size >= self._threshold:
+                one.refer()
+                beside.append(one)
+            else:
                 one.inline()
-        if self._sign is not None:
-            envelope = self._sign(envelope)
-        for one in beside:
-            one.refer()
+        if self.secure is not None:
+            parts = {one.content_id: one.blob for one in beside}
+            self.secure(envelope, lambda element: parts[unquote(str(element.get("href")).removeprefix("cid:"))].pieces())
         action = operation.soap_action or (operation.action if self._to else "")
         return outgoing(self._version, action, envelope, beside), operation
-
-    def _goes_beside(self, one: Held) -> bool:
-        return self._threshold is not None and one.blob.size >= self._threshold
 
     # --- body ------------------------------------------------------------------------------------
 
@@ -148,7 +151,7 @@ class Requests:
         blocks = [template.fill(content.value) for template in self._headers]
         if self._to:
             blocks += self._addressing(operation, content.message_id)
-        if not blocks and self._sign is None:
+        if not blocks:
             return
         uri = namespace(str(envelope.tag))
         header = envelope.find(qname(uri, "Header"))
