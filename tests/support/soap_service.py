@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ _SCHEMA = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamesp
 """
 _WSDL = """<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" xmlns:tns="urn:example:exchange" xmlns:xs="http://www.w3.org/2001/XMLSchema"
     xmlns:s11="http://schemas.xmlsoap.org/wsdl/soap/" xmlns:s12="http://schemas.xmlsoap.org/wsdl/soap12/" targetNamespace="urn:example:exchange">
-  <types><xs:schema><xs:import namespace="urn:example:exchange" schemaLocation="http://elsewhere.invalid/exchange.xsd"/></xs:schema></types>
+  <types>{types}</types>
   <message name="In"><part name="parameters" element="tns:Exchange"/></message>
   <message name="Out"><part name="parameters" element="tns:ExchangeResponse"/></message>
   <message name="RpcIn"><part name="action" type="xs:string"/><part name="message" type="xs:string"/></message>
@@ -59,15 +60,31 @@ _BINDING = """<binding name="{name}" type="tns:ExchangePort"><{p}:binding transp
 _PORT = '<port name="{name}" binding="tns:{name}"><{p}:address location="{url}"/></port>'
 
 
+_IMPORT = '<xs:schema><xs:import namespace="urn:example:exchange" schemaLocation="http://elsewhere.invalid/exchange.xsd"/></xs:schema>'
+
+
 def write_wsdl(folder: Path, url: str = "http://127.0.0.1:1/exchange", message: str = "xs:string") -> str:
     """Writes ``exchange.wsdl`` and the schema that it imports by an address on the network; gives the file's name."""
     folder.mkdir(parents=True, exist_ok=True)
     versions = (("Soap11", "s11"), ("Soap12", "s12"))
     bindings = "".join(_BINDING.format(name=name, p=p) for name, p in versions)
     ports = "".join(_PORT.format(name=name, p=p, url=url) for name, p in versions)
-    (folder / "exchange.wsdl").write_text(_WSDL.format(bindings=bindings, ports=ports, url=url))
+    (folder / "exchange.wsdl").write_text(_WSDL.format(types=_IMPORT, bindings=bindings, ports=ports, url=url))
     (folder / "exchange.xsd").write_text(_SCHEMA.format(type=message))
     return "exchange.wsdl"
+
+
+def write_simple_wsdl(file: Path, url: str, version: str, message: str = "xs:string") -> None:
+    """The same as one file with one port, for toolkits that read no more."""
+    name, p = ("Soap12", "s12") if version == "1.2" else ("Soap11", "s11")
+    rpc = re.compile(r'\s*<(binding|portType|port) name="Rpc.*?(</\1>)|\s*<operation name="Announce.*?</operation>', re.DOTALL)
+    written = _WSDL.format(
+        types=_SCHEMA.format(type=message),
+        bindings=_BINDING.format(name=name, p=p),
+        ports=_PORT.format(name=name, p=p, url=url),
+        url=url,
+    )
+    file.write_text(rpc.sub("", written))
 
 
 def response(text: str = "done", version: str = "1.1", element: str = "ExchangeResponse", child: str = "payload") -> bytes:

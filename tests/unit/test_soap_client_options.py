@@ -18,7 +18,9 @@ def faults_of(folder: Path, **node):
     """Each fault as text, for a destination that would be right but for `node`."""
     write_wsdl(folder)
     faults = []
-    DESTINATION.parse({"wsdl": "exchange.wsdl", "operation": "Exchange", "body": BODY, **node}, Place("channels/c.yaml", 7, folder=folder), faults)
+    DESTINATION.parse(
+        {"wsdl": "exchange.wsdl", "operation": "Exchange", "body": BODY, **node}, Place("channels/c.yaml", 7, folder=folder), faults
+    )
     assert all((fault.file, fault.line) == ("channels/c.yaml", 7) for fault in faults)
     return [str(fault) for fault in faults]
 
@@ -49,7 +51,10 @@ def faults_of(folder: Path, **node):
         ({"http_headers": {"Host": "x"}}, ["cannot say 'Host'"]),
         ({"http_headers": {"a b": "x"}}, ["cannot say 'a b'"]),
         ({"auth": {"bearer": "env:T"}, "url": "http://hospital.example/x"}, ["unencrypted"]),
-        ({"security": {"sign": False, "username": {"name": "u", "password": "env:P", "type": "text"}}, "url": "http://h.example/x"}, ["https"]),
+        (
+            {"security": {"sign": False, "username": {"name": "u", "password": "env:P", "type": "text"}}, "url": "http://h.example/x"},
+            ["https"],
+        ),
         ({"accepted_when": {"path": "a//b"}}, ["no path in a reply"]),
         ({"tables": {"x": {"of": "${content.text}", "table": {}}}}, ["whole content"]),
         ({"url": "ftp://x"}, ["not an http"]),
@@ -93,7 +98,9 @@ def test_an_import_that_is_missing_is_named_with_file_and_line(tmp_path):
     """Nothing is fetched in its place."""
     write_wsdl(tmp_path)
     (tmp_path / "exchange.xsd").unlink()
-    with pytest.raises(Faulty, match=r"exchange\.wsdl:3 imports 'http://elsewhere.invalid/exchange.xsd', and there is no file exchange.xsd"):
+    with pytest.raises(
+        Faulty, match=r"exchange\.wsdl:3 imports 'http://elsewhere.invalid/exchange.xsd', and there is no file exchange.xsd"
+    ):
         Wsdl("exchange.wsdl", tmp_path).describe()
 
 
