@@ -162,21 +162,20 @@ class TestGsoap:
         sources = ["gsoap_server.c", "soapC.c", "soapServer.c"]
         subprocess.run(["cc", "-w", "-o", "gsoap_server", *sources, "-lgsoap"], cwd=folder, check=True, capture_output=True)
         port, said = free_port(), []
-        process = subprocess.Popen([str(folder / "gsoap_server"), str(port), str(folder)], stdout=subprocess.PIPE, text=True)
-        reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
-        reader.start()
-        try:
-            until(lambda: said, "the server")
-            yield port, said
-        finally:
-            process.terminate()
-            process.wait()
-            reader.join()
+        with subprocess.Popen([str(folder / "gsoap_server"), str(port), str(folder)], stdout=subprocess.PIPE, text=True) as process:
+            reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
+            reader.start()
+            try:
+                until(lambda: said, "the server")
+                yield port, said
+            finally:
+                process.terminate()
+                reader.join()
 
     @pytest.mark.parametrize("version", ["1.1", "1.2"])
     def test_a_big_attachment_from_its_file(self, tmp_path: Path, version: str) -> None:
         """Bit by bit, without the node's memory growing with it; what is small goes in the envelope. The reply's own part is kept."""
-        images = [instance(1), instance(2, pixels=MEGABYTES << 20)]
+        images = [instance(1), instance(2, PixelData=os.urandom(1 << 20) * MEGABYTES)]
         source = free_port()
         soap = {"body": {"action": "${message.control_id}", "message": "${content.base64}"}, "mtom": True, "timeout": "60s"}
         with self.server(tmp_path) as (port, said):
