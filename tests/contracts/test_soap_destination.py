@@ -1,22 +1,27 @@
 """The SOAP client against a server that does what the test says."""
 
 import base64
+import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from lxml import etree
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
+from zeep.exceptions import SignatureVerificationFailed
+from zeep.wsse import BinarySignature
 
 from adapters.soap.client.destination import SoapDestination
 from adapters.soap.client.options import DESTINATION
-from engine.errors import Fault, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.errors import ConfigError, Fault, PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.formats.soap import SoapFault, fault_envelope
 from engine.formats.soap.names import WSA, qname
-from engine.message import CDA, HL7V2, SOAP, BodyRef, Parcel
+from engine.message import CDA, FHIR_JSON, HL7V2, SOAP, BodyRef, Parcel
 from engine.options import Place
 from tests.contracts.destination_contract import DestinationContract
+from tests.support.certs import Trust
 from tests.support.dicom_instances import Folder, context
 from tests.support.soap_service import ACKNOWLEDGED, NAMESPACE, SoapPeer, response, write_wsdl
 
@@ -29,7 +34,7 @@ class SoapDestinationContract(DestinationContract, TestCase):
     def start_peer(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.data = Path(folder.name)
+        self.data, self.tls = Path(folder.name), None
         write_wsdl(self.data)
         return SoapPeer()
 
@@ -44,7 +49,7 @@ class SoapDestinationContract(DestinationContract, TestCase):
         node = {"wsdl": "exchange.wsdl", "operation": "Exchange", "url": f"http://127.0.0.1:{port}/exchange", "body": BODY, **options}
         settings = DESTINATION.parse(node, Place("c.yaml", 1, folder=self.data), faults)
         self.assertEqual(faults, [])
-        return SoapDestination(settings, context(self.data, reactor))
+        return SoapDestination(settings, context(self.data, reactor, tls=self.tls))
 
     def parcel(self, number, body=None, **more):
         parcel = Parcel(number, number, HL7 if body is None else body, HL7V2, "ADT^A01", str(number), f"key-{number}", "P-1")
@@ -95,6 +100,30 @@ class SoapDestinationContract(DestinationContract, TestCase):
         action, message = self.peer.messages[-1].payload
         self.assertEqual((dict(action.attrib), action.text), ({"id": "5"}, "ADT^A01"))
         self.assertEqual(base64.b64decode(message.text), HL7)
+
+    @inlineCallbacks
+    def test_paths_are_those_of_the_content(self):
+        """Of a Bundle and of a SOAP message; a path that the content cannot have is at fault."""
+        bundle = b'{"resourceType":"Bundle","type":"message","entry":[{"resource":{"resourceType":"Patient","id":"p-7"}}]}'
+        yield self.again(body={"action": "${entry[0].resource.id}", "message": "${content.text}"})
+        yield self.destination.deliver(self.parcel(1, bundle, content_type=FHIR_JSON))
+        yield self.again(body={"action": "${Order/id/@extension}", "message": "m"})
+        soap = b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><Order><id extension="o-1"/></Order></s:Body></s:Envelope>'
+        yield self.destination.deliver(self.parcel(1, soap, content_type=SOAP))
+        self.assertEqual([message.payload[0].text for message in self.peer.messages], ["p-7", "o-1"])
+        error = yield self.fails(PermanentDelivery, body={"action": "${not a path!}", "message": "m"})
+        self.assertEqual(error.location, "not a path!")
+        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"x", content_type="text/plain"))
+        self.assertIn("cannot look into", error.text)
+
+    @inlineCallbacks
+    def test_many_at_once_do_not_mix(self):
+        """Threads build them side by side; each says its own, and hears its own."""
+        self.peer.answers = lambda message: (200, response(message.payload[0].text), "text/xml")
+        yield self.again(connections=16, reference="ExchangeResponse/payload")
+        numbers = [str(number) for number in range(1, 201)]
+        receipts = yield gatherResults([self.destination.deliver(self.parcel(int(number))) for number in numbers])
+        self.assertEqual([receipt.reference for receipt in receipts], numbers)
 
     @inlineCallbacks
     def test_content_as_it_came(self):
@@ -179,6 +208,38 @@ class SoapDestinationContract(DestinationContract, TestCase):
         self.assertNotIn("no hl7", error.text)
         self.assertEqual(self.peer.requests, [])
 
+    @inlineCallbacks
+    def test_what_is_signed_is_what_the_attachment_stands_for(self):
+        """xmlsec, which knows nothing of XOP, verifies the message with the attachment put in its place; an altered one it does not."""
+        trust = Trust(self.data, reactor)
+        self.tls = trust.provider("lab")
+        (self.data / "password").write_text("secret")
+        security = {"sign": True, "username": {"name": "lab", "password": "file:password"}}
+        more = {"mtom": True, "mtom_threshold": "1B", "addressing": True, "security": security, "version": "1.2"}
+        yield self.again(body={**BODY, "message": "${content.base64}"}, **more)
+        yield self.destination.deliver(self.parcel(1))
+        message = self.peer.messages[0]
+        self.assertEqual(len(message.parts), 1)
+        content = bytes(message.content_of(message.payload[1]).content)
+        self.assertNotIn(b"secret", self.peer.requests[0].body)
+        for sent, right in ((content, True), (content[:-1], False)):
+            message.payload[1][:] = []
+            message.payload[1].text = base64.b64encode(sent).decode()
+            envelope = etree.fromstring(etree.tostring(message.root))
+            check = BinarySignature(str(self.data / "lab" / "node.key"), str(self.data / "lab" / "node.pem")).verify
+            if right:
+                check(envelope)
+            else:
+                self.assertRaises(SignatureVerificationFailed, check, envelope)
+
+    @inlineCallbacks
+    def test_a_key_that_is_not_there(self):
+        """Then the destination does not open."""
+        self.tls = Trust(self.data, reactor).provider("lab", self.data)
+        destination = self.make(security={"sign": True})
+        yield self.assertFailure(destination.open(), ConfigError)
+        yield destination.close()
+
     # --- what is answered ------------------------------------------------------------------------
 
     @inlineCallbacks
@@ -260,6 +321,16 @@ class SoapDestinationContract(DestinationContract, TestCase):
         self.peer.mode = "take"
         yield self.destination.deliver(self.parcel(2))
         self.assertEqual(self.peer.taken, ["2"])
+
+    @inlineCallbacks
+    def test_a_server_that_never_shakes_hands_got_nothing(self):
+        """It takes the connection and says nothing: no longer than the call may take, and it is the destination that is out of reach."""
+        silent = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(silent.close)
+        self.tls = Trust(self.data, reactor).provider("lab")
+        yield self.again(within="300ms", url=f"https://127.0.0.1:{silent.getsockname()[1]}/")
+        error = yield self.fails(TransientDelivery)
+        self.assertTrue(error.whole_destination)
 
     @inlineCallbacks
     def test_close_waits_for_what_is_under_way(self):

@@ -126,7 +126,10 @@ class TestNodeSoap:
 def test_php(tmp_path: Path, version: str) -> None:
     """Its faults, with a code of the site's own list among them."""
     php = shutil.which("php")
-    require(php is not None and "soap" in subprocess.run([str(php), "-m"], capture_output=True, text=True).stdout, "php-cli, php-soap")
+    require(
+        php is not None and "soap" in subprocess.run([str(php), "-m"], capture_output=True, text=True, check=True).stdout,
+        "php-cli, php-soap",
+    )
     port, heard = free_port(), tmp_path / "heard"
     heard.touch()
     site = calling(tmp_path, port, version, {"faults": {"transient": ["Client.Locked"]}})

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from adapters.soap.client.content import Content, pieces_of
-from adapters.soap.client.options import address_of, operations_of, port_of
+from adapters.soap.client.options import DESTINATION, address_of, operations_of, port_of
 from adapters.soap.client.reply import Replies
 from adapters.soap.client.request import Requests
 from adapters.soap.client.securing import secure
@@ -46,7 +46,7 @@ class SoapDestination:
         self.max_in_flight: int = options.connections
         port = port_of(options)
         self._url = address_of(options, port)
-        self._client = HttpClient(Settings(options._spec, {**options, "url": self._url}), context)
+        self._client = HttpClient(Settings(DESTINATION, {**options, "url": self._url}), context)
         self._requests = Requests(
             options.wsdl.describe(),
             operations_of(options, port),
