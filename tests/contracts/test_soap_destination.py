@@ -1,6 +1,7 @@
 """The SOAP client against a server that does what the test says."""
 
 import base64
+import gzip
 import socket
 import tempfile
 from dataclasses import replace
@@ -25,7 +26,11 @@ from tests.support.certs import Trust
 from tests.support.dicom_instances import Folder, context
 from tests.support.soap_service import ACKNOWLEDGED, NAMESPACE, SoapPeer, response, write_wsdl
 
-HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|7|P|2.5\rPID|1||P-1^^^H&<1>||M\xc3\xbcller^A\r"
+RPC_REPLY = (
+    f'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><r:SubmitResponse xmlns:r="{NAMESPACE}">'
+    "<payload>done</payload></r:SubmitResponse></s:Body></s:Envelope>"
+).encode()
+HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|7|P|2.5||||||UNICODE UTF-8\rPID|1||P-1^^^H&<1>||M\xc3\xbcller^A\r"
 BODY = {"action": "${message.control_id}", "message": "${content.text}"}
 STRICT = {"path": "MCCI_IN000002UV01/acknowledgement/@typeCode", "accepted": ["AA"], "reason": "MCCI_IN000002UV01/acknowledgement"}
 
@@ -39,14 +44,14 @@ class SoapDestinationContract(DestinationContract, TestCase):
         return SoapPeer()
 
     def make(self, **options):
-        return self.to(self.peer.port, **options)
+        return self.to(self.peer.port, options)
 
     def make_nowhere(self):
-        return self.to(1)
+        return self.to(1, {})
 
-    def to(self, port, **options):
+    def to(self, number, options):
         faults: list[Fault] = []
-        node = {"wsdl": "exchange.wsdl", "operation": "Exchange", "url": f"http://127.0.0.1:{port}/exchange", "body": BODY, **options}
+        node = {"wsdl": "exchange.wsdl", "operation": "Exchange", "url": f"http://127.0.0.1:{number}/exchange", "body": BODY, **options}
         settings = DESTINATION.parse(node, Place("c.yaml", 1, folder=self.data), faults)
         self.assertEqual(faults, [])
         return SoapDestination(settings, context(self.data, reactor, tls=self.tls))
@@ -115,6 +120,37 @@ class SoapDestinationContract(DestinationContract, TestCase):
         self.assertEqual(error.location, "not a path!")
         error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"x", content_type="text/plain"))
         self.assertIn("cannot look into", error.text)
+
+    @inlineCallbacks
+    def test_text_is_read_in_the_character_set_that_it_declares(self):
+        """GB18030 in MSH-18 and in an XML declaration."""
+        text = "MSH|^~\\&|A|B|C|D|20260101||ADT^A01|7|P|2.5||||||GB18030-2000\rPID|1||P||张^三\r"
+        yield self.destination.deliver(self.parcel(1, text.encode("gb18030")))
+        xml = '<?xml version="1.0" encoding="GBK"?><a>张</a>'
+        yield self.destination.deliver(self.parcel(1, xml.encode("gbk"), content_type=CDA))
+        self.assertEqual([message.payload[1].text for message in self.peer.messages], [text, xml])
+        bad = xml.replace("GBK", "x-none").encode()
+        yield self.fails(PermanentDelivery, parcel=self.parcel(1, bad, content_type=CDA))
+
+    @inlineCallbacks
+    def test_rpc_literal(self):
+        """The body element is the operation, in the binding's namespace; the parts have none."""
+        yield self.again(port="Rpc", operation="Submit")
+        self.peer.answers = lambda _: (200, RPC_REPLY, "text/xml")
+        yield self.destination.deliver(self.parcel(3))
+        payload = self.peer.messages[0].payload
+        self.assertEqual((payload.tag, [child.tag for child in payload]), (f"{{{NAMESPACE}}}Submit", ["action", "message"]))
+        yield self.fails(UncertainDelivery, lambda _: (200, RPC_REPLY.replace(b"SubmitR", b"OtherR"), "text/xml"))
+
+    @inlineCallbacks
+    def test_a_compressed_reply(self):
+        """Which was offered; one that is not what it says is uncertain."""
+        self.peer.coding = "gzip"
+        self.peer.answers = lambda _: (200, gzip.compress(response("done")), "text/xml")
+        yield self.destination.deliver(self.parcel(1))
+        yield self.fails(UncertainDelivery, lambda _: (200, response("done"), "text/xml"))
+        yield self.fails(TransientDelivery, lambda _: (502, b"no gzip", "text/xml"))
+        self.assertEqual(self.peer.requests[0].headers["accept-encoding"], "gzip")
 
     @inlineCallbacks
     def test_many_at_once_do_not_mix(self):
@@ -194,15 +230,21 @@ class SoapDestinationContract(DestinationContract, TestCase):
             message = self.peer.messages[-1]
             self.assertEqual(bytes(message.content_of(message.payload[1]).content), b"\0\xff" * 9)
             self.assertEqual([part.content_type for part in message.parts.values()], ["image/png"] if mtom else [])
+        pixels = bytes(range(256)) * (80 << 10)
+        big = Folder(self.data / "bodies").keep(body.replace(b"\0\xff" * 9, pixels))
+        yield self.again(body="as it came", mtom=True, timeout="20s")
+        yield self.destination.deliver(self.parcel(1, big, content_type=SOAP))
+        message = self.peer.messages[-1]
+        self.assertEqual(bytes(message.content_of(message.payload[1]).content), pixels)
 
     @inlineCallbacks
     def test_what_the_wsdl_does_not_take_is_not_sent(self):
         """A value that is missing, one of the wrong type, one that XML cannot hold."""
         error = yield self.fails(PermanentDelivery, body={"action": "${PID-40}", "message": "m"})
         self.assertIn("Missing element action", error.text)
-        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\x01"), body=BODY)
+        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\x01", content_type="text/plain"), body=BODY)
         self.assertIn("characters", error.text)
-        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\xff"))
+        error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"\xff", content_type="text/plain"))
         self.assertIn("base64", error.text)
         error = yield self.fails(PermanentDelivery, parcel=self.parcel(1, b"no hl7"), body={**BODY, "note": "${PID-3}"})
         self.assertNotIn("no hl7", error.text)

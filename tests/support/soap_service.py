@@ -95,13 +95,14 @@ def response(text: str = "done", version: str = "1.1", element: str = "ExchangeR
 
 class SoapPeer:
     """See tests.contracts.destination_contract. `answers` gives status, body and media type for a request; `requests` is what came, `messages`
-    the same as SOAP."""
+    the same as SOAP; `coding` is what the answers' Content-Encoding says."""
 
     def __init__(self) -> None:
         self.mode = "take"
         self.taken: list[str] = []
         self.requests: list[Message] = []
         self.messages: list[SoapMessage] = []
+        self.coding = ""
         self.answers: Callable[[SoapMessage], tuple[int, bytes, str]] | None = None
         self._held: list[Any] = []
         self._received: list[Deferred[Message]] = []
@@ -144,7 +145,7 @@ class SoapPeer:
 
     def say(self, message: SoapMessage) -> bytes:
         if self.answers is not None:
-            return _answer(*self.answers(message))
+            return _answer(*self.answers(message), self.coding)
         media = "text/xml" if message.version == "1.1" else "application/soap+xml"
         if self.mode == "refuse":
             return _answer(500, fault_envelope(message.version, SoapFault("Sender", "no")), media)
@@ -170,5 +171,6 @@ class _Connection(Protocol):
             self._peer.heard(self, request)
 
 
-def _answer(status: int, body: bytes, content_type: str = "text/xml") -> bytes:
-    return head(f"HTTP/1.1 {status} X", {"Content-Type": content_type, "Content-Length": str(len(body))}) + body
+def _answer(status: int, body: bytes, content_type: str = "text/xml", coding: str = "") -> bytes:
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body)), **({"Content-Encoding": coding} if coding else {})}
+    return head(f"HTTP/1.1 {status} X", headers) + body

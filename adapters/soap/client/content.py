@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import uuid
 from base64 import b64encode
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lxml import etree
 
@@ -19,7 +20,9 @@ from engine import registry
 from engine.errors import MessageError, PermanentDelivery
 from engine.formats.soap import FilePart, Package
 from engine.formats.xml import LIMITS, parse
-from engine.message import SOAP, WHOLE, BodyRef, Excerpt, Parcel
+from engine.message import HL7V2, SOAP, WHOLE, BodyRef, Excerpt, Parcel
+
+_DECLARED: Final = re.compile(rb"<\?xml[^>]{0,200}?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +147,21 @@ class Content:
         return Blob(FilePart(self._body_file(body), 0, body.size), content_type)
 
     def text(self) -> str:
-        """Raises PermanentDelivery for what is no text that XML can hold."""
+        """In the character set that it declares, UTF-8 otherwise. Raises PermanentDelivery for what is no text that XML can hold."""
         body = self._in_memory()
         try:
-            text = body.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise PermanentDelivery("the content is not UTF-8 text: send it in base64") from None
+            text = body.decode(self._charset(body))
+        except (UnicodeDecodeError, LookupError):
+            raise PermanentDelivery("the content is not text in its character set: send it in base64") from None
         if NOT_IN_XML.search(text):
             raise PermanentDelivery("the content holds characters that XML cannot: send it in base64")
         return text
+
+    def _charset(self, body: bytes) -> str:
+        if self.parcel.content_type == HL7V2:
+            return str(self._document.charset)
+        declared = _DECLARED.match(body)
+        return declared[1].decode("ascii") if declared else "utf-8-sig"
 
     def element(self) -> etree._Element:
         """Raises PermanentDelivery for what is no XML."""

@@ -57,6 +57,7 @@ def outgoing(version: str, soap_action: str, envelope: etree._Element, parts: Se
     else:
         made = Package(content_type(version, soap_action), [written])
     headers = {"Content-Type": made.content_type, "Content-Length": str(made.length), "Accept": f"{MEDIA[version]}, {RELATED}"}
+    headers["Accept-Encoding"] = "gzip"
     if version == "1.1":
         headers["SOAPAction"] = f'"{soap_action}"'
     return Outgoing(headers, made)

@@ -222,7 +222,10 @@ def _operation(bound: Any, port_type: etree.QName) -> Operation:
     """Without any declared action it is the default one (WS-Addressing 1.0 Metadata clause 4.4.4)."""
     default = f"{(port_type.namespace or '').rstrip('/')}/{port_type.localname}/{bound.name}Request"
     action = bound.abstract.wsa_action or bound.soapaction or default
-    return Operation(bound.name, _root(bound.input), _root(bound.output), bound.soapaction or "", action, bound.output is None, bound)
+    reply = _root(bound.output)
+    if bound.style == "rpc" and reply:  # zeep names it after the message; Basic Profile R2729
+        reply = f"{reply.rpartition('}')[0]}}}{bound.name}Response"
+    return Operation(bound.name, _root(bound.input), reply, bound.soapaction or "", action, bound.output is None, bound)
 
 
 def _root(message: Any) -> str:

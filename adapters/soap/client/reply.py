@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from lxml import etree
 
 from adapters.soap.client.answer_paths import texts
 from adapters.soap.client.pinned import Description, Operation
-from engine.errors import DeliveryError, ParseError, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.errors import DeliveryError, FramingError, ParseError, PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.formats.soap import SoapMessage, kept_form, read
 from engine.formats.soap.names import SOAP11, SOAP12, VERSIONS, local, namespace, qname
 from engine.http1 import Message
 from engine.http_client import refusal_of
+from engine.http_coding import decoder
 from engine.message import Receipt
 from engine.options import Settings
 
@@ -51,6 +53,7 @@ class Replies:
         status = int(reply.start[1])
         if status in (200, 202) and not reply.body and operation.one_way:
             return Receipt(str(status))
+        reply = self._unfolded(reply)
         content_type = reply.headers.get("content-type", "")
         kept = (kept_form(content_type) if content_type.lower().startswith("multipart/") else b"") + reply.body
         if status in _BY_STATUS:
@@ -65,6 +68,20 @@ class Replies:
         if self._options.strict:
             self._check(message, operation, kept)
         return Receipt(self._reference(message), kept)
+
+    def _unfolded(self, reply: Message) -> Message:
+        """Without its content coding. One that cannot be undone is told as what it is, and left."""
+        if "content-encoding" not in reply.headers:
+            return reply
+        try:
+            coding = decoder({"content-encoding": reply.headers["content-encoding"]}, self._options.most_answer)
+            body = b"".join(coding.feed(reply.body))
+            coding.finish()
+        except FramingError as error:
+            if not 200 <= int(reply.start[1]) < 300:
+                return reply
+            raise UncertainDelivery(f"the reply cannot be read: {error.text}") from None
+        return replace(reply, body=body)
 
     def _read(self, kept: bytes, reply: Message) -> SoapMessage:
         status = int(reply.start[1])
