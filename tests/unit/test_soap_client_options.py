@@ -7,6 +7,8 @@ import pytest
 from adapters.soap.client.answer_paths import texts
 from adapters.soap.client.options import DESTINATION
 from adapters.soap.client.pinned import Wsdl
+from channels import load
+from engine.errors import ConfigError
 from engine.formats.xml import parse
 from engine.options import Faulty, Place
 from tests.support.soap_service import NAMESPACE, write_wsdl
@@ -89,6 +91,55 @@ def test_the_address_keeps_its_last_slash(tmp_path):
     write_wsdl(tmp_path)
     node = {"wsdl": "exchange.wsdl", "url": "http://h/x/", "operation": "Exchange", "body": BODY}
     assert DESTINATION.parse(node, Place("c", folder=tmp_path), []).url == "http://h/x/"
+
+
+# --- a site ----------------------------------------------------------------------------------------------
+
+CHANNEL = """\
+name: admissions
+source:
+  mllp: {listen: 2575}
+destinations:
+  - name: hospital
+    soap:
+      wsdl: wsdl/exchange.wsdl
+      operation: Exchange
+      url: https://hospital.example/services/HIPMessageServer
+      tls: {peer: hospital}
+      body:
+        action: ${tables.action}
+        message: ${content.text}
+      tables:
+        action:
+          of: ${message.type}
+          table: {ADT^A01: PatientInfoRegister, ADT^A08: PatientInfoUpdate}
+      accepted_when:
+        path: MCCI_IN000002UV01/acknowledgement/@typeCode
+        accepted: [AA]
+        reason: acknowledgementDetail/text/@value
+"""
+
+
+def test_a_fault_in_a_site_has_file_and_line(tmp_path):
+    """The example as it is, with an operation that is not there, and with a schema that is missing."""
+    write_wsdl(tmp_path / "wsdl")
+    (tmp_path / "channels").mkdir()
+    (tmp_path / "meridian.yaml").write_text("name: site\nparty: site\n")
+    (tmp_path / "channels" / "a.yaml").write_text(CHANNEL)
+    assert [channel.name for channel in load(tmp_path).channels] == ["admissions"]
+    (tmp_path / "channels" / "a.yaml").write_text(CHANNEL.replace("operation: Exchange", "operation: Exchang"))
+    with pytest.raises(ConfigError) as told:
+        load(tmp_path)
+    (fault,) = told.value.faults
+    assert (fault.file, fault.line) == ("channels/a.yaml", 6)
+    assert "did you mean 'Exchange'" in fault.text
+    (tmp_path / "channels" / "a.yaml").write_text(CHANNEL)
+    (tmp_path / "wsdl" / "exchange.xsd").unlink()
+    with pytest.raises(ConfigError) as told:
+        load(tmp_path)
+    (fault,) = told.value.faults
+    assert (fault.file, fault.line) == ("channels/a.yaml", 7)
+    assert "wsdl/exchange.wsdl:3 imports" in fault.text
 
 
 # --- the WSDL --------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ DESTINATION: Final = Spec(
         Option("version", choice("1.1", "1.2"), "version of SOAP; default: that of the port"),
         Option("url", SERVICE_URL, "address of the service; default: what the WSDL says"),
         *_CLIENT,
-        Option("within", DURATION, "a call that has not ended this long after it began is given up", default="2m"),
+        Option("within", DURATION, "a call that has not ended this long after it began is given up", default="5m"),
         Option("body", BODY, "what is said", default=AS_IT_CAME),
         Option("tables", MapOf(TABLE), "tables for ${tables.NAME}", default={}),
         Option("headers", ListOf(BLOCK), "elements for the SOAP Header, with ${…}", default=[]),

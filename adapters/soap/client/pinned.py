@@ -224,7 +224,7 @@ def _operation(bound: Any, port_type: etree.QName) -> Operation:
     action = bound.abstract.wsa_action or bound.soapaction or default
     reply = _root(bound.output)
     if bound.style == "rpc" and reply:  # zeep names it after the message; Basic Profile R2729
-        reply = f"{reply.rpartition('}')[0]}}}{bound.name}Response"
+        reply = etree.QName(etree.QName(reply).namespace, f"{bound.name}Response").text
     return Operation(bound.name, _root(bound.input), reply, bound.soapaction or "", action, bound.output is None, bound)
 
 

@@ -5,7 +5,7 @@ a fault                     by its codes, subcodes included: what the site lists
                             the codes of WS-Security about who we are: transient for the whole destination, as 401 and 403 are;
                             a code that nobody has defined: transient
 401 403 408 425 429 503     as engine.http_client says, whatever the body says
-other statuses, no fault    as engine.http_client says; 200 and 202 without a body are a receipt of one-way operations
+other statuses, no fault    as engine.http_client says; 200, 202, 204 without a body are a receipt of one-way operations
 200, no SOAP                uncertain: who knows what has answered
 `accepted_when`             not so: as `otherwise` says; not to be found: uncertain
 not as the WSDL says        uncertain, with `strict`
@@ -34,6 +34,7 @@ from engine.message import Receipt
 from engine.options import Settings
 
 _BY_STATUS: Final = frozenset({401, 403, 408, 425, 429, 503})
+_EMPTY: Final = frozenset({200, 202, 204})
 _TRANSIENT: Final = ("Server", "Receiver")
 _PERMANENT: Final = ("Client", "Sender", "VersionMismatch", "MustUnderstand", "DataEncodingUnknown")
 _IDENTITY: Final = ("FailedAuthentication", "FailedCheck", "InvalidSecurity", "InvalidSecurityToken", "SecurityTokenUnavailable")
@@ -51,7 +52,7 @@ class Replies:
     def receipt(self, reply: Message, operation: Operation) -> Receipt:
         """Raises DeliveryError, whose text holds nothing of the reply but codes."""
         status = int(reply.start[1])
-        if status in (200, 202) and not reply.body and operation.one_way:
+        if status in _EMPTY and not reply.body and operation.one_way:
             return Receipt(str(status))
         reply = self._unfolded(reply)
         content_type = reply.headers.get("content-type", "")
@@ -148,7 +149,7 @@ class Replies:
         try:
             with self._description.lock:
                 operation.bound.process_reply(message.root)
-        except (Error, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+        except (Error, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
             raise UncertainDelivery("the reply is not what the WSDL says: see strict", answer=kept[:_MOST_KEPT]) from None
 
     def _reference(self, message: SoapMessage) -> str:

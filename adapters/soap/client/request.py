@@ -132,11 +132,12 @@ class Requests:
             yield Held(holder, Blob(content, part.content_type or "application/octet-stream"), part.content_id)
 
     def _marked(self, envelope: etree._Element, content: Content) -> Iterator[Held]:
-        """Puts the whole content where a template has it; what is binary is held."""
-        if not content.markers:
-            return
-        for element in list(envelope.iter()):
-            form = content.markers.get(element.text or "") if isinstance(element.tag, str) else None
+        """Puts the whole content where a template has it; what is binary is held. Raises PermanentDelivery."""
+        missed = set(content.markers)
+        for element in list(envelope.iter()) if missed else ():
+            marker = element.text or ""
+            form = content.markers.get(marker)
+            missed.discard(marker)
             if form == "text":
                 element.text = content.text()
             elif form == "xml":
@@ -144,6 +145,8 @@ class Requests:
                 element.append(content.element())
             elif form is not None:
                 yield Held(element, content.blob())
+        if missed:
+            raise PermanentDelivery("the WSDL has no element where the template has the content: it cannot be in an attribute")
 
     # --- headers ---------------------------------------------------------------------------------
 
