@@ -39,6 +39,8 @@ from adapters.soap.security.verify import ADDRESSING, BODY, TIMESTAMP
 
 _NONCE_BYTES: Final = 16
 _ID: Final = wsu("Id")
+_READER: Final = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+"""Of what is our own."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,18 @@ class Outgoing:
     role: str = ""
 
     def apply(self, envelope: etree._Element, headers: Any) -> tuple[etree._Element, Any]:
-        """zeep's hook: called with the finished envelope."""
-        self.secure(envelope)
-        return envelope, headers
+        """zeep's hook: called with the finished envelope. What is signed is what a reader will see of it: lxml can write elements that
+        were moved together in other prefixes than they have in memory."""
+        written = etree.fromstring(etree.tostring(envelope), _READER)
+        self.secure(written)
+        return written, headers
 
     def verify(self, envelope: etree._Element) -> None:
         """zeep's hook for answers: what they prove, TLS has proven."""
 
     def secure(self, envelope: etree._Element, content_of: ContentOf = no_parts) -> None:
-        """Add a Security header. Nothing of the envelope may be changed afterwards, white space included. Raises ConfigError where the
-        key or the password is not there."""
+        """Add a Security header to an envelope as it was parsed, not as it was put together (`apply` does that). Nothing of it may be
+        changed afterwards, white space included. Raises ConfigError where the key or the password is not there."""
         header, body = _header_and_body(envelope)
         now = self.clock()
         security = self._header(envelope, header)

@@ -7,6 +7,7 @@ site knows: by subject key identifier, SHA-1 thumbprint, or issuer and serial nu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from adapters.soap.security.names import BASE64, DS, KEY_IDENTIFIERS, THUMBPRINT
 from adapters.soap.security.refusal import Code, Refusal
 
 _MOST: Final = 16 << 10
+_BLANKS: Final = re.compile(r"(?<!\\)([,+])\s+")
 
 
 def signing_certificate(layout: Layout, key_info: etree._Element, known: Sequence[x509.Certificate]) -> x509.Certificate:
@@ -93,17 +95,13 @@ def _is_called(name: x509.Name, written: str) -> bool:
     """RFC 4514; toolkits put blanks behind commas, and some write the name in its encoded order."""
     try:
         wanted = x509.Name.from_rfc4514_string(
-            _tight(written), {"E": x509.NameOID.EMAIL_ADDRESS, "EMAILADDRESS": x509.NameOID.EMAIL_ADDRESS}
+            _BLANKS.sub(r"\1", written), {"E": x509.NameOID.EMAIL_ADDRESS, "EMAILADDRESS": x509.NameOID.EMAIL_ADDRESS}
         )
     except ValueError:
         return False
     ours = [(one.oid, one.value) for one in name]
     theirs = [(one.oid, one.value) for one in wanted]
     return theirs in (ours, ours[::-1])
-
-
-def _tight(written: str) -> str:
-    return ",".join(part.strip() for part in written.split(","))
 
 
 def _key_identifier(certificate: x509.Certificate) -> bytes:
