@@ -28,11 +28,13 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a": "adapters.poct1a:adapter",
         "worklist": "adapters.worklist:adapter",
         "dicom_worklist": "adapters.dicom.worklist:adapter",
+        "soap": "adapters.soap:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
+        "soap": "adapters.soap:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -51,7 +53,18 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap", "signxml": "soap"}
+_EXTRAS: Final[Mapping[str, str]] = {
+    "pydicom": "dicom",
+    "pynetdicom": "dicom",
+    "zeep": "soap",
+    "signxml": "soap",
+    "sqlalchemy": "database",
+    "psycopg": "database",
+    "psycopg2": "database",
+    "pymysql": "database",
+    "pymysqlreplication": "database",
+    "pyarrow": "parquet",
+}
 """Which extra installs what a shipped part may lack."""
 
 
