@@ -29,11 +29,10 @@ PASSWORD = "correct horse, 密码"
 class Place:
     """A site, its authority, and ``lab``, who signs."""
 
-    def __init__(self, folder: Path, security: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, security: dict[str, Any], **soap: Any) -> None:
         self.signers = Signers(folder / "others")
         self.lab = self.signers.curve("lab")
-        (folder / "secret").write_text(PASSWORD)
-        self.site = SoapSite(folder / "site", {"security": security})
+        self.site = SoapSite(folder / "site", {"security": security, **soap})
         self.site.certify(self.signers.authority)
 
     def send(self, message: bytes, version: str = "1.1") -> Said:
