@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import ssl
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -202,6 +204,22 @@ class TestUser:
         audited = b"".join(file.read_bytes() for file in (by_user.site.folder / "data" / "audit").iterdir())
         assert PASSWORD.encode() not in audited
         assert b"guessed" not in audited
+
+    def test_as_text_over_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody else can read it; the client shows no certificate."""
+        monkeypatch.setenv("WSSE_PASSWORD", PASSWORD)
+        users = {"lab-system": {"party": "lab", "password": "env:WSSE_PASSWORD"}}
+        place = Place(tmp_path, {"require": "username", "users": users}, tls={"client_auth": "none"})
+        envelope = plain()
+        UsernameToken("lab-system", PASSWORD).apply(envelope, {})
+        trust = ssl.create_default_context(cafile=place.site.certs / "ca.pem")
+        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        with place.site.running():
+            connection = http.client.HTTPSConnection("localhost", place.site.soap, timeout=60, context=trust)
+            connection.request("POST", "/soap", etree.tostring(envelope), {"Content-Type": "text/xml"})
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert [kept.peer for kept in place.site.kept()] == [LAB]
 
 
 class TestAnswers:
