@@ -34,7 +34,6 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
-        "soap": "adapters.soap:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
