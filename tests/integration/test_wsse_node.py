@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import json
+import shutil
 import ssl
 import time
 from collections.abc import Iterator
@@ -20,7 +22,10 @@ from zeep.wsse.signature import verify_envelope
 from adapters.soap.security.instants import instant
 from adapters.soap.security.names import WSSE, WSU
 from adapters.soap.security.outgoing import Outgoing, Signer
+from tests.support.cli import meridian
+from tests.support.sites import Site
 from tests.support.soap import NS, Said, SoapSite, addressed, in_parts, part, post, related
+from tests.support.soap_service import write_wsdl
 from tests.support.wsse import SECOND, Signers, at, certificate, plain, signed
 
 LAB = "urn:meridian:party:lab"
@@ -247,8 +252,43 @@ class TestNothingAsked:
         assert [kept.peer for kept in place.site.kept()] == [""]
 
 
-class TestStart:
-    def test_a_site_without_authorities_does_not_start(self, tmp_path: Path) -> None:
-        place = Place(tmp_path, {"ca": "nobody.pem"})
-        with pytest.raises(Exception, match=r"nobody\.pem"), place.site.running():
+class TestCheck:
+    """``meridian check`` and the start say the same of what is missing."""
+
+    @pytest.mark.parametrize(
+        ("security", "why"),
+        [
+            ({"ca": "nobody.pem"}, "nobody.pem in"),
+            ({"certificates": {"vendor": "vendor.pem"}}, "vendor.pem in"),
+            ({"answers": {"key": "other.key"}}, "other.key in"),
+            ({"require": "username", "users": {"x": {"party": "lab", "password": "env:WSSE_NOWHERE"}}}, "WSSE_NOWHERE is not set"),
+        ],
+    )
+    def test_files_and_secrets_that_are_not_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], security: dict[str, Any], why: str
+    ) -> None:
+        place = Place(tmp_path, security)
+        said = meridian(monkeypatch, capfd)("check", place.site.folder)
+        assert said.code == 1
+        assert why in said.out
+        with pytest.raises(Exception, match=why.split(maxsplit=1)[0]), place.site.running():
             pass
+
+    def test_a_site_with_users_needs_no_certificates(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("WSSE_PASSWORD", PASSWORD)
+        place = Place(tmp_path, {"require": "username", "users": {"x": {"party": "lab", "password": "env:WSSE_PASSWORD"}}})
+        shutil.rmtree(place.site.certs)
+        assert meridian(monkeypatch, capfd)("check", place.site.folder).code == 0
+
+    def test_a_destination(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        site = Site(tmp_path / "site", destinations=[])
+        site.certify(Signers(tmp_path / "others").authority)
+        write_wsdl(site.folder)
+        for security, code in (({}, 0), ({"key": "other.key"}, 1)):
+            soap = {"wsdl": "exchange.wsdl", "port": "Soap11", "operation": "Exchange", "security": security}
+            channel = {"name": "lines", "source": {"mllp": site.port}, "destinations": [{"name": "hospital", "soap": soap}]}
+            (site.folder / "channels" / "lines.yaml").write_text(json.dumps(channel))
+            said = meridian(monkeypatch, capfd)("check", site.folder)
+            assert (said.code, "other.key" in said.out) == (code, bool(code)), said.out

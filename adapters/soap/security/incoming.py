@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree
 
-from adapters.soap.security.keys import outgoing
+from adapters.soap.security.files import check_files, outgoing, trust_folder
 from adapters.soap.security.refusal import Code, Refusal
 from adapters.soap.security.replays import Replays, Seen
-from adapters.soap.security.trust import Trust, TrustFolder
+from adapters.soap.security.trust import Trust
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof, Rules, verify
 from engine.errors import ConfigError, ParseError, StoreError
@@ -66,11 +66,8 @@ class Verifier:
         """Raises ConfigError where files or passwords are not there."""
         self._channel, self._answers_repeated = context.name, options.replay == "answer"
         self._rules = _rules(options)
-        self._trust = TrustFolder(context.tls.folder, options.ca, dict(options.certificates), options.crl == "strict")
-        if options.require == "signature":
-            self._trust.read()
-        for user in self._rules.users.values():
-            user.password()
+        check_files(context.tls.folder, options)
+        self._trust = trust_folder(context.tls.folder, options)
         self._replays = None if options.require == "none" else Replays(context.data / _FILE)
         self._answers = outgoing(options.answers, context) if options.answers is not None else None
 
