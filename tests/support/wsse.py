@@ -18,7 +18,7 @@ from lxml import etree
 
 from adapters.soap.security.canonical import ContentOf, no_parts
 from adapters.soap.security.instants import instant
-from adapters.soap.security.names import DS, WSSE, WSU
+from adapters.soap.security.names import ADDRESSING, DS, WSSE, WSU
 from adapters.soap.security.refusal import Code, Refusal
 from adapters.soap.security.trust import Trust, TrustFolder
 from adapters.soap.security.verify import Proof, Rules, verify
@@ -37,6 +37,7 @@ SECOND = 1_000_000
 NOW = int(time.time()) * SECOND
 """The time of all these tests: when they began, since the authority's certificates are good from then on."""
 CREATED, EXPIRES = instant(NOW - 10 * SECOND), instant(NOW + 290 * SECOND)
+ACTION = f"<a:Action xmlns:a='{ADDRESSING[0]}'>urn:lab:order</a:Action><a:To xmlns:a='{ADDRESSING[0]}'>urn:x</a:To>"
 PREFIXES = {"ds": DS, "wsse": WSSE, "wsu": WSU, "s11": NS["1.1"], "s12": NS["1.2"]}
 
 

@@ -20,7 +20,7 @@ from adapters.soap.security.replays import Replays, Seen
 from engine.errors import ConfigError, StoreError, StoreFull
 from engine.formats.soap import SoapMessage, read
 from tests.support.soap import NS, in_parts, kept, part, related
-from tests.support.wsse import NOW, SECOND, Signers, at, context, plain, signed
+from tests.support.wsse import ACTION, NOW, SECOND, Signers, at, context, judged, plain, refused, signed
 
 EC = xmlsec.Transform.ECDSA_SHA256
 MARK, ONE, OTHER = b"m" * 32, b"1" * 32, b"2" * 32
@@ -99,7 +99,9 @@ def message(signers: Signers) -> SoapMessage:
 
 
 def endpoint(folder: Path, signers: Signers, name: str = "orders", **options: Any) -> Verifier:
-    return verifier(SECURITY.defaults(**options), replace(context(folder, signers.authority.folder), name=name))
+    made = verifier(SECURITY.defaults(**options), replace(context(folder, signers.authority.folder), name=name))
+    assert made is not None
+    return made
 
 
 class TestVerifier:
@@ -161,9 +163,27 @@ class TestVerifier:
             assert fault.text != "why"
 
     def test_nothing_is_asked_for(self, tmp_path: Path, signers: Signers) -> None:
-        proven = endpoint(tmp_path, signers, require="none").verify(read(etree.tostring(plain())), NOW)
-        assert (proven.party, proven.signed) == ("", False)
+        """Then there is nobody who heeds a Security header that must be understood."""
+        made = context(tmp_path, signers.authority.folder)
+        assert verifier(None, made) is verifier(SECURITY.defaults(require="none"), made) is None
         assert not (tmp_path / "data").exists()
+
+    @pytest.mark.parametrize("require", ["signature", "none"])
+    def test_answers_are_signed_as_they_go_out(self, tmp_path: Path, signers: Signers, message: SoapMessage, require: str) -> None:
+        """So that the stored answer of a repetition has the time of now."""
+        clock = iter([NOW, NOW + 3600 * SECOND])
+        made = context(tmp_path, signers.folder / "ward", lambda: next(clock))
+        gate = verifier(SECURITY.defaults(require=require, answers={}), made)
+        assert gate is not None
+        stored = etree.tostring(plain("<answer/>", header=ACTION))
+        first, later = gate.secure(stored, message), gate.secure(stored, message)
+        assert judged(first, signers.trust(), NOW).party == "urn:meridian:party:ward"
+        assert judged(later, signers.trust(), NOW + 3600 * SECOND).party == "urn:meridian:party:ward"
+        assert refused(later, signers.trust(), NOW)[0] is Code.INVALID_SECURITY
+        gate.close()
+
+    def test_answers_are_as_they_are_where_nothing_is_said(self, tmp_path: Path, signers: Signers, message: SoapMessage) -> None:
+        assert endpoint(tmp_path, signers).secure(b"<answer/>", message) == b"<answer/>"
 
     def test_attachments_of_a_message_in_parts(self, tmp_path: Path, signers: Signers) -> None:
         """Signed with the base64 in place; the part comes after it, and another one in its stead is refused."""

@@ -14,17 +14,16 @@ from zeep.exceptions import SignatureVerificationFailed
 from zeep.wsse.signature import verify_envelope
 
 from adapters.soap.security import CLIENT_SECURITY, outgoing
-from adapters.soap.security.names import ADDRESSING, WSU, ds, wsse
+from adapters.soap.security.names import WSU, ds, wsse
 from adapters.soap.security.outgoing import Login, Outgoing, Signer
 from adapters.soap.security.trust import Trust
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof
 from engine.errors import ConfigError
 from engine.formats.xml import parse
-from tests.support.wsse import NOW, SECOND, Signers, at, certificate, context, judged, plain
+from tests.support.wsse import ACTION, NOW, SECOND, Signers, at, certificate, context, judged, plain
 
 ALL = ("body", "timestamp", "addressing")
-ACTION = f"<a:Action xmlns:a='{ADDRESSING[0]}'>urn:lab:order</a:Action><a:To xmlns:a='{ADDRESSING[0]}'>urn:x</a:To>"
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree
 
-from adapters.soap.security.names import wsse
+from adapters.soap.security.keys import outgoing
 from adapters.soap.security.refusal import Code, Refusal
 from adapters.soap.security.replays import Replays, Seen
 from adapters.soap.security.trust import Trust, TrustFolder
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof, Rules, verify
 from engine.errors import ConfigError, StoreError
-from engine.formats.soap import SENDER, SoapFault, SoapMessage
+from engine.formats.soap import LIMITS, SENDER, SoapFault, SoapMessage
+from engine.formats.xml import parse
 from engine.identity import party_uri
 from engine.options import Settings
 
@@ -59,9 +60,7 @@ class Proven:
 
 
 class Verifier:
-    """For several threads. `understood` are the header blocks that it heeds."""
-
-    understood = (wsse("Security"),)
+    """adapters.soap.reading.Verifier"""
 
     def __init__(self, options: Settings, context: Context) -> None:
         """Raises ConfigError where files or passwords are not there."""
@@ -69,10 +68,11 @@ class Verifier:
         self._rules = _rules(options)
         self._trust = TrustFolder(context.tls.folder, options.ca, dict(options.certificates), options.crl == "strict")
         if options.require == "signature":
-            self._trust.current()
+            self._trust.read()
         for user in self._rules.users.values():
             user.password()
         self._replays = None if options.require == "none" else Replays(context.data / _FILE)
+        self._answers = outgoing(options.answers, context) if options.answers is not None else None
 
     def close(self) -> None:
         if self._replays is not None:
@@ -111,6 +111,18 @@ class Verifier:
         if proven.repeated:
             raise NotProven(Refusal(Code.FAILED_CHECK, "a replay: the same message came before", party=proven.party))
 
+    def secure(self, answer: bytes, message: SoapMessage) -> bytes:
+        """As it goes out now, so that the stored answer of a repetition has a new time. Raises StoreError where our key has gone."""
+        if self._answers is None:
+            return answer
+        root = parse(answer, LIMITS)
+        try:
+            self._answers.secure(root)
+        except ConfigError:
+            raise StoreError("answers cannot be signed just now") from None
+        written: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+        return written
+
     def forget(self, proven: Proven) -> None:
         """It was not taken after all (the store was out of reach): let it come again."""
         if self._replays is not None and proven.mark and not proven.repeated:
@@ -120,8 +132,10 @@ class Verifier:
                 raise StoreError(f"replays cannot be told just now: {type(error).__name__}") from None
 
 
-def verifier(options: Settings, context: Context) -> Verifier:
-    """Raises ConfigError."""
+def verifier(options: Settings | None, context: Context) -> Verifier | None:
+    """None where nothing is asked for and nothing is signed: a Security header that must be understood is then not. Raises ConfigError."""
+    if options is None or (options.require == "none" and options.answers is None):
+        return None
     return Verifier(options, context)
 
 

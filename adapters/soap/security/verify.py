@@ -34,7 +34,7 @@ class Rules:
     for every party that was proven; `role` is the SOAP role that we are."""
 
     require: str = "signature"
-    signed: Sequence[str] = (BODY, TIMESTAMP)
+    signed: Sequence[str] = (BODY, TIMESTAMP, ADDRESSING)
     allow: Sequence[str] = ()
     users: Mapping[str, User] = field(default_factory=dict)
     freshness: int = 600 * _SECOND
