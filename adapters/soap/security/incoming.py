@@ -20,7 +20,7 @@ from adapters.soap.security.replays import Replays, Seen
 from adapters.soap.security.trust import Trust, TrustFolder
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof, Rules, verify
-from engine.errors import ConfigError, StoreError
+from engine.errors import ConfigError, ParseError, StoreError
 from engine.formats.soap import LIMITS, SENDER, SoapFault, SoapMessage
 from engine.formats.xml import parse
 from engine.identity import party_uri
@@ -155,6 +155,9 @@ def _rules(options: Settings) -> Rules:
 
 def _contents(message: SoapMessage) -> Any:
     def content_of(include: etree._Element) -> Iterable[bytes | memoryview]:
-        return message.content_of(include.getparent()).pieces()
+        try:
+            return message.content_of(include.getparent()).pieces()
+        except ParseError:
+            raise Refusal(Code.INVALID_SECURITY, "an xop:Include that refers to nothing") from None
 
     return content_of
