@@ -39,6 +39,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
+        "application/hl7-cda+xml": "engine.formats.cda:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },
@@ -46,6 +47,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules",
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
+        "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
     },
 }
