@@ -32,7 +32,8 @@ def wsdl(style: Style, address: str) -> bytes:
         root.append(_binding(style, version))
     root.append(_service(style, address))
     etree.indent(root)
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    written: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return written
 
 
 def _make(tag: str, *children: Any, uri: str = _WSDL, **attributes: str) -> Any:
