@@ -55,8 +55,9 @@ def acknowledgement(said: Acknowledging, request: Header, judgement: Judgement, 
 def _reason(judgement: Judgement) -> str:
     if judgement.verdict is Verdict.UNAVAILABLE:
         return UNAVAILABLE
-    where = f" [{judgement.location}]" if judgement.location else ""
-    return f"{judgement.reason or 'refused 拒绝接收'}{where}"[:_MOST_TEXT]
+    reason = judgement.reason or "refused 拒绝接收"
+    where = f" [{judgement.location}]" if judgement.location and judgement.location not in reason else ""
+    return f"{reason}{where}"[:_MOST_TEXT]
 
 
 def _add(parent: Any, name: str, **attributes: str) -> Any:

@@ -20,3 +20,12 @@ def interaction(answer: bytes) -> Any:
         return call_of(soap.read(answer)).element
     except MessageError:
         return None
+
+
+def encloses(answer: bytes, tag: str) -> bool:
+    """Whether it is a SOAP envelope around an element of that name."""
+    try:
+        payload = soap.read(answer).payload
+    except MessageError:
+        return False
+    return payload is not None and payload.tag == tag

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,6 +64,9 @@ class HipService:
         self.style: Style = style_of(options)
         self._schemas = Schemas(options.schemas) if options.schemas is not None and options.validation != "off" else None
         self._actions: Mapping[str, str] = options.actions
+        self._counter = context.metrics.counter(
+            "meridian_hip_schema_faults_total", "what messages have that their schema does not allow", channel=context.name
+        )
 
     # --- the description -------------------------------------------------------------------------
 
@@ -144,17 +148,11 @@ class HipService:
             return []
         reading.facts[fact] = f"{len(faults)} faults: {'; '.join(map(str, faults[:_MOST_SHOWN]))}" if faults else "valid"
         if faults:
-            self._count(name, len(faults))
+            self._counter.inc(len(faults))
             self._log(
                 logging.WARNING, "a message breaks its schema", reading, schema=name, faults=[str(one) for one in faults[:_MOST_SHOWN]]
             )
         return faults
-
-    def _count(self, name: str, faults: int) -> None:
-        label = {"channel": self._context.name, "schema": name}
-        self._context.metrics.counter("meridian_hip_schema_faults_total", "what messages have that their schema has not", **label).inc(
-            faults
-        )
 
     def _log(self, level: int, event: str, reading: _Reading, **facts: Any) -> None:
         self._context.log.log(level, event, extra={"channel": self._context.name, "control_id": reading.header.id, **facts})
@@ -174,7 +172,7 @@ class HipService:
             idempotency_key=f"{header.sender}|{header.id}" if header.id and not query and service is not None else "",
             judgement=reading.judgement,
             answer=lambda judgement: self._answer(reading, judgement),
-            relay=lambda judgement, answer: self._relay(reading, judgement, answer),
+            relay=(lambda judgement, answer: self._relay(reading, judgement, answer)) if self._context.answered else None,
             content_digest=_digest(call) if call is not None else b"",
         )
 
@@ -185,20 +183,26 @@ class HipService:
         return self._enveloped(reading, acknowledgement(self._acknowledging(), reading.header, judgement))
 
     def _relay(self, reading: _Reading, judgement: Judgement, answer: bytes) -> bytes:
-        """What a destination said is the answer, where it is an HL7 v3 message; otherwise only whether it went well."""
+        """What a destination said is the answer, where it is an HL7 v3 message; otherwise only whether it went well. An answer of our own
+        stays as it was committed."""
         element = relaying.interaction(answer)
         if element is None:
             return self._answer(reading, judgement)
+        if relaying.encloses(answer, f"{{{self.style.namespace}}}{self.style.response}"):
+            return answer
         return self._enveloped(reading, element)
 
     def _acknowledging(self) -> Acknowledging:
-        at = datetime.fromtimestamp(self._context.clock() / 1e6, UTC).astimezone(self._options.zone)
-        return Acknowledging(self._context.new_id(), at.strftime("%Y%m%d%H%M%S"), self._options.device or "")
+        """The standard's ids have 32 to 36 characters."""
+        now, new_id = self._context.clock(), self._context.new_id()
+        at = datetime.fromtimestamp(now / 1e6, UTC).astimezone(self._options.zone)
+        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._context.node}/{self._context.name}/{new_id}/{now}")
+        return Acknowledging(str(unique), at.strftime("%Y%m%d%H%M%S"), self._options.device or "")
 
     def _enveloped(self, reading: _Reading, answer: Any) -> bytes:
         message = reading.message
         action = f"{self.style.action_uri or self.style.operation}Response"
-        headers = reply_headers(message.addressing, action, f"urn:uuid:{self._context.new_id()}")
+        headers = reply_headers(message.addressing, action)
         return envelope(message.version, response(self.style, answer), headers)
 
 
