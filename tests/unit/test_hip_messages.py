@@ -135,7 +135,7 @@ class TestCalls:
             call_of(message, Layout("action", "message", Carried.BASE64))
         with pytest.raises(ParseError, match="not an element"):
             call_of(message, Layout("action", "message", Carried.INLINE))
-        with pytest.raises(ParseError, match="should be|应为字符串"):
+        with pytest.raises(ParseError, match="应为字符串"):
             call_of(wrapped("PatientInfoMerge", self.TEXT.partition("?>")[2]), Layout("action", "message", Carried.STRING))
 
     @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class TestRefused:
         assert "not served here 此处不提供该查询服务" in text
 
     def test_another_operation_is_a_fault(self):
-        with pytest.raises(soap.SoapFault, match="the operation here is {urn:hl7-org:v3}HIPMessageServer"):
+        with pytest.raises(soap.SoapFault, match="the operation here is "):
             asked(service(), "<Other xmlns='urn:hl7-org:v3'/>")
         with pytest.raises(soap.SoapFault):
             asked(service(), hip.call("PatientInfoMerge", hip.merge(), namespace="http://tempuri.org/"))
@@ -355,7 +355,7 @@ class TestDocuments:
         examined = asked(served, hip.call("DocumentRegister", hip.register(hip.document(**differing))))
         _, text = refusal(served, examined)
         assert text == f"the document and its message differ 文档与消息不一致: {named}"
-        assert examined.facts["document"] == f"differs: {named.split()[0]}"
+        assert examined.facts["document"] == f"differs: {named.partition(" ")[0]}"
 
     def test_a_title_with_the_hospitals_name_is_the_same(self):
         examined = asked(service(), hip.call("DocumentRegister", hip.register(hip.document(title="第一医院 检验报告"))))
