@@ -30,6 +30,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_worklist": "adapters.dicom.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
+        "hip": "adapters.soap.hip:adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",

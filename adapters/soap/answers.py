@@ -65,10 +65,11 @@ def answer(
     accepted = ack.judgement.verdict is Verdict.ACCEPTED
     if accepted and (examined.one_way or found.addressing.answers_nowhere):
         return Answer(202)
-    if ack.answer.startswith(LINE):
-        line, _, body = ack.answer.partition(b"\r\n\r\n")
+    content = examined.relay(ack.judgement, ack.answer) if examined.relay is not None and ack.answer else ack.answer
+    if content.startswith(LINE):
+        line, _, body = content.partition(b"\r\n\r\n")
         return Answer(200, [body], line[len(LINE) :].decode("latin-1"))
-    said = _said(ack.answer, found) or _said(reply(ack.judgement), found)
+    said = _said(content, found) or _said(reply(ack.judgement), found)
     assert said is not None
     fault = read_fault(said.payload)
     status = 200 if fault is None else fault_status(fault, found.version)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from adapters.soap.hip.style import OPTIONS, SHIPPED
+from adapters.soap.hip.style import OPTIONS, SHIPPED, style_of
+from adapters.soap.options import endpoint_options
 from engine.formats.hip import SERVICES
-from engine.options import TEXT, Faulty, Kind, MapOf, Option, Place, Settings, choice
+from engine.options import TEXT, Faulty, Kind, MapOf, Option, Place, Settings, Spec, choice
 
 
 def _text(raw: Any) -> str:
@@ -35,6 +36,8 @@ ZONE: Final = Kind("zone", "a time zone such as Asia/Shanghai", _zone, {"type": 
 
 def wrong_together(settings: Settings) -> str:
     """engine.options.Spec.check"""
+    if settings.versions == []:
+        return "versions: at least one"
     return "validation: strict needs schemas: FOLDER" if settings.validation == "strict" and settings.schemas is None else ""
 
 
@@ -68,3 +71,17 @@ HIP_OPTIONS: Final = (
     Option("device", TEXT, "id of this platform as sender of answers; default: the receiver that the message names"),
     Option("zone", ZONE, "time zone of the times in answers", default="Asia/Shanghai"),
 )
+
+SOURCE: Final = Spec(
+    "hip source",
+    "The hospital platform's service HIPMessageServer (WS/T 846-2024), called as a vendor's systems call it. Answers MCCI_IN000002UV01: AA "
+    "when the message is on disk, AE with the reason where it is not taken.",
+    [*(option for option in endpoint_options("/hip") if option.name != "versions"), *HIP_OPTIONS],
+    scalar="listen",
+    check=wrong_together,
+)
+
+
+def for_the_source(options: Settings) -> Settings:
+    """With the style's SOAP versions, where none were said: what adapters.soap.source looks at."""
+    return Settings(SOURCE, {**options, "versions": list(style_of(options).versions)}, options.lines)

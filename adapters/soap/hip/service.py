@@ -45,6 +45,7 @@ class _Reading:
     """What is known of a request so far: enough for an answer at any step."""
 
     message: SoapMessage
+    peer: str = ""
     call: Call | None = None
     service: Service | None = None
     header: Header = field(default_factory=Header)
@@ -84,7 +85,7 @@ class HipService:
     def examine(self, request: Request) -> Examined:
         """Raises SoapFault: another SOAP version, another operation."""
         self._check_operation(request.message)
-        reading = _Reading(request.message)
+        reading = _Reading(request.message, request.peer)
         try:
             self._read(reading)
         except ParseError as error:
@@ -169,7 +170,7 @@ class HipService:
             sender=header.sender,
             patient_ids=tuple(dict.fromkeys(one.extension for one in patients)),
             facts=reading.facts,
-            idempotency_key=f"{header.sender}|{header.id}" if header.id and not query and service is not None else "",
+            idempotency_key=f"{reading.peer}|{header.sender}|{header.id}" if header.id and not query and service is not None else "",
             judgement=reading.judgement,
             answer=lambda judgement: self._answer(reading, judgement),
             relay=(lambda judgement, answer: self._relay(reading, judgement, answer)) if self._context.answered else None,
