@@ -101,7 +101,7 @@ class Context:
     wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
     `audit` takes an event name and facts without patient data (security refusals go here). `unaudited` says why nothing may be taken or
     handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool` and `body_file` are the store's
-    (engine.store.contract.Store), for bodies too big for memory.
+    (engine.store.contract.Store), for bodies too big for memory. `answered`: the channel answers its senders with a destination's result.
     """
 
     name: str
@@ -120,6 +120,7 @@ class Context:
     unaudited: Callable[[], str] = lambda: ""
     spool: Callable[[], Spool] = _no_store
     body_file: Callable[[BodyRef], Path] = _no_store
+    answered: bool = False
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

@@ -4,6 +4,7 @@ Pure: the endpoint (adapters.soap.hip) and the mapping (mappings.hip_to_fhir) re
 """
 
 from engine.formats.hip.calls import ANY, Call, Carried, Layout, call_of
+from engine.formats.hip.documents import Registered, registered
 from engine.formats.hip.header import Header, Identifier, header_of, patients_of
 from engine.formats.hip.messages import HipMessage, read
 from engine.formats.hip.services import SERVICES, Kind, Service, service_of
@@ -18,10 +19,12 @@ __all__ = [
     "Identifier",
     "Kind",
     "Layout",
+    "Registered",
     "Service",
     "call_of",
     "header_of",
     "patients_of",
     "read",
+    "registered",
     "service_of",
 ]

@@ -60,11 +60,16 @@ def call_of(message: SoapMessage, layout: Layout = ANY, limits: Limits = LIMITS)
     payload = message.payload
     if payload is None:
         raise ParseError("the SOAP body is empty SOAP消息体为空")
-    if _INTERACTION.fullmatch(local_name(payload)):
+    if is_interaction(payload):
         return Call(_action_header(message), payload)  # document/literal of the bare message: the action stands in the transport
     parameter = _parameter(payload, layout)
     action = _action(payload, parameter, layout) or _action_header(message)
     return Call(action, _element(message, parameter, layout.carried, limits))
+
+
+def is_interaction(element: Any) -> bool:
+    """Whether an element is named as an interaction of HL7 v3 is."""
+    return bool(_INTERACTION.fullmatch(local_name(element)))
 
 
 def _action_header(message: SoapMessage) -> str:
@@ -91,12 +96,12 @@ def _below(payload: Any) -> Iterator[Any]:
     """The parameters, and theirs where a vendor has put one element around all (``<input>``)."""
     for child in payload.iterchildren():
         yield child
-        if not _INTERACTION.fullmatch(local_name(child)):
+        if not is_interaction(child):
             yield from child.iterchildren()
 
 
 def _looks(parameter: Any) -> bool:
-    if any(_INTERACTION.fullmatch(local_name(child)) or child.tag == _INCLUDE for child in parameter.iterchildren()):
+    if any(is_interaction(child) or child.tag == _INCLUDE for child in parameter.iterchildren()):
         return True
     text = (parameter.text or "").strip()
     return len(parameter) == 0 and (text.startswith("<") or bool(_BASE64.match(text)))
