@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.formats.hip.services import local_name
-from mappings.hl7v2_to_fhir.context import V2Transaction
-from mappings.notes import Notes
+from mappings.cda_to_fhir.context import CdaTransaction
 from mappings.transaction import Draft
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -46,7 +45,7 @@ class HipDraft(Draft):
 
 
 @dataclass(slots=True)
-class HipTransaction(V2Transaction):
+class HipTransaction(CdaTransaction):
     """`authorities` are who assigns the sender's numbers, by the role of the number (tables/senders.csv). `unmapped` counts codes that no
     table knew; `flags` are those of the element that is being mapped. `read` collects what was read, while that is to be explained;
     `kept` are bodies under construction, which labels know by their address."""
@@ -54,7 +53,6 @@ class HipTransaction(V2Transaction):
     authorities: dict[str, str] = field(default_factory=dict)
     unmapped: int = 0
     flags: dict[str, None] = field(default_factory=dict)
-    notes: Notes | None = None
     read: set[tuple[Any, str]] | None = None
     kept: list[Draft] = field(default_factory=list)
 

@@ -120,7 +120,11 @@ class Concepts:
     def url(self, found: Found, tx: HipTransaction) -> str | None:
         """What identifies a value set, as a canonical URL."""
         text = tx.said(found)
-        return self.systems.resolve(text if re.fullmatch(r"[0-2](\.\d+)+|urn:\S+|https?://\S+", text) else f"99{text}", tx.facility) if text else None
+        return (
+            self.systems.resolve(text if re.fullmatch(r"[0-2](\.\d+)+|urn:\S+|https?://\S+", text) else f"99{text}", tx.facility)
+            if text
+            else None
+        )
 
     def read(self, found: Found, tx: HipTransaction) -> tuple[str, str, str]:
         """(code, display, system)."""

@@ -64,7 +64,7 @@ class Rule:
         found = self.source.find(element)
         for repetition, one in enumerate(found):
             value = self.convert(one, tx)
-            if value is not None:
+            if value is not None and not (self.row["target"].endswith("[]") and value in draft.body.get(self.row["target"][:-2], ())):
                 self.put(draft, value, tx, repetition)
         for code in tx.flags:
             flag(draft, code)
@@ -103,6 +103,8 @@ class ElementMap:
         found = rule.apply(element, draft, tx)
         if not found:
             return
+        if tx.read is not None:
+            tx.read.update(one for one in found if one[1])
         source, label = place(found[0]), f"{self.name} row {rule.row['id']}"
         label += (f", codes {rule.row['codes']}" if rule.row["codes"] else "") + (" (site)" if rule.row.site else "")
         tx.notes.lost += [Lineage("", source, f"{label}: {what}: {why}") for what, why in losses[count:]]

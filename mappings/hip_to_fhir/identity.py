@@ -38,6 +38,8 @@ def settle(drafts: list[HipDraft], tx: HipTransaction) -> None:
             _mention(draft)
             continue
         uuid = ""
+        if draft.kind == "PractitionerRole":
+            identifier = _role(draft)
         if identifier is None:
             key = _key(draft, tx)
             keys[key] += 1
@@ -62,12 +64,24 @@ def _number(draft: HipDraft) -> Body | None:
     return next((one for one in numbers if "system" in one), None)
 
 
+def _role(draft: HipDraft) -> Body | None:
+    """Who and where: the same key as that of a role which a message only mentions (parties.py)."""
+    who, where = draft.body.get("practitioner", {}).get("reference"), draft.body.get("organization", {}).get("reference")
+    if not who or not where:
+        return None
+    identifier = {"system": KEY_SYSTEM, "value": name_uuid(f"PractitionerRole {who} {where}")}
+    draft.body["identifier"] = [identifier]
+    return identifier
+
+
 def _visit(draft: HipDraft, tx: HipTransaction) -> Body | None:
     """A visit's own number. The number of a hospital stay (or of an outpatient) may come again at the next: with the count of visits it
     is one visit's, and both together are a further identifier, which messages without the visit's own number find it by."""
     numbers = draft.body.get("identifier", [])
     own = next((one for one in numbers if one.get("type", {}).get("coding", [{}])[0].get("code") == "VN"), None)
-    found = {item.get("root"): (item.get("extension") or "").strip() for ids in children(draft.element, "id") for item in children(ids, "item")}
+    found = {
+        item.get("root"): (item.get("extension") or "").strip() for ids in children(draft.element, "id") for item in children(ids, "item")
+    }
     count, number = found.get(_COUNT, ""), next((found[root] for root in found if root in _NUMBERED), "")
     if not count or not number or not numbers:
         return own
@@ -90,7 +104,7 @@ def _key(draft: HipDraft, tx: HipTransaction) -> str:
     words = [_word(word, draft) for word in draft.route.key if word != "!"]
     if not any(said for word, said in zip((one for one in draft.route.key if one != "!"), words, strict=True) if not word.startswith("@")):
         return f"{draft.kind} {tx.sender} {tx.control_id} {place((draft.element, ''))}"
-    return " ".join([draft.kind, tx.facility, draft.route.id, *words])
+    return " ".join([draft.kind, tx.facility, *words])
 
 
 def _word(word: str, draft: HipDraft) -> str:

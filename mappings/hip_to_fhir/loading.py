@@ -11,6 +11,8 @@ from typing import Any, Final
 from engine.errors import ConfigError, Fault
 from engine.formats.hip.services import SERVICES
 from mappings import paths
+from mappings.cda_to_fhir import Documents, documents
+from mappings.cda_to_fhir.loading import SITE_FOLDER as CDA_FOLDER
 from mappings.conditions import Unreadable
 from mappings.hip_to_fhir import converters
 from mappings.hip_to_fhir.converters import Concepts, Quantities
@@ -48,6 +50,7 @@ class Compiled:
     actions: Mapping[str, str]
     defaults: Defaults
     parties: Parties
+    documents: Documents
     v2: v2.Compiled
 
 
@@ -115,9 +118,12 @@ class Vocabulary:
     def _converters(self, shared: Any) -> dict[str, Convert]:
         ids, parties = self.identifiers, self.parties
         quantities = Quantities(unit_map(shared.terms.codes["units"], shared.terms), self._concepts)
-        numbers = {f"Identifier.{role}": ids.identifier(role) for role in ("visit", "order", "application", "staff", "department", "record")}
+        numbers = {
+            f"Identifier.{role}": ids.identifier(role) for role in ("visit", "order", "application", "staff", "department", "record")
+        }
         references = {
             "Reference.order": parties.refers("ServiceRequest", "order"),
+            "Reference.parent": parties.refers("", "order"),
             "Reference.application": parties.refers("ServiceRequest", "application"),
             "Reference.Slot": parties.refers("Slot", "slot"),
         }
@@ -176,7 +182,7 @@ class Vocabulary:
 
 def compile_all(site: Path | None) -> Compiled:
     """Compile everything. Raises ConfigError with every fault."""
-    if site is None or not ((site / SITE_FOLDER).is_dir() or (site / v2.SITE_FOLDER).is_dir()):
+    if site is None or not any((site / folder).is_dir() for folder in (SITE_FOLDER, CDA_FOLDER, v2.SITE_FOLDER)):
         return _shipped()
     return _compile(site)
 
@@ -199,6 +205,7 @@ def _compile(site: Path | None) -> Compiled:
         actions,
         _defaults(tables, vocabulary, faults),
         vocabulary.parties,
+        documents(site),
         shared,
     )
     if faults:
@@ -212,9 +219,7 @@ def _named(row: Row, service: str, faults: list[Fault]) -> bool:
     return service in SERVICES
 
 
-def _routes(
-    tables: Tables, vocabulary: Vocabulary, maps: Mapping[str, ElementMap], faults: list[Fault]
-) -> dict[str, tuple[Route, ...]]:
+def _routes(tables: Tables, vocabulary: Vocabulary, maps: Mapping[str, ElementMap], faults: list[Fault]) -> dict[str, tuple[Route, ...]]:
     found: dict[str, list[Route]] = {}
     for row in tables.flat("routes"):
         names = row["map"].split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +15,10 @@ from engine.formats.hip.services import local_name
 from engine.formats.hl7v2.separators import STANDARD
 from engine.message import FHIR_JSON, Excerpt, Lineage, Rendition
 from mappings.hip_to_fhir.context import HipTransaction, place
+from mappings.hip_to_fhir.documents import register
 from mappings.hip_to_fhir.identity import settle
 from mappings.hip_to_fhir.loading import Compiled, compile_all
-from mappings.hip_to_fhir.provenance import message_identifier, provenance
+from mappings.hip_to_fhir.provenance import message_identifier, people_behind, provenance
 from mappings.hip_to_fhir.reading import Message, read
 from mappings.hip_to_fhir.routes import walk
 from mappings.hl7v2_to_fhir import bundle, times
@@ -58,13 +60,13 @@ class HipMapper:
 
     def map(self, body: bytes, charset: str | None = None) -> Rendition:
         """The Bundle for one message. Raises ParseError, UnsupportedError (a query), ValidationError (nothing that could be identified)."""
-        return self._map(body, HipTransaction())[0]
+        return self._map(body, charset, HipTransaction())[0]
 
     def explain(self, body: bytes) -> tuple[Rendition, list[Lineage]]:
         """The same Bundle, and for each element where it came from."""
         notes = Notes()
         tx = HipTransaction(notes=notes, losses=[], read=set())
-        rendition, message = self._map(body, tx)
+        rendition, message = self._map(body, None, tx)
         otherwise = Lineage("", f"{local_name(message.element)}/id/@extension", "links and provenance of the message")
         if not message.header.id:
             otherwise = Lineage("", local_name(message.element), "links and provenance of the message")
@@ -77,19 +79,25 @@ class HipMapper:
         ]
         return rendition, lineage
 
-    def _map(self, body: bytes, tx: HipTransaction) -> tuple[Rendition, Message]:
-        message = read(body, self._compiled.actions)
+    def _map(self, body: bytes, charset: str | None, tx: HipTransaction) -> tuple[Rendition, Message]:
+        message = read(body, charset or "", self._compiled.actions)
         self._describe(tx, message)
         elements = list(message.element.iter())  # keeps what lxml made for each element, so that one is the same one each time
         digest = body.digest if isinstance(body, Excerpt) else sha256(body).hexdigest()
         drafts = walk(self._compiled.routes.get(message.service.name, ()), message.element, tx, partial(settle, tx=tx))
-        _merge(tx, [one for one in drafts if "reference" in one.ref])
-        _check(message, tx.drafts)
+        for draft in drafts:
+            if "reference" in draft.ref:
+                tx.put(draft)
+        if message.service.subject == "document":
+            register(self._compiled, tx, message, drafts)
+        _check(message, drafts)
+        agents = people_behind(tx, self._compiled, message.header, message.element)
+        unite(tx)
         for draft in tx.drafts:
             for name, put, value in self._compiled.defaults.get(draft.kind, ()):
                 if name not in draft.body and "_" + name not in draft.body:
                     put(draft, value, tx, 0)
-        tx.drafts.append(provenance(tx, self._compiled, (message.service, message.header, message.element), digest))
+        tx.drafts.append(provenance(tx, message.service, message.header, agents, digest))
         made = bundle.bundle(tx, message_identifier(tx), times.instant(message.header.created, tx.zone))
         del elements
         return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx), tx.unmapped), message
@@ -106,22 +114,23 @@ class HipMapper:
         tx.zone = times.offset_of(message.header.created) or zones.get(tx.facility) or zones.get("*", "")
 
 
-def _merge(tx: HipTransaction, drafts: list[Any]) -> None:
-    """Of two that turn out to be the same one, the first takes what it lacks from the other; a merge into itself is none."""
-    there: dict[tuple[str, str], Draft] = {}
-    for draft in drafts:
-        first = there.setdefault((draft.kind, draft.ref["reference"]), draft)
-        if first is not draft:
-            for name, value in draft.body.items():
-                first.body.setdefault(name, value)
-    tx.drafts = list(there.values())
+def unite(tx: HipTransaction) -> None:
+    """What the message is about and also mentions is one resource; no resource is part of itself."""
+    for draft in tx.drafts:
+        url = draft.ref["reference"]
+        if (mentioned := tx.entries.pop(url, None)) is not None:
+            for name, value in mentioned.body.items():
+                draft.body.setdefault(name, value)
+            if tx.notes is not None and url in tx.notes.ready:
+                tx.notes.claim(draft.body, tx.notes.ready[url].source, tx.notes.ready[url].rule)
+        if draft.body.get("partOf", {}).get("reference") == url:
+            del draft.body["partOf"]
 
 
-def _check(message: Message, drafts: list[Draft]) -> None:
+def _check(message: Message, drafts: Sequence[Draft]) -> None:
     """Refuse what names nothing that it could be about."""
     kind, location = _NEEDED.get(message.service.subject, ("", ""))
-    about = [draft for draft in drafts if draft.kind == kind and draft.write == "put"] or [draft for draft in drafts if draft.kind == kind]
-    if kind and not any(_numbered(draft) for draft in about):
+    if kind and not any(draft.kind == kind and _numbered(draft) for draft in drafts):
         raise ValidationError(f"{message.service.name} needs an identifier of its {kind}", location=location, hl7_code="101")
     if message.service.name == "PatientInfoMerge":
         _check_merge([draft for draft in drafts if draft.kind == "Patient"])
@@ -131,7 +140,9 @@ def _check_merge(patients: list[Draft]) -> None:
     """A merge that does not say what is merged, and into what, would retire a record that nobody finds again."""
     prior = [draft for draft in patients if draft.body.get("link")]
     if not prior:
-        raise ValidationError("a merge needs the identifier of the record that is merged", location="priorRegisteredRole/id", hl7_code="101")
+        raise ValidationError(
+            "a merge needs the identifier of the record that is merged", location="priorRegisteredRole/id", hl7_code="101"
+        )
     if len(patients) < 2 or any(link["other"].get("reference") == one.ref["reference"] for one in prior for link in one.body["link"]):
         raise ValidationError("a merge needs another record to merge into", location="patient/id", hl7_code="101")
 

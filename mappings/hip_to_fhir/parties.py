@@ -69,9 +69,20 @@ class Identifiers:
             row = self._roots.get(root)
             if row and (row["type"] or row["text"]):
                 made["type"] = _typed(row["type"], row["text"])
+            if issuer := self._issuer(element, tx):
+                made["assigner"] = issuer
             return made
 
         return convert
+
+    def _issuer(self, element: Any, tx: HipTransaction) -> Body | None:
+        """Who has given a card out (``asOtherIDs/scopingOrganization``)."""
+        holder = element.getparent().getparent() if element.getparent() is not None else None
+        scoping = child(holder, "scopingOrganization/id/item") if holder is not None else None
+        value = tx.get(scoping, "extension") if scoping is not None else ""
+        if is_blank(value):
+            return None
+        return {"identifier": {"system": self.system((scoping.get("root") or "").strip(), "organization", tx), "value": value}}
 
     def patient(self) -> Any:
         return self.identifier("patient", _VISIT_ROLES)
@@ -235,14 +246,18 @@ class Parties:
         return tx.refer(ready("Device", body, f"{tx.facility} {name}"))
 
     def refers(self, kind: str, role: str) -> Any:
-        """A logical reference: the resource is another message's."""
+        """A logical reference: the resource is another message's. `kind` is "" where it may be of several."""
         convert = self._ids.identifier(role)
 
         def refer(found: Found, tx: HipTransaction) -> Body | None:
             number = convert(found, tx)
-            return {"type": kind, "identifier": number} if number else None
+            return {**({"type": kind} if kind else {}), "identifier": number} if number else None
 
         return refer
+
+
+def _has_number(element: Any) -> bool:
+    return any(one.get("extension") for found in children(element, "id") for one in (*children(found, "item"), found))
 
 
 def _levels(element: Any) -> Iterable[tuple[Any, str]]:
@@ -251,7 +266,7 @@ def _levels(element: Any) -> Iterable[tuple[Any, str]]:
     if ward is not None:
         yield ward, "wa"
     begin = child(element, "location")
-    begin = element if begin is None or child(element, "id") is not None else begin
+    begin = element if begin is None or _has_number(element) else begin
     room = child(begin, "asLocatedEntityPartOf/location")
     if room is not None:
         yield room, "ro"

@@ -32,11 +32,14 @@ def message_identifier(tx: HipTransaction) -> Body:
     return {"system": f"urn:meridian:message:{uri_part(tx.sender)}", "value": tx.control_id or "unknown"}
 
 
-def provenance(tx: HipTransaction, compiled: Compiled, message: tuple[Service, Header, Any], digest: str) -> Draft:
-    """`message` is (service, header, root element); nothing of it is in the transaction any more that is not in the Bundle."""
-    service, header, root = message
+def people_behind(tx: HipTransaction, compiled: Compiled, header: Header, root: Any) -> list[Body]:
+    """The sending system, and who entered or verified what it sends."""
+    return [*_system(tx, header), *_people(tx, compiled, root)]
+
+
+def provenance(tx: HipTransaction, service: Service, header: Header, agents: list[Body], digest: str) -> Draft:
+    """`agents` are those of `people_behind`; all else that goes into the Bundle is in `tx`."""
     draft = Draft("Provenance", "put", service.root, [], {})
-    agents = [*_system(tx, header), *_people(tx, compiled, root)]
     draft.body["target"] = [other.ref for other in tx.drafts] + [{"reference": url} for url in tx.entries]
     recorded = times.instant(header.created, tx.zone)
     if recorded:

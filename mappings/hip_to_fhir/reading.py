@@ -11,6 +11,7 @@ from engine.errors import UnsupportedError, ValidationError
 from engine.formats.hip import SERVICES, Kind, Service, call_of
 from engine.formats.hip.header import Header, child, header_of
 from engine.formats.hip.services import has_path, local_name
+from engine.formats.soap import read as read_soap
 from engine.formats.xml import parse
 from mappings.hip_to_fhir.context import clean
 
@@ -30,20 +31,20 @@ class Message:
     soap: Any
 
 
-def read(body: bytes, actions: Mapping[str, str]) -> Message:
-    """`actions` are a site's words for services. Raises ParseError, UnsupportedError (a query, another message)."""
+def read(body: bytes, charset: str, actions: Mapping[str, str]) -> Message:
+    """`charset` is what the transport said, `actions` are a site's words for services. Raises ParseError, UnsupportedError (a query, another message)."""
     action, soap = "", None
     if _PARTED.match(body) or _SOAP.match(body[: 1 << 16]):
-        from engine.formats.soap import read as read_soap  # noqa: PLC0415
-
-        soap = read_soap(body)
+        soap = read_soap(body, charset=charset)
         call = call_of(soap)
         action, element = call.action, call.element
     else:
-        element = parse(body)
+        element = parse(body, charset=charset)
     service = _service(actions.get(action, action), element)
     if service.kind is Kind.QUERY:
-        raise UnsupportedError(f"{service.name} asks for data: a query has nothing that could be mapped", location=service.root, hl7_code="200")
+        raise UnsupportedError(
+            f"{service.name} asks for data: a query has nothing that could be mapped", location=service.root, hl7_code="200"
+        )
     header = header_of(element)
     return Message(service, element, Header(*(clean(getattr(header, name)) for name in Header.__slots__)), soap)
 
@@ -69,5 +70,3 @@ def _service(action: str, element: Any) -> Service:
     if told is None:
         raise ValidationError(f"no action, and {root} is the message of several services", location=root, hl7_code="200")
     return told
-
-

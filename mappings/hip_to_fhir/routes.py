@@ -72,9 +72,7 @@ def services_of(word: str) -> list[str]:
     return [service.name for service in SERVICES.values() if service.subject == word and service.kind is not Kind.QUERY]
 
 
-def walk(
-    routes: Iterable[Route], root: Any, tx: HipTransaction, settle: Callable[[list[HipDraft]], None]
-) -> list[HipDraft]:
+def walk(routes: Iterable[Route], root: Any, tx: HipTransaction, settle: Callable[[list[HipDraft]], None]) -> list[HipDraft]:
     """Draft the resources, route by route; `settle` gives those of a route their identity, which later ones are built on."""
     drafts: list[HipDraft] = []
     for route in routes:
