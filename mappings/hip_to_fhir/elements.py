@@ -39,7 +39,8 @@ Convert = Callable[[Found, HipTransaction], Any]
 class Vocabulary(Protocol):
     """What rows refer to by name."""
 
-    urls: Mapping[str, str]
+    @property
+    def urls(self) -> Mapping[str, str]: ...
 
     def converter(self, name: str, codes: str) -> Convert:
         """Raises LookupError with (text, allowed words, wrong word)."""

@@ -132,7 +132,7 @@ class Parties:
     def telecom(self, use: str) -> Any:
         def convert(found: Found, tx: HipTransaction) -> Any:
             element, _ = found
-            points = []
+            points: list[Body] = []
             for one in [*children(element, "item")] or [element]:
                 text = tx.said((one, "")).removeprefix("tel:").removeprefix("mailto:")
                 if not is_blank(text):

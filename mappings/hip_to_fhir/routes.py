@@ -52,7 +52,8 @@ def compile_route(row: Row, elements: Iterable[ElementMap], urls: Mapping[str, s
     """Raises Unreadable."""
     if row["write"] not in ("put", "create"):
         raise Unreadable(f"write is 'put' or 'create', not {row['write']!r}")
-    forward, reverse = [], []
+    forward: list[Link] = []
+    reverse: list[Link] = []
     for word in row["links"].split():
         path, mark, name = word.partition("=")
         if not mark:
