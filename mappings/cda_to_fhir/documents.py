@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from engine.errors import MappingError, ParseError, UnsupportedError
+from engine.errors import MappingError, UnsupportedError
 from engine.formats.cda import LIMITS, Claimed, ClinicalDocument, Code, Element, Id, attribute, children, cross_check, first, id_of, read
-from engine.message import Excerpt
 from mappings.cda_to_fhir import people as persons
 from mappings.cda_to_fhir.attachment import Content, attach
 from mappings.cda_to_fhir.composition import RELATIONS, Header
@@ -33,6 +32,7 @@ _FLAGGED: Final = {
 }
 _RELATED_ROLES: Final = frozenset(("order", "report", "specimen", "prescription"))
 _SHA256: Final = "urn:meridian:sha256"
+_UNSAID: Final = Code()
 _XML: Final = "text/xml"
 _MARKUP: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\x00", b"\xfe\xff\x00<")
 
@@ -59,7 +59,7 @@ class Documents:
             zones = self.compiled.v2.zones
             tx.zone = times.offset_of(header.effective_time) or zones.get(tx.facility) or zones.get("*", "")
 
-    def patient(self, tx: CdaTransaction, ids: Iterable[Id], name: str = "", gender: Code = Code(), birth: str = "") -> Draft:
+    def patient(self, tx: CdaTransaction, ids: Iterable[Id], name: str = "", gender: Code = _UNSAID, birth: str = "") -> Draft:
         """The patient that an envelope names, put in; the same one as the document's where they share the number that names the record."""
         numbers = tuple(ids)
         draft = persons.patient(
@@ -93,7 +93,8 @@ class Documents:
         flags = self._checked(header, claimed, place)
         self.describe(tx, header)
         told = described or Described()
-        source = Source(self.compiled, tx, header, place)
+        attached, digest = attach(tx, content, _XML)
+        source = Source(self.compiled, tx, header, digest, place)
         values = Values(source)
         people = People(source, values)
         row = self.compiled.documents.get(header.code.code)
@@ -102,7 +103,7 @@ class Documents:
         patient = people.patient()
         heading = Header(kit, entries)
         heading.encounter()
-        reference = _Reference(source, values, people, told, row).draft(content)
+        reference = _Reference(source, values, people, told, row).draft(attached)
         reference = tx.put(reference)
         source.drafts.append(reference)
         if header.non_xml_body is None:
@@ -262,16 +263,15 @@ class _Reference:
         self._source, self._values, self._people, self._told, self._row = source, values, people, told, row
         self._root = source.header.root
 
-    def draft(self, content: Content) -> Draft:
+    def draft(self, attached: Body) -> Draft:
         source, header, told = self._source, self._source.header, self._told
-        made, digest = attach(source.tx, content, _XML)
         draft = Draft("DocumentReference", "put", "", [], {})
-        number = source.identifier(header.id) or {"system": _SHA256, "value": digest}
+        number = source.number
         _identify(draft, number)
         body = draft.body
         source.set(body, "masterIdentifier", number, first(self._root, "id"))
         numbers = [one for one in (source.identifier(header.set_id) if header.set_id else None,) if one and one != number]
-        body["identifier"] = [*numbers, {"system": _SHA256, "value": digest}]
+        body["identifier"] = [*numbers, {"system": _SHA256, "value": source.digest}]
         source.claim({}, first(self._root, "setId"))
         source.claim({}, first(self._root, "versionNumber"))
         body["status"] = told.status
@@ -287,9 +287,9 @@ class _Reference:
         for one in children(self._root, "relatedDocument"):
             self._relation(body, one)
         self._security(body)
-        self._content(body, made)
+        self._content(body, attached)
         self._context(body)
-        self._rest(body, digest)
+        self._rest(body)
         source.claim(body, self._root)
         return draft
 
@@ -363,15 +363,12 @@ class _Reference:
         if made:
             body["context"] = made
 
-    def _rest(self, body: Body, digest: str) -> None:
+    def _rest(self, body: Body) -> None:
         """What only the envelope says."""
         told: Body = {"masterIdentifier": body["masterIdentifier"]}
-        _tell(told, self._told, self._source.compiled, self._source.tx, digest)
+        _tell(told, self._told, self._source.compiled, self._source.tx, self._source.digest)
         for name, value in told.items():
             if name == "context" and "context" in body:
                 body["context"] = {**value, **body["context"]}
             else:
                 body.setdefault(name, value)
-
-
-__all__ = ["Documents", "Excerpt", "ParseError", "documents"]
