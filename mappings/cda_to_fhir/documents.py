@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -296,7 +297,11 @@ class _Reference:
     def _kind(self, body: Body) -> None:
         source = self._source
         code = first(self._root, "code")
-        source.set(body, "type", self._values.concept(code), code)
+        concept = self._values.concept(code) or {}
+        for one in concept.get("coding", ())[:1]:
+            if "display" not in one and self._row is not None and self._row["title"]:
+                one["display"] = self._row["title"]
+        source.set(body, "type", concept, code)
         if self._row is not None and self._row["category"]:
             source.by_row(self._row)
             concept = {"coding": [coding("http://loinc.org", self._row["category"], self._row["display"])]}
@@ -343,6 +348,22 @@ class _Reference:
         if at:
             made["creation"] = at
         body["content"] = [{"attachment": made, **({"format": self._told.format} if self._told.format else {})}]
+        if (inner := self._inside()) is not None:
+            body["content"].append({"attachment": inner})
+
+    def _inside(self) -> Body | None:
+        """What a document without structure holds (a scan): its bytes, beside those of the document."""
+        body = self._source.header.non_xml_body
+        if body is None or attribute(body.element, "representation") != "B64":
+            return None
+        try:
+            content = b64decode("".join("".join(body.element.itertext()).split()), validate=True)
+        except ValueError:
+            self._source.lost(body.element, "not carried: no base64")
+            return None
+        made, _ = attach(self._source.tx, content, body.media_type or "application/octet-stream")
+        self._source.claim(made, body.element)
+        return made
 
     def _context(self, body: Body) -> None:
         source = self._source

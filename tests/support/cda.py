@@ -257,3 +257,224 @@ def discharge_summary(parent: str = "D0000000000000000000000000000C0052", versio
             '<effectiveTime><low value="20260310083000"/><high value="20260314100000"/></effectiveTime>',
         ),
     )
+
+
+# --- C-CDA R2.1 ------------------------------------------------------------------------------------------
+
+_T: Final = "2.16.840.1.113883.10.20.22"
+SNOMED: Final = 'codeSystem="2.16.840.1.113883.6.96" codeSystemName="SNOMED CT"'
+
+
+def template(*roots: str) -> str:
+    return "".join(f'<templateId root="{_T}.{root}" extension="2015-08-01"/>' for root in roots)
+
+
+def ccd(
+    *sections: str,
+    ids: str = '<id root="2.16.840.1.113883.19.5.99" extension="MRN-77"/>',
+    number: str = "11110000-aaaa-4bbb-8ccc-000000000001",
+) -> bytes:
+    """A Continuity of Care Document. `sections` are components of its structuredBody."""
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<ClinicalDocument {_NAMESPACES}><realmCode code="US"/><typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/>{template("1.1", "1.2")}
+<id root="{number}"/><code code="34133-9" displayName="Summarization of Episode Note" {LOINC}/><title>Continuity of Care Document</title>
+<effectiveTime value="20260314092653-0500"/><confidentialityCode code="N" codeSystem="2.16.840.1.113883.5.25"/><languageCode code="en-US"/>
+<setId root="1.2.3.4.5" extension="S-1"/><versionNumber value="1"/>
+<recordTarget><patientRole>{ids}<id nullFlavor="NI"/>
+<addr use="HP"><streetAddressLine>1 Elm Street</streetAddressLine><city>Springfield</city><state>OR</state><postalCode>97000</postalCode><country>US</country></addr>
+<telecom use="HP" value="tel:+1(555)555-2003"/>
+<patient><name use="L"><given>Ada</given><given>M</given><family>Bell</family></name><administrativeGenderCode code="F" codeSystem="2.16.840.1.113883.5.1"/>
+<birthTime value="19700501"/><maritalStatusCode code="M" displayName="Married" codeSystem="2.16.840.1.113883.5.2"/>
+<languageCommunication><languageCode code="en"/><preferenceInd value="true"/></languageCommunication></patient>
+<providerOrganization><id root="2.16.840.1.113883.4.6" extension="1234567893"/><name>Good Clinic</name><telecom value="tel:+1(555)555-0001"/></providerOrganization>
+</patientRole></recordTarget>
+<author><time value="20260314092653-0500"/><assignedAuthor><id root="2.16.840.1.113883.4.6" extension="1245319599"/><assignedPerson><name><prefix>Dr</prefix><given>Iris</given>
+<family>Cole</family></name></assignedPerson><representedOrganization><name>Good Clinic</name></representedOrganization></assignedAuthor></author>
+<author><time value="20260314092653-0500"/><assignedAuthor><id nullFlavor="NI"/><assignedAuthoringDevice><manufacturerModelName>Scribe</manufacturerModelName>
+<softwareName>Scribe 4</softwareName></assignedAuthoringDevice></assignedAuthor></author>
+<custodian><assignedCustodian><representedCustodianOrganization><id root="2.16.840.1.113883.4.6" extension="1234567893"/><name>Good Clinic</name>
+</representedCustodianOrganization></assignedCustodian></custodian>
+<documentationOf><serviceEvent classCode="PCPR"><effectiveTime><low value="20250101"/><high value="20260314"/></effectiveTime></serviceEvent></documentationOf>
+<componentOf><encompassingEncounter><id root="1.2.3.4.5.6" extension="V-9"/><code code="AMB" codeSystem="2.16.840.1.113883.5.4"/><effectiveTime>
+<low value="202603140900-0500"/><high value="202603140930-0500"/></effectiveTime></encompassingEncounter></componentOf>
+<component><structuredBody>{"".join(sections)}</structuredBody></component></ClinicalDocument>""".encode()
+
+
+def us_section(code: str, title: str, *entries: str, text: str = "Nothing to add.") -> str:
+    inside = "".join(f"<entry>{one}</entry>" for one in entries)
+    return f"<component><section><code code='{code}' {LOINC}/><title>{title}</title><text>{text}</text>{inside}</section></component>"
+
+
+def rel(statement: str, kind: str = "SUBJ") -> str:
+    return f'<entryRelationship typeCode="{kind}">{statement}</entryRelationship>'
+
+
+def span(low: str = "", high: str = "") -> str:
+    ends = (f'<low value="{low}"/>' if low else "<low nullFlavor='UNK'/>") + (f'<high value="{high}"/>' if high else "")
+    return f"<effectiveTime>{ends}</effectiveTime>"
+
+
+def coded(code: str, name: str, inner: str = "") -> str:
+    return f'<value xsi:type="CD" code="{code}" displayName="{name}" {SNOMED}>{inner}</value>'
+
+
+def problem(identifier: str, code: str, name: str, low: str = "20240101", high: str = "", negated: str = "", status: str = "active") -> str:
+    """A concern with its problem, which has an ICD-10-CM translation."""
+    translation = '<translation code="J45.909" displayName="Unspecified asthma" codeSystem="2.16.840.1.113883.6.90"/>'
+    return (
+        f'<act classCode="ACT" moodCode="EVN">{template("4.3")}<id root="1.2.3.9" extension="C-{identifier}"/><code code="CONC" '
+        f'codeSystem="2.16.840.1.113883.5.6"/><statusCode code="{status}"/>{span(low)}'
+        + rel(
+            f'<observation classCode="OBS" moodCode="EVN" {negated}>{template("4.4")}<id root="1.2.3.9" extension="{identifier}"/>'
+            f'<code code="55607006" displayName="Problem" {SNOMED}/><text><reference value="#p{identifier}"/></text><statusCode code="completed"/>'
+            f"{span(low, high)}{coded(code, name, translation if code == '195967001' else '')}"
+            "<author><time value='20260301'/><assignedAuthor><id root='2.16.840.1.113883.4.6' extension='1245319599'/></assignedAuthor></author>"
+            "</observation>"
+        )
+        + "</act>"
+    )
+
+
+def drug(code: str, name: str, extra: str = "") -> str:
+    return (
+        f'<consumable><manufacturedProduct classCode="MANU"><manufacturedMaterial><code code="{code}" displayName="{name}" '
+        f'codeSystem="2.16.840.1.113883.6.88"/>{extra}</manufacturedMaterial></manufacturedProduct></consumable>'
+    )
+
+
+def us_medication(mood: str = "EVN", negated: str = "") -> str:
+    """Twice a day, by mouth, as needed."""
+    return (
+        f'<substanceAdministration classCode="SBADM" moodCode="{mood}" {negated}>{template("4.16")}<id root="1.2.3.10" extension="M-{mood}{len(negated)}"/>'
+        '<text><reference value="#med1"/></text><statusCode code="active"/><effectiveTime xsi:type="IVL_TS"><low value="20260101"/></effectiveTime>'
+        '<effectiveTime xsi:type="PIVL_TS" institutionSpecified="true" operator="A"><period value="12" unit="h"/></effectiveTime>'
+        '<routeCode code="C38288" displayName="ORAL" codeSystem="2.16.840.1.113883.3.26.1.1"/><doseQuantity value="1"/>'
+        f"<maxDoseQuantity><numerator value='4' unit='1'/><denominator value='1' unit='d'/></maxDoseQuantity>{drug('573621', 'Proventil 0.09 MG/ACTUAT')}"
+        f'<precondition typeCode="PRCN"><criterion><value xsi:type="CD" code="56018004" displayName="Wheezing" {SNOMED}/></criterion></precondition>'
+        f'{rel(f"""<observation classCode="OBS" moodCode="EVN">{template("4.19")}<code code="55607006" {SNOMED}/>{coded("195967001", "Asthma")}</observation>""", "RSON")}'
+        "</substanceAdministration>"
+    )
+
+
+def us_allergy(negated: str = "", entity: str = '<code code="7982" displayName="Penicillin" codeSystem="2.16.840.1.113883.6.88"/>') -> str:
+    severity = f'<observation classCode="OBS" moodCode="EVN">{template("4.8")}<code code="SEV"/>{coded("24484000", "Severe")}</observation>'
+    reaction = (
+        f'<observation classCode="OBS" moodCode="EVN">{template("4.9")}<id nullFlavor="NI"/><code code="ASSERTION"/>{span("20100101")}'
+        f"{coded('247472004', 'Hives')}{rel(severity)}</observation>"
+    )
+    return (
+        f'<act classCode="ACT" moodCode="EVN">{template("4.30")}<id root="1.2.3.11" extension="AC"/><statusCode code="active"/>'
+        + rel(
+            f'<observation classCode="OBS" moodCode="EVN" {negated}>{template("4.7")}<id root="1.2.3.11" extension="A-{len(negated)}{len(entity)}"/>'
+            f'<code code="ASSERTION" codeSystem="2.16.840.1.113883.5.4"/><statusCode code="completed"/>{span("20100101")}'
+            f"{coded('416098002', 'Allergy to drug')}"
+            f'<participant typeCode="CSM"><participantRole classCode="MANU"><playingEntity classCode="MMAT">{entity}</playingEntity></participantRole></participant>'
+            f"{rel(reaction, 'MFST') if not negated else ''}</observation>"
+        )
+        + "</act>"
+    )
+
+
+def us_result(number: str, code: str, name: str, value: str, rest: str = "") -> str:
+    return (
+        f'<observation classCode="OBS" moodCode="EVN">{template("4.2")}<id root="1.2.3.12" extension="{number}"/><code code="{code}" displayName="{name}" {LOINC}/>'
+        f'<statusCode code="completed"/><effectiveTime value="20260310081500-0500"/>{value}{rest}</observation>'
+    )
+
+
+RANGE: Final = (
+    '<interpretationCode code="H" codeSystem="2.16.840.1.113883.5.83"/><referenceRange><observationRange><text>12.0 to 15.5</text>'
+    '<value xsi:type="IVL_PQ"><low value="12.0" unit="g/dL"/><high value="15.5" unit="g/dL"/></value></observationRange></referenceRange>'
+)
+
+
+def organizer(role: str, *members: str, name: str = "CBC W Auto Differential panel - Blood", code: str = "57021-8") -> str:
+    inside = "".join(f"<component>{one}</component>" for one in members)
+    return (
+        f'<organizer classCode="BATTERY" moodCode="EVN">{template(role)}<id root="1.2.3.13" extension="O-{role}"/><code code="{code}" displayName="{name}" {LOINC}/>'
+        f'<statusCode code="completed"/><effectiveTime><low value="20260310"/><high value="20260310"/></effectiveTime>{inside}</organizer>'
+    )
+
+
+def vital(number: str, code: str, name: str, amount: str, unit: str) -> str:
+    return (
+        f'<observation classCode="OBS" moodCode="EVN">{template("4.27")}<id root="1.2.3.14" extension="{number}"/><code code="{code}" displayName="{name}" {LOINC}/>'
+        f'<statusCode code="completed"/><effectiveTime value="20260314091000-0500"/><value xsi:type="PQ" value="{amount}" unit="{unit}"/></observation>'
+    )
+
+
+def us_procedure(mood: str = "EVN", negated: str = "") -> str:
+    return (
+        f'<procedure classCode="PROC" moodCode="{mood}" {negated}>{template("4.14")}<id root="1.2.3.15" extension="P-{mood}"/>'
+        f'<code code="80146002" displayName="Appendectomy" {SNOMED}><originalText><reference value="#proc1"/></originalText></code>'
+        '<statusCode code="completed"/><effectiveTime value="20191203"/>'
+        f'<targetSiteCode code="66754008" displayName="Appendix" {SNOMED}/><performer><assignedEntity><id root="2.16.840.1.113883.4.6" extension="1245319599"/>'
+        "</assignedEntity></performer></procedure>"
+    )
+
+
+def us_immunization(negated: str = "") -> str:
+    refusal = f'<observation classCode="OBS" moodCode="EVN">{template("4.53")}<code code="PATOBJ" displayName="patient objection" codeSystem="2.16.840.1.113883.5.8"/></observation>'
+    vaccine = drug("88", "Influenza", "<lotNumberText>L-1</lotNumberText>").replace("2.16.840.1.113883.6.88", "2.16.840.1.113883.12.292")
+    return (
+        f'<substanceAdministration classCode="SBADM" moodCode="EVN" {negated or "negationInd=" + chr(34) + "false" + chr(34)}>{template("4.52")}'
+        f'<id root="1.2.3.16" extension="I-{len(negated)}"/><statusCode code="completed"/><effectiveTime value="20251001"/>{vaccine}'
+        f"{rel(refusal, 'RSON') if negated else ''}</substanceAdministration>"
+    )
+
+
+def smoking() -> str:
+    return (
+        f'<observation classCode="OBS" moodCode="EVN">{template("4.78")}<id root="1.2.3.17" extension="S1"/><code code="72166-2" displayName="Tobacco smoking status" {LOINC}/>'
+        f'<statusCode code="completed"/><effectiveTime value="20260314"/>{coded("8517006", "Ex-smoker")}</observation>'
+    )
+
+
+def family() -> str:
+    return (
+        f'<organizer classCode="CLUSTER" moodCode="EVN">{template("4.45")}<id root="1.2.3.18" extension="F1"/><statusCode code="completed"/><subject><relatedSubject '
+        'classCode="PRS"><code code="FTH" displayName="Father" codeSystem="2.16.840.1.113883.5.111"/><subject><administrativeGenderCode code="M"/>'
+        '<birthTime value="1940"/></subject></relatedSubject></subject><component>'
+        f'<observation classCode="OBS" moodCode="EVN">{template("4.46")}<code code="55607006" {SNOMED}/>{coded("22298006", "Myocardial infarction")}</observation>'
+        "</component></organizer>"
+    )
+
+
+ALLERGY_TABLE: Final = (
+    '<table border="1"><caption>Allergies</caption><thead><tr><th>Substance</th><th colspan="2">Reaction</th></tr></thead><tbody>'
+    '<tr><td ID="a1">Penicillin &amp; kin</td><td styleCode="Bold">Hives</td><td><content styleCode="Bold">severe</content></td></tr></tbody></table>'
+)
+
+
+def continuity_of_care() -> bytes:
+    """A CCD with every kind of section that has rules."""
+    dosed = '<list listType="ordered"><caption>Now</caption><item><content ID="med1">Proventil twice a day</content></item></list>'
+    hemoglobin = us_result("R1", "718-7", "Hemoglobin", '<value xsi:type="PQ" value="16.20" unit="g/dL"/>', RANGE)
+    culture = us_result("R2", "600-7", "Bacteria identified", coded("112283007", "Escherichia coli"))
+    titre = us_result(
+        "R3", "5334-6", "Rubella titre", '<value xsi:type="RTO_PQ_PQ"><numerator value="1"/><denominator value="128"/></value>'
+    )
+    below = us_result("R4", "2857-1", "PSA", '<value xsi:type="IVL_PQ"><high value="0.1" unit="ng/mL" inclusive="false"/></value>')
+    missing = us_result("R5", "2345-7", "Glucose", '<value xsi:type="PQ" nullFlavor="NAV"/>')
+    no_drugs = '<code nullFlavor="NA"/>'
+    return ccd(
+        us_section("11450-4", "Problems", problem("1", "195967001", "Asthma"), problem("2", "233604007", "Pneumonia", "20230101", "20230201"),
+                   problem("3", "44054006", "Diabetes", negated='negationInd="true"'), text='<content ID="p1">Asthma</content>'),
+        us_section("10160-0", "Medications", us_medication(), us_medication("INT"), us_medication("EVN", 'negationInd="true"'), text=dosed),
+        us_section("48765-2", "Allergies", us_allergy(), us_allergy('negationInd="true"', no_drugs), text=ALLERGY_TABLE),
+        us_section("30954-2", "Results", organizer("4.1", hemoglobin, culture, titre, below, missing)),
+        us_section("8716-3", "Vital signs", organizer("4.26", vital("V1", "8480-6", "Systolic", "132", "mm[Hg]"), vital("V2", "8310-5", "Temp", "36.9", "Cel"),
+                                                      code="46680005", name="Vital signs")),
+        us_section("47519-4", "Procedures", us_procedure(), us_procedure("RQO"), text='<paragraph ID="proc1">Appendix taken out</paragraph>'),
+        us_section("11369-6", "Immunizations", us_immunization(), us_immunization('negationInd="true"')),
+        us_section("29762-2", "Social history", smoking()),
+        us_section("10157-6", "Family history", family()),
+    )  # fmt: skip
+
+
+def scanned(media_type: str = "application/pdf", data: str = "JVBERi0xLjQK") -> bytes:
+    """A document whose body is no XML."""
+    whole = ccd()
+    begin, end = whole.index(b"<component><structuredBody>"), whole.index(b"</ClinicalDocument>")
+    body = f'<component><nonXMLBody><text mediaType="{media_type}" representation="B64">{data}</text></nonXMLBody></component>'
+    return whole[:begin] + body.encode() + whole[end:]
