@@ -55,7 +55,18 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap", "signxml": "soap"}
+_EXTRAS: Final[Mapping[str, str]] = {
+    "pydicom": "dicom",
+    "pynetdicom": "dicom",
+    "zeep": "soap",
+    "signxml": "soap",
+    "sqlalchemy": "database",
+    "psycopg": "database",
+    "psycopg2": "database",
+    "pymysql": "database",
+    "pymysqlreplication": "database",
+    "pyarrow": "parquet",
+}
 """Which extra installs what a shipped part may lack."""
 
 

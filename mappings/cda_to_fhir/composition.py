@@ -87,11 +87,9 @@ class Header:
         """`described` is the DocumentReference: what both say is said the same way."""
         source, header = self._source, self._source.header
         draft = Draft("Composition", "put", "", [], {})
-        number = source.identifier(header.id) or {"system": KEY_SYSTEM, "value": name_uuid(source.key)}
-        query = query_of(number)
-        draft.identify(name_uuid(f"Composition {query}"), query)
+        draft.identify(name_uuid(f"Composition {source.key}"), source.key)
         body = draft.body
-        body["identifier"] = number
+        source.set(body, "identifier", source.number, first(self._root, "id"))
         body["status"] = described.get("docStatus", "final")
         for name in ("type", "category"):
             if name in described:

@@ -22,7 +22,8 @@ _STATUSES: Final = {
 }
 """SNOMED CT qualifiers of C-CDA's value set Problem Status."""
 _KINDS: Final = {
-    "419199007": ("allergy", ""), "416098002": ("allergy", "medication"), "414285001": ("allergy", "food"), "426232007": ("allergy", "environment"),
+    "419199007": ("allergy", ""), "416098002": ("allergy", "medication"), "414285001": ("allergy", "food"),
+    "426232007": ("allergy", "environment"),
     "420134006": ("", ""), "418038007": ("", ""), "419511003": ("", "medication"), "418471000": ("", "food"),
     "59037007": ("intolerance", "medication"), "235719002": ("intolerance", "food"),
 }  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from engine.errors import MappingError, ParseError, UnsupportedError
+from engine.errors import MappingError, UnsupportedError
 from engine.formats.cda import LIMITS, Claimed, ClinicalDocument, Code, Element, Id, attribute, children, cross_check, first, id_of, read
-from engine.message import Excerpt
 from mappings.cda_to_fhir import people as persons
 from mappings.cda_to_fhir.attachment import Content, attach
 from mappings.cda_to_fhir.composition import RELATIONS, Header
@@ -33,6 +33,7 @@ _FLAGGED: Final = {
 }
 _RELATED_ROLES: Final = frozenset(("order", "report", "specimen", "prescription"))
 _SHA256: Final = "urn:meridian:sha256"
+_UNSAID: Final = Code()
 _XML: Final = "text/xml"
 _MARKUP: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\x00", b"\xfe\xff\x00<")
 
@@ -59,7 +60,7 @@ class Documents:
             zones = self.compiled.v2.zones
             tx.zone = times.offset_of(header.effective_time) or zones.get(tx.facility) or zones.get("*", "")
 
-    def patient(self, tx: CdaTransaction, ids: Iterable[Id], name: str = "", gender: Code = Code(), birth: str = "") -> Draft:
+    def patient(self, tx: CdaTransaction, ids: Iterable[Id], name: str = "", gender: Code = _UNSAID, birth: str = "") -> Draft:
         """The patient that an envelope names, put in; the same one as the document's where they share the number that names the record."""
         numbers = tuple(ids)
         draft = persons.patient(
@@ -93,7 +94,8 @@ class Documents:
         flags = self._checked(header, claimed, place)
         self.describe(tx, header)
         told = described or Described()
-        source = Source(self.compiled, tx, header, place)
+        attached, digest = attach(tx, content, _XML)
+        source = Source(self.compiled, tx, header, digest, place)
         values = Values(source)
         people = People(source, values)
         row = self.compiled.documents.get(header.code.code)
@@ -102,7 +104,7 @@ class Documents:
         patient = people.patient()
         heading = Header(kit, entries)
         heading.encounter()
-        reference = _Reference(source, values, people, told, row).draft(content)
+        reference = _Reference(source, values, people, told, row).draft(attached)
         reference = tx.put(reference)
         source.drafts.append(reference)
         if header.non_xml_body is None:
@@ -262,16 +264,15 @@ class _Reference:
         self._source, self._values, self._people, self._told, self._row = source, values, people, told, row
         self._root = source.header.root
 
-    def draft(self, content: Content) -> Draft:
+    def draft(self, attached: Body) -> Draft:
         source, header, told = self._source, self._source.header, self._told
-        made, digest = attach(source.tx, content, _XML)
         draft = Draft("DocumentReference", "put", "", [], {})
-        number = source.identifier(header.id) or {"system": _SHA256, "value": digest}
+        number = source.number
         _identify(draft, number)
         body = draft.body
         source.set(body, "masterIdentifier", number, first(self._root, "id"))
         numbers = [one for one in (source.identifier(header.set_id) if header.set_id else None,) if one and one != number]
-        body["identifier"] = [*numbers, {"system": _SHA256, "value": digest}]
+        body["identifier"] = [*numbers, {"system": _SHA256, "value": source.digest}]
         source.claim({}, first(self._root, "setId"))
         source.claim({}, first(self._root, "versionNumber"))
         body["status"] = told.status
@@ -287,16 +288,20 @@ class _Reference:
         for one in children(self._root, "relatedDocument"):
             self._relation(body, one)
         self._security(body)
-        self._content(body, made)
+        self._content(body, attached)
         self._context(body)
-        self._rest(body, digest)
+        self._rest(body)
         source.claim(body, self._root)
         return draft
 
     def _kind(self, body: Body) -> None:
         source = self._source
         code = first(self._root, "code")
-        source.set(body, "type", self._values.concept(code), code)
+        concept = self._values.concept(code) or {}
+        for one in concept.get("coding", ())[:1]:
+            if "display" not in one and self._row is not None and self._row["title"]:
+                one["display"] = self._row["title"]
+        source.set(body, "type", concept, code)
         if self._row is not None and self._row["category"]:
             source.by_row(self._row)
             concept = {"coding": [coding("http://loinc.org", self._row["category"], self._row["display"])]}
@@ -343,6 +348,22 @@ class _Reference:
         if at:
             made["creation"] = at
         body["content"] = [{"attachment": made, **({"format": self._told.format} if self._told.format else {})}]
+        if (inner := self._inside()) is not None:
+            body["content"].append({"attachment": inner})
+
+    def _inside(self) -> Body | None:
+        """What a document without structure holds (a scan): its bytes, beside those of the document."""
+        body = self._source.header.non_xml_body
+        if body is None or attribute(body.element, "representation") != "B64":
+            return None
+        try:
+            content = b64decode("".join("".join(body.element.itertext()).split()), validate=True)
+        except ValueError:
+            self._source.lost(body.element, "not carried: no base64")
+            return None
+        made, _ = attach(self._source.tx, content, body.media_type or "application/octet-stream")
+        self._source.claim(made, body.element)
+        return made
 
     def _context(self, body: Body) -> None:
         source = self._source
@@ -363,15 +384,12 @@ class _Reference:
         if made:
             body["context"] = made
 
-    def _rest(self, body: Body, digest: str) -> None:
+    def _rest(self, body: Body) -> None:
         """What only the envelope says."""
         told: Body = {"masterIdentifier": body["masterIdentifier"]}
-        _tell(told, self._told, self._source.compiled, self._source.tx, digest)
+        _tell(told, self._told, self._source.compiled, self._source.tx, self._source.digest)
         for name, value in told.items():
             if name == "context" and "context" in body:
                 body["context"] = {**value, **body["context"]}
             else:
                 body.setdefault(name, value)
-
-
-__all__ = ["Documents", "Excerpt", "ParseError", "documents"]

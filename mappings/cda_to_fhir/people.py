@@ -31,8 +31,8 @@ _USES: Final = {
 _SCHEMES: Final = {"tel": "phone", "fax": "fax", "mailto": "email", "http": "url", "https": "url", "sms": "sms", "x-text-fax": "fax"}
 _LINES: Final = ("streetAddressLine", "streetName", "houseNumber", "additionalLocator", "township", "unitID", "postBox")
 _PARTS: Final = (("city", "city"), ("county", "district"), ("state", "state"), ("postalCode", "postalCode"), ("country", "country"))
+_ESCAPED: Final[dict[int, str]] = {ord(mark): f"\\{letter}\\" for mark, letter in zip("\\^&~|", "ESTRF", strict=True)}
 _PLACES: Final = ("ward", "room", "bed")
-_RACE: Final = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
 
 
 def name_of(text: str) -> Body:
@@ -160,9 +160,8 @@ class People:
         source.set(body, "birthDate", times.date(source.header.patient_birth, self._tx.zone), born)
         died = first(person, "deceasedTime")
         source.set(body, "deceasedDateTime", values.time(died), died)
-        for name in ("maritalStatusCode",):
-            status = first(person, name)
-            source.set(body, "maritalStatus", values.concept(status), status)
+        status = first(person, "maritalStatusCode")
+        source.set(body, "maritalStatus", values.concept(status), status)
         for element in children(person, "languageCommunication"):
             code = first(element, "languageCode")
             if language := attribute(code, "code"):
@@ -197,8 +196,7 @@ class People:
         for point in [made for element in children(role, "telecom") if (made := telecom(element))]:
             body.setdefault("telecom", []).append(point)
         label = text_of(first(playing, "name"))
-        made = ready("Practitioner", body, f"{self._tx.facility} {label}")
-        return self._refer(made, role, label)
+        return self._refer(ready("Practitioner", body, f"{self._tx.facility} {label}"), role, label)
 
     def _known(self, one: Id) -> bool:
         return one.root in self._source.compiled.identifiers
@@ -227,9 +225,9 @@ class People:
         if label:
             body["name"] = label
         for name, convert in (("telecom", telecom), ("addr", address)):
-            made = [one for child in children(element, name) if (one := convert(child))]
-            if made:
-                body["telecom" if name == "telecom" else "address"] = made
+            points = [one for child in children(element, name) if (one := convert(child))]
+            if points:
+                body["telecom" if name == "telecom" else "address"] = points
         above = self.organization(whole) if whole is not None else None
         if above:
             body["partOf"] = above
@@ -246,7 +244,7 @@ class People:
     # --- places -----------------------------------------------------------------------------------
 
     def places(self, organization: Element | None) -> tuple[Body | None, Body | None]:
-        """Where an encounter was, as WS/T 500 nests it (bed in room in department in ward in hospital): (the smallest place, who runs it)."""
+        """Where an encounter was, as WS/T 500 nests it (bed, room, department, ward, hospital): (the smallest place, who runs it)."""
         named: dict[str, str] = {}
         house: Body | None = None
         for element in _chain(organization):
@@ -281,4 +279,4 @@ def _chain(organization: Element | None) -> Iterator[Element]:
 
 
 def _escaped(text: str) -> str:
-    return text.translate(str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"}))
+    return text.translate(_ESCAPED)

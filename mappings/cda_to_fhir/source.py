@@ -21,9 +21,12 @@ NATIONAL: Final = "2.16.156.10011.2."
 class Source:
     """What the rules know of the document at hand. `place` goes before every path of lineage."""
 
-    def __init__(self, compiled: Compiled, tx: CdaTransaction, header: ClinicalDocument, place: str = "") -> None:
-        self.compiled, self.tx, self.header, self.place = compiled, tx, header, place
-        self.key = f"{header.id.root}^{header.id.extension}"
+    def __init__(self, compiled: Compiled, tx: CdaTransaction, header: ClinicalDocument, digest: str, place: str = "") -> None:
+        """`digest` is the SHA-256 of the document, which names it where its id says only of which kind it is."""
+        self.compiled, self.tx, self.header, self.digest, self.place = compiled, tx, header, digest, place
+        own = identifier(compiled, tx.facility, header.id)
+        self.number: Body = own or {"system": "urn:meridian:sha256", "value": digest}
+        self.key = query_of(self.number)
         self.patient: Draft | None = None
         self.encounter: Draft | None = None
         self.authors: list[Body] = []

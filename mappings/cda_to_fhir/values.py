@@ -23,7 +23,8 @@ NULL_FLAVORS: Final = {
 """NullFlavor (HL7 V3) -> data-absent-reason, as terminology.hl7.org maps them."""
 _COMPARATORS: Final = (("low", "inclusive", ">=", ">"), ("high", "inclusive", "<=", "<"))
 _DATA_TYPES: Final = {
-    "CD": "concept", "CE": "concept", "CV": "concept", "CO": "concept", "CS": "concept", "PQ": "quantity", "REAL": "quantity", "MO": "money",
+    "CD": "concept", "CE": "concept", "CV": "concept", "CO": "concept", "CS": "concept", "PQ": "quantity", "REAL": "quantity",
+    "MO": "money",
     "INT": "integer", "BL": "boolean", "ST": "string", "ED": "string", "TS": "time", "IVL_PQ": "range", "IVL_TS": "period", "RTO": "ratio",
     "RTO_PQ_PQ": "ratio", "RTO_QTY_QTY": "ratio", "IVL_INT": "range", "IVL_REAL": "range", "II": "string", "SC": "string",
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import ParseError, ValidationError
-from engine.formats.cda import Claimed, Id
+from engine.formats.cda import Claimed, Code, Id
 from engine.formats.hip import registered
 from engine.formats.hip.header import DOMAIN_ID, child
 from mappings.cda_to_fhir import Described
@@ -43,7 +43,7 @@ def register(compiled: Compiled, tx: HipTransaction, message: Message, drafts: l
                 tx.known.setdefault("urn:uuid:" + name_uuid(f"Patient {query_of(number)}"), patient)
     number = next((Id(one.root, one.extension) for one in told.ids), Id())
     patients = tuple(Id(one.root, one.extension) for one in told.patients if one.root != DOMAIN_ID)
-    claimed = Claimed(number, told.code, told.name, told.time, patients)
+    claimed = Claimed(number, Code(told.code, told.code_system), "", told.time, patients)
     media = _MEDIA.get(told.format.rpartition("/")[2].lower(), told.format if "/" in told.format else "")
     try:
         mapped = compiled.documents.take(tx, content, media, claimed, _described(compiled, tx, told, message, patient), place=f"{where}/")

@@ -93,10 +93,10 @@ class HipMapper:
         _check(message, drafts)
         agents = people_behind(tx, self._compiled, message.header, message.element)
         unite(tx)
-        for draft in tx.drafts:
-            for name, put, value in self._compiled.defaults.get(draft.kind, ()):
-                if name not in draft.body and "_" + name not in draft.body:
-                    put(draft, value, tx, 0)
+        for one in tx.drafts:
+            for name, put, value in self._compiled.defaults.get(one.kind, ()):
+                if name not in one.body and "_" + name not in one.body:
+                    put(one, value, tx, 0)
         tx.drafts.append(provenance(tx, message.service, message.header, agents, digest))
         made = bundle.bundle(tx, message_identifier(tx), times.instant(message.header.created, tx.zone))
         del elements

@@ -78,9 +78,8 @@ class Identifiers:
     def _issuer(self, element: Any, tx: HipTransaction) -> Body | None:
         """Who has given a card out (``asOtherIDs/scopingOrganization``)."""
         holder = element.getparent().getparent() if element.getparent() is not None else None
-        scoping = child(holder, "scopingOrganization/id/item") if holder is not None else None
-        value = tx.get(scoping, "extension") if scoping is not None else ""
-        if is_blank(value):
+        scoping: Any = child(holder, "scopingOrganization/id/item") if holder is not None else None
+        if scoping is None or is_blank(value := tx.get(scoping, "extension")):
             return None
         return {"identifier": {"system": self.system((scoping.get("root") or "").strip(), "organization", tx), "value": value}}
 

@@ -32,8 +32,8 @@ class Message:
 
 
 def read(body: bytes, charset: str, actions: Mapping[str, str]) -> Message:
-    """`charset` is what the transport said, `actions` are a site's words for services. Raises ParseError, UnsupportedError (a query, another
-    message), ValidationError (it cannot be told which service's)."""
+    """`charset` is what the transport said, `actions` are a site's words for services. Raises ParseError, UnsupportedError (a query or
+    another message), ValidationError (whose it is cannot be told)."""
     action, soap = "", None
     if _PARTED.match(body) or _SOAP.match(body[: 1 << 16]):
         soap = read_soap(body, charset=charset)
