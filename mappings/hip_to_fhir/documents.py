@@ -9,8 +9,10 @@ from engine.formats.cda import Claimed, Code, Id
 from engine.formats.hip import registered
 from engine.formats.hip.header import DOMAIN_ID, child
 from mappings.cda_to_fhir import Described
+from mappings.hip_to_fhir import converters
 from mappings.hip_to_fhir.context import HipDraft, HipTransaction, clean, place
 from mappings.hip_to_fhir.reading import Message
+from mappings.hip_to_fhir.sources import compile_source
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body, name_uuid
@@ -19,7 +21,21 @@ if TYPE_CHECKING:
     from engine.formats.hip.documents import Registered
     from mappings.hip_to_fhir.loading import Compiled
 
-_CONTENT: Final = "controlActProcess/subject/clinicalDocument/storageCode/originalText"
+_DOCUMENT: Final = "controlActProcess/subject/clinicalDocument"
+_CONTENT: Final = f"{_DOCUMENT}/storageCode/originalText"
+_TOLD: Final = [
+    compile_source(path)
+    for path in (
+        "id/item/@extension",
+        "id/@extension",
+        "code/@code",
+        "code/displayName/@value",
+        "effectiveTime/@value",
+        "confidentialityCode/@code",
+        "storageCode/originalText/@value",
+    )
+]
+"""What goes into the DocumentReference, or is held against the document."""
 _INCLUDE: Final = "{http://www.w3.org/2004/08/xop/include}Include"
 _MEDIA: Final = {
     "pdf": "application/pdf",
@@ -50,8 +66,15 @@ def register(compiled: Compiled, tx: HipTransaction, message: Message, drafts: l
     except ParseError as error:
         raise ParseError("the document is not readable XML", location=f"{where}: {error.location}") from None
     tx.unmapped += mapped.unmapped
+    _read(tx, child(message.element, _DOCUMENT))
     if tx.notes is not None:
         tx.notes.claim(mapped.document.body, where, "the document as registered")
+
+
+def _read(tx: HipTransaction, document: Any) -> None:
+    if tx.read is not None:
+        for source in _TOLD:
+            tx.read.update(source.find(document))
 
 
 def _carried(message: Message) -> tuple[Registered, Any, str]:
@@ -73,7 +96,9 @@ def _carried(message: Message) -> tuple[Registered, Any, str]:
 
 
 def _described(compiled: Compiled, tx: HipTransaction, told: Registered, message: Message, patient: HipDraft | None) -> Described:
-    document = child(message.element, "controlActProcess/subject/clinicalDocument")
+    document = child(message.element, _DOCUMENT)
+    visited = child(document, "recordTarget/patient/effectiveTime")
+    period = converters.period((visited, ""), tx) if visited is not None else None
     author, custodian = child(document, "author/assignedAuthor"), child(document, "custodian/assignedCustodian/representedOrganization")
     who = compiled.parties.practitioner((author, ""), tx) if author is not None else None
     keeper = compiled.parties.organization((custodian, ""), tx) if custodian is not None else None
@@ -89,6 +114,7 @@ def _described(compiled: Compiled, tx: HipTransaction, told: Registered, message
         patient=patient,
         authors=[who] if who else (),
         custodian=keeper,
+        extra={"context": {"period": period}} if period else {},
     )
 
 

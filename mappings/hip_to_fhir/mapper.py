@@ -156,7 +156,7 @@ def _order_keys(tx: HipTransaction) -> tuple[str, ...]:
     keys: dict[str, None] = {}
     for draft in tx.drafts:
         if draft.kind == "Patient":
-            found = [f"{one.get('system', '')}|{one['value']}" for one in draft.body.get("identifier", ())]
+            found = [f"{one['system']}|{one['value']}" for one in draft.body.get("identifier", ()) if "system" in one]
             named = draft.query.removeprefix("identifier=")
             keys.update(dict.fromkeys([*(one for one in found if one == named), *found]))
     return tuple(keys)
