@@ -14,6 +14,7 @@ from engine.errors import ValidationError
 from engine.formats.hip.services import local_name
 from engine.formats.hl7v2.separators import STANDARD
 from engine.message import FHIR_JSON, Excerpt, Lineage, Rendition
+from mappings.hip_to_fhir.completion import complete, unite
 from mappings.hip_to_fhir.context import HipTransaction, place
 from mappings.hip_to_fhir.documents import register
 from mappings.hip_to_fhir.identity import settle
@@ -94,9 +95,7 @@ class HipMapper:
         agents = people_behind(tx, self._compiled, message.header, message.element)
         unite(tx)
         for one in tx.drafts:
-            for name, put, value in self._compiled.defaults.get(one.kind, ()):
-                if name not in one.body and "_" + name not in one.body:
-                    put(one, value, tx, 0)
+            complete(one, self._compiled.defaults, tx)
         tx.drafts.append(provenance(tx, message.service, message.header, agents, digest))
         made = bundle.bundle(tx, message_identifier(tx), times.instant(message.header.created, tx.zone))
         del elements
@@ -112,19 +111,6 @@ class HipMapper:
         tx.unescape = partial(STANDARD.unescape, charset="utf-8")
         zones = self._compiled.v2.zones
         tx.zone = times.offset_of(message.header.created) or zones.get(tx.facility) or zones.get("*", "")
-
-
-def unite(tx: HipTransaction) -> None:
-    """What the message is about and also mentions is one resource; no resource is part of itself."""
-    for draft in tx.drafts:
-        url = draft.ref["reference"]
-        if (mentioned := tx.entries.pop(url, None)) is not None:
-            for name, value in mentioned.body.items():
-                draft.body.setdefault(name, value)
-            if tx.notes is not None and url in tx.notes.ready:
-                tx.notes.claim(draft.body, tx.notes.ready[url].source, tx.notes.ready[url].rule)
-        if draft.body.get("partOf", {}).get("reference") == url:
-            del draft.body["partOf"]
 
 
 def _check(message: Message, drafts: Sequence[Draft]) -> None:
@@ -143,7 +129,9 @@ def _check_merge(patients: list[Draft]) -> None:
         raise ValidationError(
             "a merge needs the identifier of the record that is merged", location="priorRegisteredRole/id", hl7_code="101"
         )
-    if len(patients) < 2 or any(link["other"].get("reference") == one.ref["reference"] for one in prior for link in one.body["link"]):
+    if len(patients) < 2 or any(
+        link.get("other", {}).get("reference") in (None, one.ref["reference"]) for one in prior for link in one.body["link"]
+    ):
         raise ValidationError("a merge needs another record to merge into", location="patient/id", hl7_code="101")
 
 
