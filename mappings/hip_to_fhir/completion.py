@@ -17,7 +17,7 @@ _NEEDED: Final = {
     ("Patient", "link"): "other",
 }
 """Items that are nothing without one of their elements."""
-_CHOICES: Final = ("occurrence", "medication", "multipleBirth", "value")
+_CHOICES: Final = ("occurrence", "medication", "multipleBirth", "deceased", "value")
 """Elements that have one type of several (value[x])."""
 
 

@@ -82,7 +82,7 @@ def _carried(message: Message) -> tuple[Registered, Any, str]:
     holder = child(message.element, _CONTENT)
     where = place((holder, "")) if holder is not None else _CONTENT
     included = holder is not None and message.soap is not None and next(holder.iter(_INCLUDE), None) is not None
-    if included:
+    if included and message.soap is not None:
         content = message.soap.content_of(holder).content
         holder.set("value", "-")
     try:

@@ -25,6 +25,7 @@ from mappings.rules import constant
 from mappings.tables import Row
 from mappings.transaction import Draft
 
+_MANY: Final = 64
 CHOICE: Final = "value[x]"
 FLAGS: Final = "urn:meridian:mapping"
 _DISPLAYS: Final = {
@@ -65,12 +66,18 @@ class Rule:
         found = self.source.find(element)
         for repetition, one in enumerate(found):
             value = self.convert(one, tx)
-            if value is not None and not (self.row["target"].endswith("[]") and value in draft.body.get(self.row["target"][:-2], ())):
+            if value is not None and not self._there(value, draft):
                 self.put(draft, value, tx, repetition)
         for code in tx.flags:
             flag(draft, code)
         tx.flags.clear()
         return found
+
+    def _there(self, value: Any, draft: Draft) -> bool:
+        """Whether a list of the resource has `value` already: senders say things twice. Long lists (concepts) are not looked through."""
+        target = self.row["target"]
+        there = draft.body.get(target[:-2], ()) if target.endswith("[]") else ()
+        return len(there) < _MANY and value in there
 
 
 def flag(draft: Draft, code: str) -> None:

@@ -27,10 +27,6 @@ def settle(drafts: list[HipDraft], tx: HipTransaction) -> None:
     shared = Counter(query_of(one) for draft in drafts for one in draft.body.get("identifier", ())[:1] if draft.kind != "Patient")
     keys: Counter[str] = Counter()
     for draft in drafts:
-        if draft.kind == "CodeSystem":
-            version = draft.body.get("version")
-            draft.identify(name_uuid(f"CodeSystem {draft.body.get('url')} {version}"), _canonical(draft.body))
-            continue
         identifier = _visit(draft, tx) if draft.kind == "Encounter" else _number(draft)
         if identifier is not None and shared[query_of(identifier)] > 1:
             identifier = None
@@ -48,11 +44,6 @@ def settle(drafts: list[HipDraft], tx: HipTransaction) -> None:
             draft.body["identifier"] = [*draft.body.get("identifier", ()), identifier]
         query = query_of(identifier)
         draft.identify(uuid or name_uuid(f"{draft.kind} {query}"), query)
-
-
-def _canonical(body: Body) -> str:
-    query = f"url={body.get('url', '')}"
-    return f"{query}&version={body['version']}" if "version" in body else query
 
 
 def _number(draft: HipDraft) -> Body | None:
@@ -101,6 +92,8 @@ def _mention(draft: HipDraft) -> None:
 
 
 def _key(draft: HipDraft, tx: HipTransaction) -> str:
+    if draft.kind == "CodeSystem":
+        return f"CodeSystem {draft.body.get('url')} {draft.body.get('version')}"  # whoever registers it
     words = [_word(word, draft) for word in draft.route.key if word != "!"]
     if not any(said for word, said in zip((one for one in draft.route.key if one != "!"), words, strict=True) if not word.startswith("@")):
         return f"{draft.kind} {tx.sender} {tx.control_id} {place((draft.element, ''))}"

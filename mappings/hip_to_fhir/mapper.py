@@ -91,7 +91,7 @@ class HipMapper:
                 tx.put(draft)
         if message.service.subject == "document":
             register(self._compiled, tx, message, drafts)
-        _check(message, drafts)
+        _check(message, drafts, tx.drafts)
         agents = people_behind(tx, self._compiled, message.header, message.element)
         unite(tx)
         for one in tx.drafts:
@@ -113,13 +113,15 @@ class HipMapper:
         tx.zone = times.offset_of(message.header.created) or zones.get(tx.facility) or zones.get("*", "")
 
 
-def _check(message: Message, drafts: Sequence[Draft]) -> None:
+def _check(message: Message, drafts: Sequence[Draft], kept: Sequence[Draft]) -> None:
     """Refuse what names nothing that it could be about."""
     kind, location = _NEEDED.get(message.service.subject, ("", ""))
     if kind and not any(draft.kind == kind and _numbered(draft) for draft in drafts):
         raise ValidationError(f"{message.service.name} needs an identifier of its {kind}", location=location, hl7_code="101")
     if message.service.name == "PatientInfoMerge":
         _check_merge([draft for draft in drafts if draft.kind == "Patient"])
+    if not any(draft.write == "put" for draft in kept):
+        raise ValidationError(f"{message.service.name} says nothing of what it is about", location=message.service.root, hl7_code="101")
 
 
 def _check_merge(patients: list[Draft]) -> None:

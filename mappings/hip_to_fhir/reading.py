@@ -11,6 +11,7 @@ from engine.errors import UnsupportedError, ValidationError
 from engine.formats.hip import SERVICES, Kind, Service, call_of
 from engine.formats.hip.header import Header, child, header_of
 from engine.formats.hip.services import has_path, local_name
+from engine.formats.soap import SoapMessage
 from engine.formats.soap import read as read_soap
 from engine.formats.xml import parse
 from mappings.hip_to_fhir.context import clean
@@ -23,24 +24,28 @@ _OUTPATIENT: Final = {"1": "OutPatientInfo", "2": "OutPatientInfo", "3": "InPati
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`soap` is the SOAP message around it (engine.formats.soap.SoapMessage), None for a bare one."""
+    """`soap` is the SOAP message around it, None for a bare one."""
 
     service: Service
     element: Any
     header: Header
-    soap: Any
+    soap: SoapMessage | None
 
 
 def read(body: bytes, charset: str, actions: Mapping[str, str]) -> Message:
     """`charset` is what the transport said, `actions` are a site's words for services. Raises ParseError, UnsupportedError (a query or
     another message), ValidationError (whose it is cannot be told)."""
-    action, soap = "", None
+    action, element = "", None
+    soap: SoapMessage | None = None
     if _PARTED.match(body) or _SOAP.match(body[: 1 << 16]):
         soap = read_soap(body, charset=charset)
-        call = call_of(soap)
-        action, element = call.action, call.element
     else:
         element = parse(body, charset=charset)
+        if local_name(element) == "Envelope":  # in an encoding in which the pattern does not see it
+            soap = read_soap(body, charset=charset)
+    if soap is not None:
+        call = call_of(soap)
+        action, element = call.action, call.element
     service = _service(actions.get(action, action), element)
     if service.kind is Kind.QUERY:
         raise UnsupportedError(

@@ -10,7 +10,7 @@ key       what tells two of them apart that have no number of their own, see ide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ from mappings.conditions import Unreadable, condition
 from mappings.hip_to_fhir.context import HipDraft, HipTransaction, place
 from mappings.hip_to_fhir.elements import ElementMap, reader
 from mappings.hip_to_fhir.sources import Source, compile_source
+from mappings.notes import Notes
 from mappings.tables import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A reference between two drafts. `every`: to each draft of that name, since the element repeats."""
+    """A reference between two drafts. `every`: to each draft of that name, since the element repeats. Drafts of the same route have none
+    among each other."""
 
     put: paths.Put
     name: str
@@ -73,60 +75,84 @@ def services_of(word: str) -> list[str]:
     return [service.name for service in SERVICES.values() if service.subject == word and service.kind is not Kind.QUERY]
 
 
+class Drafts:
+    """The drafts of one message, found by their element and by the name of their route or resource."""
+
+    def __init__(self) -> None:
+        self.all: list[HipDraft] = []
+        self._at: dict[Any, list[HipDraft]] = {}
+        self._named: dict[str, list[HipDraft]] = {}
+
+    def add(self, draft: HipDraft) -> None:
+        self.all.append(draft)
+        self._at.setdefault(draft.element, []).append(draft)
+        for name in {draft.route.id, draft.kind}:
+            self._named.setdefault(name, []).append(draft)
+
+    def around(self, element: Any) -> HipDraft | None:
+        """The one whose element is closest around `element`, or is it."""
+        return next((found[0] for one in _outwards(element) if (found := self._at.get(one))), None)
+
+    def nearest(self, name: str, element: Any) -> HipDraft | None:
+        """Of those of a name the one closest around `element`, else the first of the message."""
+        named = self._named.get(name)
+        if not named:
+            return None
+        around = (draft for one in _outwards(element) for draft in self._at.get(one, ()) if name in (draft.route.id, draft.kind))
+        return next(around, named[0])
+
+    def linked(self, link: Link, element: Any) -> list[HipDraft]:
+        """What a link of the draft at `element` leads to."""
+        if link.every:
+            return self._named.get(link.name, [])
+        nearest = self.nearest(link.name, element)
+        return [nearest] if nearest is not None else []
+
+
+def _outwards(element: Any) -> Iterator[Any]:
+    while element is not None:
+        yield element
+        element = element.getparent()
+
+
 def walk(routes: Iterable[Route], root: Any, tx: HipTransaction, settle: Callable[[list[HipDraft]], None]) -> list[HipDraft]:
     """Draft the resources, route by route; `settle` gives those of a route their identity, which later ones are built on."""
-    drafts: list[HipDraft] = []
+    drafts = Drafts()
     for route in routes:
         made = []
         for element, _ in route.context.find(root):
             if route.when is not None and not route.when(element):
                 continue
-            draft = HipDraft(route, element, _around(element, drafts))
-            draft.patient, draft.encounter = _nearest("Patient", element, drafts), _nearest("Encounter", element, drafts)
+            draft = HipDraft(route, element, drafts.around(element))
+            draft.patient, draft.encounter = drafts.nearest("Patient", element), drafts.nearest("Encounter", element)
             for elements in route.elements:
                 elements.apply(element, draft, tx)
             if len(draft.body) > 1:
                 made.append(draft)
         for draft in made:
-            _link(draft, [*drafts, *made], tx)
+            _link(draft, drafts, tx)
         settle(made)
-        drafts += made
-    return drafts
+        if tx.notes is not None:
+            _explain(tx.notes, made, drafts)
+        for draft in made:
+            drafts.add(draft)
+    return drafts.all
 
 
-def _link(draft: HipDraft, drafts: list[HipDraft], tx: HipTransaction) -> None:
-    route = draft.route
-    for link in route.forward:
-        for other in _named(link, draft, drafts):
+def _link(draft: HipDraft, drafts: Drafts, tx: HipTransaction) -> None:
+    for link in draft.route.forward:
+        for other in drafts.linked(link, draft.element):
             link.put(draft, other.ref, tx, 0)
-    for link in route.reverse:
-        for other in _named(link, draft, drafts)[:1]:
+    for link in draft.route.reverse:
+        for other in drafts.linked(link, draft.element)[:1]:
             link.put(other, draft.ref, tx, 0)
-            if tx.notes is not None:
-                tx.notes.claim(other.body, place((draft.element, "")), f"routes row {route.id}")
-    if tx.notes is not None:
-        tx.notes.claim(draft.body, place((draft.element, "")), f"routes row {route.id}")
 
 
-def _named(link: Link, draft: HipDraft, drafts: list[HipDraft]) -> list[HipDraft]:
-    others = [one for one in drafts if one is not draft and link.name in (one.route.id, one.kind)]
-    if link.every:
-        return others
-    nearest = _nearest(link.name, draft.element, others)
-    return [nearest] if nearest is not None else []
-
-
-def _nearest(name: str, element: Any, drafts: list[HipDraft]) -> HipDraft | None:
-    """Of the drafts of a name the one whose element is closest around `element`, else the first of the message."""
-    named = [one for one in drafts if name in (one.route.id, one.kind)]
-    around = _around(element, named)
-    return around if around is not None else next(iter(named), None)
-
-
-def _around(element: Any, drafts: list[HipDraft]) -> HipDraft | None:
-    while element is not None:
-        for one in drafts:
-            if one.element is element:
-                return one
-        element = element.getparent()
-    return None
+def _explain(notes: Notes, made: list[HipDraft], drafts: Drafts) -> None:
+    """What nobody has claimed in a draft, or in one that refers to it, stems from its element."""
+    for draft in made:
+        source, rule = place((draft.element, "")), f"routes row {draft.route.id}"
+        notes.claim(draft.body, source, rule)
+        for link in draft.route.reverse:
+            for other in drafts.linked(link, draft.element)[:1]:
+                notes.claim(other.body, source, rule)

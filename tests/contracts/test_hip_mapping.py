@@ -43,7 +43,10 @@ class HipMappingTests(MappingContract, TestCase):
     bodies: ClassVar[list[bytes]] = [called("PatientInfoRegister"), *map(called, MAPPED), *map(sample, MAPPED), in_cdata("OrderInfoAdd")]
     unsupported: ClassVar[list[tuple[bytes, str]]] = [
         (b"<PRPA_IN201305UV02 xmlns='urn:hl7-org:v3'/>", "200"),
-        (envelope("<HIPMessageServer><action>InPatientInfoQuery</action><message>&lt;PRPA_IN900300UV/&gt;</message></HIPMessageServer>"), "200"),
+        (
+            envelope("<HIPMessageServer><action>InPatientInfoQuery</action><message>&lt;PRPA_IN900300UV/&gt;</message></HIPMessageServer>"),
+            "200",
+        ),
         (b"<QUMT_IN020030UV01 xmlns='urn:hl7-org:v3'/>", "200"),
         (b"<MCCI_IN000002UV01 xmlns='urn:hl7-org:v3'/>", "200"),
         (b"<ClinicalDocument xmlns='urn:hl7-org:v3'/>", "200"),
@@ -62,6 +65,8 @@ class HipMappingTests(MappingContract, TestCase):
         (sample("PatientInfoRegister", ("//patient/id", None), ("//patientPerson/id", None), ("//asOtherIDs", None)), "patient/id"),
         (sample("InPatientInfoAdd", ("//encounterEvent/id", None)), "encounterEvent/id"),
         (sample("InPatientInfoAdd", ("//encounterEvent/code", None)), "PRPA_IN400001UV"),
+        (sample("OrderInfoAdd", ("//placerGroup/component2", None)), "POOR_IN200901UV"),
+        (sample("OutPatientAppointStatusInfoAdd", ("//encounterAppointment", None)), "PRPA_IN410001UV"),
         (sample("OrganizationInfoRegister", ("//registrationRequest/subject1/assignedEntity/id", None)), "assignedEntity"),
         (sample("ProviderInfoRegister", ("//healthCareProvider/id", None), ("//healthCarePrincipalPerson/id", None)), "healthCareProvider"),
         (sample("TerminologyRegister", ("//valueSet/id", None)), "valueSet"),

@@ -15,20 +15,22 @@ from tests.support.soap import envelope
 FOLDER = Path(__file__).resolve().parents[1] / "samples" / "hip"
 MAPPED = [service.name for service in SERVICES.values() if service.kind is not Kind.QUERY]
 QUERIES = [service for service in SERVICES.values() if service.kind is Kind.QUERY]
+_RENAMED = {"OrganizationInfoUpdate": [("scoper2", "affiliatedPrincipalOrganization")]}
+"""Where the standard names an element otherwise in an update."""
 Change = tuple[str, str | None]
 """(path, value): ``//patient/id/item/@extension`` or ``//patient/telecom``; None takes the attribute or element away."""
 
 
 def sample(service: str, *changes: Change) -> bytes:
     """The bare message of `service`, with changes."""
-    if service == "DocumentRegister":
-        root = etree.fromstring(register().encode())
-    else:
-        root = etree.fromstring(_file(service).read_bytes())
+    root = etree.fromstring(register().encode() if service == "DocumentRegister" else _file(service).read_bytes())
     root.tag = f"{{urn:hl7-org:v3}}{SERVICES[service].root}"
     interaction = root.find("{*}interactionId")
     if interaction is not None:
         interaction.set("extension", SERVICES[service].root)
+    for name, other in _RENAMED.get(service, ()):
+        for element in root.iter(f"{{*}}{name}"):
+            element.tag = f"{{urn:hl7-org:v3}}{other}"
     for path, value in changes:
         _change(root, path, value)
     return etree.tostring(root, encoding="utf-8", xml_declaration=True)
