@@ -40,7 +40,7 @@ class HipDraft(Draft):
     __slots__ = ("element", "parent", "route")
 
     def __init__(self, route: Any, element: Any, parent: HipDraft | None) -> None:
-        super().__init__(route.resource, route.write, place((element, "")), [], {})
+        super().__init__(route.resource, route.write, local_name(element), [], {})
         self.route, self.element, self.parent = route, element, parent
 
 

@@ -19,6 +19,8 @@ from mappings.transaction import Body
 
 _PHYSICAL: Final = TERMINOLOGY + "location-physical-type"
 _VISIT_ROLES: Final = frozenset(("visit", "count", "domain"))
+_USES: Final = {"H": "home", "HP": "home", "HV": "home", "WP": "work", "DIR": "work", "MC": "mobile", "TMP": "temp", "BAD": "old"}
+"""TelecommunicationAddressUse (ISO 21090) -> contact-point-use."""
 _PERSONS: Final = ("assignedPerson", "healthCarePrincipalPerson", "Person", "contactPerson", "relationshipHolder1")
 
 
@@ -134,8 +136,11 @@ class Parties:
             points: list[Body] = []
             for one in [*children(element, "item")] or [element]:
                 text = tx.said((one, "")).removeprefix("tel:").removeprefix("mailto:")
-                if not is_blank(text):
-                    points += self._phone[use](escaped(text), tx) or []
+                if is_blank(text):
+                    continue
+                made: list[Body] = self._phone[use](escaped(text), tx) or []
+                said = _USES.get((tx.get(one, "use").split() or [""])[0])
+                points += [{**point, "use": said} for point in made] if said else made
             return points or None
 
         return convert

@@ -142,6 +142,34 @@ def test_a_patient_of_the_register() -> None:
     assert (coverage["type"]["text"], coverage["beneficiary"]["reference"]) == ("城镇职工基本医疗保险", patient["fullUrl"])
 
 
+def test_an_address_in_parts_and_a_telephone_with_its_use() -> None:
+    parts = (("STA", "北京市"), ("CTY", "北京市"), ("CPA", "西城区"), ("STR", "某街"), ("BNR", "1号"), ("ZIP", "100034"))
+    address = "".join(f'<part type="{kind}" value="{text}"/>' for kind, text in parts)
+    body = sample("PatientInfoRegister").decode()
+    body = body.replace('<part value="北京市西城区某街1号"/>', address).replace(
+        '<item value="13800138000"/>', '<item value="tel:010-66" use="WP"/>', 1
+    )
+    patient = one("Patient", body.encode())
+    assert patient["address"] == [
+        {
+            "text": "北京市北京市西城区某街1号",
+            "state": "北京市",
+            "city": "北京市",
+            "district": "西城区",
+            "line": ["某街", "1号"],
+            "postalCode": "100034",
+        }
+    ]
+    assert patient["telecom"] == [{"system": "phone", "value": "010-66", "use": "work"}]
+
+
+def test_who_has_died_and_who_was_born_with_others() -> None:
+    """Elements that HL7 v3 has for a person, and the standard's schemas have not."""
+    more = '<deceasedTime value="20261124"/><multipleBirthOrderNumber value="2"/></patientPerson>'
+    patient = one("Patient", sample("PatientInfoRegister").decode().replace("</patientPerson>", more).encode())
+    assert (patient["deceasedDateTime"], patient["multipleBirthInteger"]) == ("2026-11-24", 2)
+
+
 def test_only_the_register_writes_over_a_patient() -> None:
     query = f"identifier={NS}:PI|1001"
     assert request("Patient", called("PatientInfoUpdate")) == f"PUT Patient?{query}"
