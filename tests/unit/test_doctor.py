@@ -123,9 +123,7 @@ class TestBroken:
         code, found = examined(tmp_path)
         assert (code, of(found, "store")[0][0]) == (1, "FAIL")
 
-    def test_a_full_disk(
-        self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_full_disk(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Site(tmp_path)
         free = surroundings.shutil.disk_usage(tmp_path)
         for left, level in ((100 << 20, "FAIL"), (900 << 20, "WARN"), (2 << 30, "OK")):
@@ -191,7 +189,9 @@ class TestPeers:
         code, found = examined(tmp_path)
         assert (code, of(found, "peers")) == (0, [("WARN", "lines/lab: nobody knows the name lab.invalid")])
 
-    def test_nobody_is_connected_to_without_being_asked(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, taken: int) -> None:
+    def test_nobody_is_connected_to_without_being_asked(
+        self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, taken: int
+    ) -> None:
         self.site(tmp_path, f"{HOST}:{taken}")
         assert of(examined(tmp_path)[1], "peers") == [("OK", f"lines/lab: {HOST} is known")]
         assert of(examined(tmp_path, "--connect")[1], "peers") == [("OK", f"lines/lab: {HOST}:{taken} takes connections")]
@@ -248,13 +248,14 @@ class TestSchemas:
             ("<html/>", "is no schema that can be used"),
             ("not XML", "is no schema: not well-formed"),
             ('<!DOCTYPE a SYSTEM "http://x/y.dtd">' + EMPTY_SCHEMA, "document type declaration"),
-            (EMPTY_SCHEMA[:-2] + '><xs:import namespace="u" schemaLocation="http://example.org/a.xsd"/></xs:schema>', "refers to a place outside"),
+            (
+                EMPTY_SCHEMA[:-2] + '><xs:import namespace="u" schemaLocation="http://example.org/a.xsd"/></xs:schema>',
+                "refers to a place outside",
+            ),
             (EMPTY_SCHEMA[:-2] + '><xs:include schemaLocation="../../channels/lines.yaml"/></xs:schema>', "lies outside"),
         ],
     )
-    def test_a_file_that_cannot_be_used(
-        self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, content: str, why: str
-    ) -> None:
+    def test_a_file_that_cannot_be_used(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, content: str, why: str) -> None:
         """What it refers to is read only from its folder."""
         hip(tmp_path, schemas="wst846")
         self.fill(tmp_path / "wst846")
