@@ -70,6 +70,11 @@ _EXTRAS: Final[Mapping[str, str]] = {
 """Which extra installs what a shipped part may lack."""
 
 
+def extra_of(package: str) -> str:
+    """The extra that installs a package, "" where it comes otherwise."""
+    return _EXTRAS.get(package, "")
+
+
 def adapter(name: str) -> Adapter:
     """The adapter called `name`. Raises ConfigError naming what there is, or the extra that is missing."""
     return cast("Adapter", _load(ADAPTERS, name))

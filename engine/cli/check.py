@@ -11,7 +11,9 @@ import typer
 from certs import check as check_certs
 from channels import Site, load
 from engine.cli.output import AS_JSON, print_json
+from engine.cli.parts import parts
 from engine.errors import ConfigError, Fault
+from engine.examination import Level
 from engine.tls import check_files
 
 
@@ -37,7 +39,17 @@ def _check(folder: Path) -> tuple[list[Fault], list[Fault], list[str]]:
     except ConfigError as error:
         return error.faults, [], []
     faults, warnings = _certificates(site)
-    return faults, [*site.warnings, *warnings], [channel.name for channel in site.channels]
+    return faults, [*site.warnings, *warnings, *_adapters(site)], [channel.name for channel in site.channels]
+
+
+def _adapters(site: Site) -> list[Fault]:
+    """What adapters find around their options; it does not keep a site from running."""
+    return [
+        Fault(part.file, part.options.lines.get(finding.option, 0), finding.text + (f"; {finding.advice}" if finding.advice else ""))
+        for part in parts(site)
+        for finding in part.findings()
+        if finding.level is not Level.OK
+    ]
 
 
 def _unusable(site: Site) -> list[Fault]:

@@ -28,7 +28,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A node with an endpoint of every style."""
     made = Site(tmp_path_factory.mktemp("hip"))
     for name, port in PORTS.items():
-        made._write(f"channels/{name}.yaml", {"name": name, "source": {"hip": {"listen": f"{HOST}:{port}", "style": name}}, "destinations": []})
+        made._write(
+            f"channels/{name}.yaml", {"name": name, "source": {"hip": {"listen": f"{HOST}:{port}", "style": name}}, "destinations": []}
+        )
     with made.running():
         yield made
 

@@ -5,6 +5,7 @@ wsdl             the description made from a style       (pure)
 service          a call: read, checked, answered         (pure, in threads)
 schemas          the standard's schemas, from the site
 documents        a registered document and its message   (pure)
+examination      what `meridian check` and `doctor` look at
 answers, relaying  MCCI_IN000002UV01; a destination's answer as ours (pure)
 """
 
@@ -18,7 +19,10 @@ from engine.errors import ConfigError
 from engine.message import SOAP
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.contracts import Context, Destination, Source
+    from engine.examination import Finding, View
     from engine.options import Settings, Spec
 
 
@@ -29,6 +33,12 @@ class HipAdapter:
     content_types: Sequence[str] = (SOAP,)
     source_options: Spec | None = SOURCE
     destination_options: Spec | None = None
+
+    def examine_site(self, options: Settings, view: View) -> Iterable[Finding]:
+        """engine.examination.Examining"""
+        from adapters.soap.hip.examination import examine
+
+        return examine(options)
 
     def source(self, options: Settings, context: Context) -> Source:
         from adapters.soap.hip.service import HipService

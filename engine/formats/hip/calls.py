@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _INTERACTION: Final = re.compile(r"[A-Z]{4}_[IM][NT]\d{6}[A-Z]{2}\d{0,2}")
 """HL7 v3: the artifact name of an interaction (or message type), with its realm and version."""
 _INCLUDE: Final = "{http://www.w3.org/2004/08/xop/include}Include"
-_BASE64: Final = re.compile(r"\s*(?:PD|77u/P)[A-Za-z0-9+/\s]{60}")
+_BASE64: Final = re.compile(r"\s*(?:77u/)?P[D-H][A-Za-z0-9+/\s]{60}")
 """Base64 of a text that begins with "<", after a byte order mark or without; no name of a service is that long."""
 _CDATA: Final = re.compile(r"\A<!\[CDATA\[(.*)\]\]>\Z", re.DOTALL)
 
