@@ -11,12 +11,13 @@ from mappings.hl7v2_to_fhir.loading import ABSENT
 from mappings.transaction import Draft
 
 _NEEDED: Final = {
-    ("Encounter", "location"): "location",
-    ("Encounter", "diagnosis"): "condition",
-    ("Appointment", "participant"): "actor",
-    ("Patient", "link"): "other",
+    ("Encounter", "location"): ("location",),
+    ("Encounter", "diagnosis"): ("condition",),
+    ("Appointment", "participant"): ("actor", "type"),
+    ("Patient", "link"): ("other",),
+    ("Patient", "contact"): ("name", "telecom", "address", "organization"),
 }
-"""Items that are nothing without one of their elements."""
+"""Items that are nothing without one of these elements (FHIR R4: app-1, pat-1, and what is required)."""
 _CHOICES: Final = ("occurrence", "medication", "multipleBirth", "deceased", "value")
 """Elements that have one type of several (value[x])."""
 
@@ -46,14 +47,16 @@ def complete(draft: Draft, defaults: Defaults, tx: HipTransaction) -> None:
     if draft.kind == "Appointment":
         for one in draft.body.setdefault("participant", [{"actor": {"extension": [ABSENT]}}]):
             one.setdefault("status", "accepted")
+    if "orderDetail" in draft.body and "code" not in draft.body:  # FHIR R4: prr-1
+        draft.body["code"] = {"extension": [ABSENT]}
     for name, put, value in defaults.get(draft.kind, ()):
         if name not in draft.body and "_" + name not in draft.body:
             put(draft, value, tx, 0)
 
 
-def _prune(draft: Draft, name: str, needed: str, tx: HipTransaction) -> None:
-    """Take out the items without `needed`, and what explains the others along with them."""
-    kept = [number for number, item in enumerate(draft.body[name]) if item.get(needed)]
+def _prune(draft: Draft, name: str, needed: tuple[str, ...], tx: HipTransaction) -> None:
+    """Take out the items with none of `needed`, and what explains the others along with them."""
+    kept = [number for number, item in enumerate(draft.body[name]) if any(item.get(one) for one in needed)]
     if len(kept) == len(draft.body[name]):
         return
     draft.body[name] = [draft.body[name][number] for number in kept]
