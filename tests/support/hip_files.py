@@ -25,9 +25,9 @@ def sample(service: str, *changes: Change) -> bytes:
     """The bare message of `service`, with changes."""
     root = etree.fromstring(register().encode() if service == "DocumentRegister" else _file(service).read_bytes())
     root.tag = f"{{urn:hl7-org:v3}}{SERVICES[service].root}"
-    interaction = root.find("{*}interactionId")
-    if interaction is not None:
-        interaction.set("extension", SERVICES[service].root)
+    for name, value in (("interactionId", SERVICES[service].root), ("id", f"0f3a0f3a-1111-4222-8333-{MAPPED.index(service):012d}")):
+        for element in root.findall(f"{{*}}{name}"):
+            element.set("extension", value)
     for name, other in _RENAMED.get(service, ()):
         for element in root.iter(f"{{*}}{name}"):
             element.tag = f"{{urn:hl7-org:v3}}{other}"
