@@ -18,6 +18,7 @@ RELATIONS: Final = {"RPLC": "replaces", "APND": "appends", "XFRM": "transforms"}
 _CLASSES: Final = frozenset(("AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"))
 _ATTESTERS: Final = (("legalAuthenticator", "legal"), ("authenticator", "professional"))
 _DEEPEST: Final = 10
+_LISTED: Final = 500
 
 
 class Header:
@@ -201,10 +202,12 @@ class Header:
         return made
 
     def _lines(self, section: Element) -> list[tuple[str, str]]:
-        """Names and values of what a section without words holds (at most 500)."""
+        """Names and values of what a section without words holds (at most _LISTED)."""
         found: list[tuple[str, str]] = []
         for one in section.iter():
-            if one.tag.rpartition("}")[2] != "value" or len(found) >= 500:
+            if len(found) >= _LISTED:
+                break
+            if one.tag.rpartition("}")[2] != "value":
                 continue
             statement = one.getparent()
             value: Any = self._values.readable(one)

@@ -17,7 +17,7 @@ from mappings.cda_to_fhir.entries import Entries
 from mappings.cda_to_fhir.loading import Compiled, compile_all
 from mappings.cda_to_fhir.observations import grouped
 from mappings.cda_to_fhir.people import People
-from mappings.cda_to_fhir.source import Source, identifier
+from mappings.cda_to_fhir.source import CUT, MOST, Source, identifier
 from mappings.cda_to_fhir.statements import Kit
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
@@ -113,6 +113,8 @@ class Documents:
             if row is not None and row["report"]:
                 self._report(source, row["report"], composition, reference)
         unmapped = source.flag()
+        if source.statements > MOST:
+            reference.body.setdefault("meta", {}).setdefault("tag", []).append(CUT)
         for flag in flags:
             tags = reference.body.setdefault("meta", {}).setdefault("tag", [])
             tags.append({"system": FLAGS, "code": f"envelope-{flag}", "display": _FLAGGED[flag]})

@@ -9,7 +9,7 @@ from typing import Final
 from engine.formats.cda import Code, Element, Id, attribute, children, first, id_of, text_of
 from mappings.cda_to_fhir.context import CdaTransaction
 from mappings.cda_to_fhir.loading import Compiled
-from mappings.cda_to_fhir.source import Source, identifier, main_number
+from mappings.cda_to_fhir.source import Source, distinct, identifier, main_number
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
 from mappings.hl7v2_to_fhir.references import query_of, ready
@@ -100,8 +100,7 @@ def telecom(element: Element) -> Body | None:
 def patient(compiled: Compiled, tx: CdaTransaction, ids: Iterable[Id], fallback: str) -> Draft:
     """A Patient with its identifiers and identity, not yet put in. `fallback` names one who has no number."""
     draft = Draft("Patient", "create", "", [], {})
-    found = [made for one in ids if (made := identifier(compiled, tx.facility, one, "patient")) is not None]
-    identifiers = [one for number, one in enumerate(found) if one not in found[:number]]
+    identifiers = distinct(identifier(compiled, tx.facility, one, "patient") for one in ids)
     main = main_number(identifiers)
     if main is None:
         main = {"system": KEY_SYSTEM, "value": name_uuid(f"Patient {fallback}")}
