@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.errors import UnsupportedError, ValidationError
+from engine.errors import ParseError, UnsupportedError, ValidationError
 from engine.formats.hip import SERVICES, Kind, Service, call_of
 from engine.formats.hip.header import Header, child, header_of
 from engine.formats.hip.services import has_path, local_name
-from engine.formats.soap import SoapMessage
+from engine.formats.soap import LIMITS, SoapMessage
 from engine.formats.soap import read as read_soap
 from engine.formats.xml import parse
+from engine.message import Excerpt
 from mappings.hip_to_fhir.context import clean
 
 _SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
@@ -40,11 +41,11 @@ def read(body: bytes, charset: str, actions: Mapping[str, str]) -> Message:
     if _PARTED.match(body) or _SOAP.match(body[: 1 << 16]):
         soap = read_soap(body, charset=charset)
     else:
-        element = parse(body, charset=charset)
+        element = parse(_whole(body), LIMITS, charset)
         if local_name(element) == "Envelope":  # in an encoding in which the pattern does not see it
             soap = read_soap(body, charset=charset)
     if soap is not None:
-        call = call_of(soap)
+        call = call_of(soap, limits=LIMITS)
         action, element = call.action, call.element
     service = _service(actions.get(action, action), element)
     if service.kind is Kind.QUERY:
@@ -53,6 +54,15 @@ def read(body: bytes, charset: str, actions: Mapping[str, str]) -> Message:
         )
     header = header_of(element)
     return Message(service, element, Header(*(clean(getattr(header, name)) for name in Header.__slots__)), soap)
+
+
+def _whole(body: bytes) -> bytes:
+    """A bare message that is a file is small enough for memory, or refused."""
+    if not isinstance(body, Excerpt):
+        return body
+    if body.file.stat().st_size > LIMITS.size:
+        raise ParseError(f"the XML document has more than {LIMITS.size} bytes")
+    return body.file.read_bytes()
 
 
 def _service(action: str, element: Any) -> Service:

@@ -14,10 +14,11 @@ from lxml import etree
 from engine import registry
 from engine.errors import ConfigError, MappingError, UnsupportedError
 from engine.formats.hip import SERVICES
+from engine.message import WHOLE
 from tests.support.cli import meridian
 from tests.support.fhir import body_of, open_repository
-from tests.support.hip import SCHEMAS, document, register
-from tests.support.hip_files import MAPPED, QUERIES, called, sample
+from tests.support.hip import call, document, register
+from tests.support.hip_files import MAPPED, QUERIES, SCHEMAS, called, sample
 from tests.support.soap import envelope, in_file, in_parts, include, kept, part, related
 
 RULES = registry.mapping("hip-to-fhir")
@@ -612,6 +613,14 @@ def test_a_document_in_a_part_of_its_own_is_the_same(tmp_path: Path) -> None:
         assert one("DocumentReference", given) == one("DocumentReference", called("DocumentRegister"))
     _, lineage = MAPPER.explain(body)
     assert any(line.source.endswith("storageCode/originalText/ClinicalDocument/id") for line in lineage)
+
+
+def test_a_document_too_big_for_memory_in_the_message_itself(tmp_path: Path) -> None:
+    """In a call and bare: what the mapper is given is the beginning, and where the whole lies."""
+    scan = b"%PDF-1.7 " + bytes(WHOLE)
+    for body in (envelope(call("DocumentRegister", register(scan).partition("?>")[2])), register(scan).encode()):
+        attachment = one("DocumentReference", in_file(tmp_path, body))["content"][0]["attachment"]
+        assert attachment["size"] == len(scan)
 
 
 # --- times, lineage, tables --------------------------------------------------------------------------------------------------------------
