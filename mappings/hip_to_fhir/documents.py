@@ -66,6 +66,9 @@ def register(compiled: Compiled, tx: HipTransaction, message: Message, drafts: l
     except ParseError as error:
         raise ParseError("the document is not readable XML", location=f"{where}: {error.location}") from None
     tx.unmapped += mapped.unmapped
+    numbers = mapped.document.body.setdefault("identifier", [])
+    if mapped.document.body["masterIdentifier"] not in numbers:  # not every server's search by identifier looks at the master's
+        numbers.append(mapped.document.body["masterIdentifier"])
     _read(tx, child(message.element, _DOCUMENT))
     if tx.notes is not None:
         tx.notes.claim(mapped.document.body, where, "the document as registered")
