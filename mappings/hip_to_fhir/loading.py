@@ -17,7 +17,8 @@ from mappings.conditions import Unreadable
 from mappings.hip_to_fhir import converters
 from mappings.hip_to_fhir.converters import Concepts, Quantities
 from mappings.hip_to_fhir.elements import Convert, ElementMap, compile_map
-from mappings.hip_to_fhir.parties import Identifiers, Parties
+from mappings.hip_to_fhir.identifiers import Identifiers
+from mappings.hip_to_fhir.parties import Parties
 from mappings.hip_to_fhir.routes import Route, compile_route, services_of
 from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir.primitives import unit_map
