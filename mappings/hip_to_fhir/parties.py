@@ -24,7 +24,7 @@ class Parties:
     def __init__(self, identifiers: Identifiers, v2: Any) -> None:
         self._ids = identifiers
         self._names = v2.converter("XPN.all", "")
-        self._practitioner, self._organization = v2.converter("Practitioner", ""), v2.converter("Organization", "")
+        self._practitioner = v2.converter("Practitioner", "")
         self._phone = {use: v2.converter(f"XTN.{use}" if use else "XTN", "") for use in ("home", "work", "")}
 
     def names(self, found: Found, tx: HipTransaction) -> Any:
