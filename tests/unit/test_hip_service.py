@@ -7,26 +7,24 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from adapters.soap.hip.options import HIP_OPTIONS, wrong_together
+from adapters.soap.hip.options import SOURCE
 from adapters.soap.hip.service import HipService
 from adapters.soap.hip.style import SHIPPED, style_of
 from adapters.soap.service import Examined, Request
 from engine.formats import soap
 from engine.formats.hip import SERVICES
 from engine.message import ACCEPTED, Judgement, Verdict
-from engine.options import Spec
 from tests.support import hip
 from tests.support.fhir import context
 from tests.support.hip_samples import Sampler
 from tests.support.soap import addressed, envelope
 
 needs_schemas = pytest.mark.skipif(not hip.SCHEMAS.is_dir(), reason="the standard's schemas are not here")
-OPTIONS = Spec("hip", "", HIP_OPTIONS, check=wrong_together)
 V3 = "{urn:hl7-org:v3}"
 
 
 def service(answered: bool = False, **options: object) -> HipService:
-    return HipService(OPTIONS.defaults(**options), replace(context(Path("/nowhere"), None, name="platform"), answered=answered))
+    return HipService(SOURCE.defaults(listen=1, **options), replace(context(Path("/nowhere"), None, name="platform"), answered=answered))
 
 
 def asked(served: HipService, payload: str, version: str = "1.2", header: str = "") -> Examined:
@@ -172,6 +170,17 @@ class TestRefused:
         with pytest.raises(soap.SoapFault, match=r"takes SOAP 1\.2"):
             asked(service(versions=["1.2"]), hip.call("PatientInfoMerge", hip.merge()), version="1.1")
 
+    def test_a_message_of_many_namespaces_is_digested_in_bounded_time(self):
+        """Canonical XML can take them to the square: inclusive, this one would take minutes."""
+        spaces = " ".join(f'xmlns:p{number}="urn:{number}"' for number in range(2000))
+        text = f'<PRPA_IN201304UV02 {spaces}><id extension="1"/>{"<b/>" * 20_000}</PRPA_IN201304UV02>'
+        assert asked(service(), hip.call("PatientInfoMerge", text)).judgement is None
+
+    def test_a_message_that_is_too_deep(self):
+        served = service(most_depth=20)
+        deep = hip.merge().replace("<processingModeCode/>", "<a>" * 20 + "</a>" * 20)
+        assert "nested deeper than 20 levels" in refusal(served, asked(served, hip.call("PatientInfoMerge", deep)))[1]
+
 
 class TestQueries:
     RESULT = f'<RCMR_IN000032UV01 xmlns="urn:hl7-org:v3"><id root="{hip.OID}.2.5.1.1" extension="ANSWER"/></RCMR_IN000032UV01>'.encode()
@@ -238,8 +247,8 @@ class TestStyles:
 
     def test_every_option_of_a_style_can_be_said(self):
         style = style_of(
-            OPTIONS.defaults(
-                style="dotnet", namespace="http://hospital/", result="Return", versions="1.1", soap_action="{service}/{operation}"
+            SOURCE.defaults(
+                listen=1, style="dotnet", namespace="http://hospital/", result="Return", versions="1.1", soap_action="{service}/{operation}"
             )
         )
         assert (style.namespace, style.result, style.versions, style.action_uri) == (
@@ -281,7 +290,7 @@ class TestStyles:
     )
     def test_what_cannot_be_meant(self, wrong: dict[str, object], why: str):
         with pytest.raises(ValueError, match=why):
-            OPTIONS.defaults(**wrong)
+            SOURCE.defaults(listen=1, **wrong)
 
 
 @needs_schemas
@@ -327,6 +336,15 @@ class TestValidation:
     def test_a_schema_that_is_not_there_checks_nothing(self, tmp_path: Path):
         examined = asked(service(schemas=str(tmp_path), validation="strict"), hip.call("PatientInfoMerge", hip.merge()))
         assert (examined.judgement, examined.facts["schema"]) == (None, "not checked")
+
+    def test_a_message_full_of_faults_is_told_in_bounded_time(self):
+        """In a tree libxml2 takes the number of siblings to the square: this one would take minutes."""
+        wrong = '<valueSetItems><code a="" b=""/><statusCode code="9"/></valueSetItems>'
+        begin, _, end = hip.terminology().partition("<valueSetItems>")
+        examined = asked(self.served(), hip.call("TerminologyRegister", begin + wrong * 60_000 + "<valueSetItems>" + end))
+        assert examined.facts["schema"].startswith("100 faults: //code/@a: attribute not allowed")
+        assert examined.judgement is not None
+        assert examined.judgement.reason.endswith(" (+95)")
 
     def test_the_document_has_a_schema_too(self):
         examined = asked(self.served(validation="lenient"), hip.call("DocumentRegister", hip.register()))

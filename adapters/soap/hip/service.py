@@ -27,6 +27,7 @@ from engine.errors import ConfigError, ParseError
 from engine.formats.hip import Call, Header, Kind, Service, call_of, header_of, patients_of, service_of
 from engine.formats.hip.documents import REGISTER
 from engine.formats.soap import SENDER, SoapFault, envelope, reply_headers
+from engine.formats.xml import Limits
 from engine.message import Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class HipService:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         self.style: Style = style_of(options)
+        self._limits = Limits(size=options.most_envelope, depth=options.most_depth)
         self._schemas = Schemas(options.schemas) if options.schemas is not None and options.validation != "off" else None
         self._actions: Mapping[str, str] = options.actions
         self._counter = context.metrics.counter(
@@ -104,7 +106,7 @@ class HipService:
 
     def _read(self, reading: _Reading) -> None:
         """Call, header, service, in an order that leaves most to answer with."""
-        reading.call = call_of(reading.message, self.style.layout)
+        reading.call = call_of(reading.message, self.style.layout, self._limits)
         reading.header = header_of(reading.call.element)
         reading.facts.update(_facts(reading.header, reading.call))
         reading.service = service_of(reading.call.action, reading.call.element, self._actions)
@@ -222,5 +224,6 @@ def _facts(header: Header, call: Call) -> dict[str, str]:
 
 
 def _digest(call: Call) -> bytes:
-    """Of the message itself: what stands around it (addressing, security) differs when it is sent again."""
-    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n")).digest()
+    """Of the message itself: what stands around it (addressing, security) differs when it is sent again. Exclusive, since inclusive
+    canonical XML takes a stranger's many namespaces to the square."""
+    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n", exclusive=True)).digest()
