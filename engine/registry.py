@@ -28,6 +28,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a": "adapters.poct1a:adapter",
         "worklist": "adapters.worklist:adapter",
         "dicom_worklist": "adapters.dicom.worklist:adapter",
+        "soap": "adapters.soap:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "hip": "adapters.soap.hip:adapter",
@@ -54,7 +55,18 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap", "signxml": "soap"}
+_EXTRAS: Final[Mapping[str, str]] = {
+    "pydicom": "dicom",
+    "pynetdicom": "dicom",
+    "zeep": "soap",
+    "signxml": "soap",
+    "sqlalchemy": "database",
+    "psycopg": "database",
+    "psycopg2": "database",
+    "pymysql": "database",
+    "pymysqlreplication": "database",
+    "pyarrow": "parquet",
+}
 """Which extra installs what a shipped part may lack."""
 
 

@@ -219,7 +219,8 @@ class Waiting:
 
 class Spool(Protocol):
     """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
-    `accept` that refers to it has fired, or the node ends. `write` and `finish` may be called in a thread, one at a time."""
+    `accept` that refers to it has fired, it is unspooled, or the node ends. `write` and `finish` may be called in a thread, one at a
+    time."""
 
     def write(self, data: bytes | memoryview) -> None: ...
 
@@ -299,9 +300,15 @@ class Store(Protocol):
     def spool(self) -> Spool:
         """Begin a body that comes in pieces; may be called in a thread. Raises StoreFull, and StoreError when closed."""
 
+    def unspool(self, ref: BodyRef) -> None:
+        """What was spooled and finished goes to no accept after all: once for each, instead of the accept. `sweep` removes it."""
+
     def body_file(self, ref: BodyRef) -> Path:
         """The file with a body: complete, never altered, and there as long as a message or parcel that refers to it is not settled.
         Who wants it for longer makes a hard link."""
+
+    def checkpoints(self, channel: str) -> Deferred[dict[str, str]]:
+        """The last value of each checkpoint that came with a message of this channel, a repeated one too."""
 
     def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
         """The whole body; of one of more than `most` bytes an Excerpt of the first `most`, unchecked. Fails with StoreCorrupt where it

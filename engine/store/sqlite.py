@@ -250,6 +250,9 @@ class SqliteStore:
     def queues(self) -> Deferred[list[QueueLine]]:
         return self._read(self._reads.queues)
 
+    def checkpoints(self, channel: str) -> Deferred[dict[str, str]]:
+        return self._read(self._reads.checkpoints, channel)
+
     def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
         return self._read(self._bodies.read, ref, most)
 
@@ -257,6 +260,9 @@ class SqliteStore:
         if not self._open_now:
             raise StoreError("the store is closed")
         return self._bodies.spool()
+
+    def unspool(self, ref: BodyRef) -> None:
+        self._bodies.unpin(ref.digest)
 
     def body_file(self, ref: BodyRef) -> Path:
         return self._bodies.path(ref.digest)

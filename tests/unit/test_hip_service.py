@@ -114,12 +114,10 @@ class TestAnswers:
         answer = asked(served, hip.call("PatientInfoMerge", hip.merge())).answer(Judgement(Verdict.REFUSED, "not for this channel"))
         assert detail(heard(served, answer)) == ("AE", hip.ID, "not for this channel")
 
-    def test_addressing_is_answered(self):
-        examined = asked(
-            service(), hip.call("PatientInfoMerge", hip.merge()), header=addressed("urn:hl7-org:v3:HIPMessageServer", "urn:uuid:9")
-        )
-        said = soap.read(examined.answer(ACCEPTED)).addressing
-        assert (said.action, said.relates_to) == ("urn:hl7-org:v3:HIPMessageServerResponse", "urn:uuid:9")
+    def test_the_action_of_the_answer_is_the_styles(self):
+        """The source makes the headers of WS-Addressing of it."""
+        examined = asked(service(), hip.call("PatientInfoMerge", hip.merge()))
+        assert examined.action == "urn:hl7-org:v3:HIPMessageServerResponse"
 
     def test_the_platform_may_have_an_id_of_its_own(self):
         served = service(device="HUB-1")

@@ -26,7 +26,7 @@ from adapters.soap.service import Examined
 from engine.errors import ConfigError, ParseError
 from engine.formats.hip import Call, Header, Kind, Service, call_of, header_of, patients_of, service_of
 from engine.formats.hip.documents import REGISTER
-from engine.formats.soap import SENDER, SoapFault, envelope, reply_headers
+from engine.formats.soap import SENDER, SoapFault, envelope
 from engine.formats.xml import Limits
 from engine.message import Judgement, Verdict
 
@@ -177,6 +177,7 @@ class HipService:
             answer=lambda judgement: self._answer(reading, judgement),
             relay=(lambda judgement, answer: self._relay(reading, judgement, answer)) if self._context.answered else None,
             content_digest=_digest(call) if call is not None else b"",
+            action=f"{self.style.action_uri or self.style.operation}Response",
         )
 
     def _answer(self, reading: _Reading, judgement: Judgement) -> bytes:
@@ -203,10 +204,7 @@ class HipService:
         return Acknowledging(str(unique), at.strftime("%Y%m%d%H%M%S"), self._options.device or "")
 
     def _enveloped(self, reading: _Reading, answer: Any) -> bytes:
-        message = reading.message
-        action = f"{self.style.action_uri or self.style.operation}Response"
-        headers = reply_headers(message.addressing, action)
-        return envelope(message.version, response(self.style, answer), headers)
+        return envelope(reading.message.version, response(self.style, answer))
 
 
 def _facts(header: Header, call: Call) -> dict[str, str]:
