@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from adapters.soap.hip import adapter
 from adapters.soap.hip.options import SOURCE
 from adapters.soap.hip.service import HipService
 from adapters.soap.hip.style import SHIPPED, style_of
@@ -329,7 +330,7 @@ class TestValidation:
         examined = asked(served, hip.call("PatientInfoMerge", hip.merge(message_id="SHORT")))
         assert examined.judgement is None
         assert examined.facts["schema"].startswith("1 faults: line 3, /PRPA_IN201304UV02/id/@extension")
-        assert served._counter._value.get() == 1
+        assert served._counter.value == 1
 
     def test_a_schema_that_is_not_there_checks_nothing(self, tmp_path: Path):
         examined = asked(service(schemas=str(tmp_path), validation="strict"), hip.call("PatientInfoMerge", hip.merge()))
@@ -391,3 +392,22 @@ class TestDocuments:
     def test_off_does_not_look(self):
         examined = asked(service(documents="off"), hip.call("DocumentRegister", hip.register(b"%PDF-1.7")))
         assert (examined.judgement, "document" in examined.facts) == (None, False)
+
+
+class TestRehearsal:
+    """What a channel's tests see of a message, without a server."""
+
+    def rehearsed(self, payload: str) -> tuple[str, Judgement | None]:
+        options = SOURCE.defaults(listen=1)
+        found, judgement = adapter.rehearse(options, envelope(payload, "1.2"), "urn:meridian:party:his")
+        return f"{found.peer} {found.message_type} {found.sender}", judgement
+
+    def test_a_message(self):
+        assert self.rehearsed(hip.call("PatientInfoMerge", hip.merge())) == ("urn:meridian:party:his PatientInfoMerge HIS-0001", None)
+
+    def test_a_query_is_taken(self):
+        assert self.rehearsed(hip.call("DocumentRetrieve", hip.retrieve()))[1] is None
+
+    def test_what_is_at_fault(self):
+        assert self.rehearsed(hip.call("Nothing", hip.merge()))[1].reason == "unknown action Nothing 未知的服务（action）"
+        assert "the operation here is" in self.rehearsed("<Other/>")[1].reason

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class HipService:
         self._limits = Limits(size=options.most_envelope, depth=options.most_depth)
         self._schemas = Schemas(options.schemas) if options.schemas is not None and options.validation != "off" else None
         self._actions: Mapping[str, str] = options.actions
+        self._counting = threading.Lock()
         self._counter = context.metrics.counter(
             "meridian_hip_schema_faults_total", "what messages have that their schema does not allow", channel=context.name
         )
@@ -151,7 +153,8 @@ class HipService:
             return []
         reading.facts[fact] = f"{len(faults)} faults: {'; '.join(map(str, faults[:_MOST_SHOWN]))}" if faults else "valid"
         if faults:
-            self._counter.inc(len(faults))
+            with self._counting:
+                self._counter.inc(len(faults))
             self._log(
                 logging.WARNING, "a message breaks its schema", reading, schema=name, faults=[str(one) for one in faults[:_MOST_SHOWN]]
             )
