@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from lxml import etree
 
@@ -26,7 +26,7 @@ LIMITS: Final = Limits(size=64 << 20, depth=100, elements=500_000, attributes=60
 _PATH: Final = re.compile(r"(?:[A-Za-z_][\w.-]*(?:\[[1-9]\d{0,3}\])?/)*(?:[A-Za-z_][\w.-]*(?:\[[1-9]\d{0,3}\])?|@[A-Za-z_][\w.:-]*)")
 _STEP: Final = re.compile(r"([A-Za-z_][\w.-]*)(?:\[(\d+)\])?")
 
-Element = etree._Element
+Element: TypeAlias = etree._Element
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from mappings.hl7v2_to_fhir.context import V2Transaction
 from mappings.notes import Notes
 from mappings.transaction import Body, Draft
 
+NONE: Final = Id()
 FLAGS: Final = "urn:meridian:mapping"
 """Code system of the tags that say what is doubtful about a resource."""
 
@@ -51,8 +52,8 @@ class Described:
     """What an envelope says of a document, for what the document does not say itself (one that is not CDA says nothing). Times are HL7
     times (TS); patient and authors are resources already put in, or None and empty."""
 
-    id: Id = Id()
-    set_id: Id = Id()
+    id: Id = NONE
+    set_id: Id = NONE
     title: str = ""
     time: str = ""
     type: Body | None = None
