@@ -123,8 +123,8 @@ class Context:
     spool: Callable[[], Spool] = _no_store
     unspool: Callable[[BodyRef], None] = _no_store
     body_file: Callable[[BodyRef], Path] = _no_store
-    answered: bool = False
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
+    answered: bool = False
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

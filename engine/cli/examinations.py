@@ -9,12 +9,10 @@ from typing import Final
 
 from certs import check as check_certs
 from certs.inspection import Finding as Looked
-from engine.cli.parts import Part
+from engine.cli.check import NAMING_FILES, unusable
 from engine.cli.patient import Patient
 from engine.cli.surroundings import disk, peers, ports, store
-from engine.errors import ConfigError
 from engine.examination import Finding, Level
-from engine.tls import check_files
 
 AHEAD_SECONDS: Final = 60.0
 
@@ -34,34 +32,30 @@ def configuration(patient: Patient) -> Iterator[Finding]:
 
 
 def certificates(patient: Patient) -> Iterator[Finding]:
-    """Only of interest where TLS is used, or there are some."""
-    using = [part for part in patient.parts if part.options.get("tls")]
-    if not using and not patient.certs.is_dir():
+    """Only of interest where TLS or WS-Security uses some, or there are some."""
+    tls = any(part.options.get("tls") for part in patient.parts)
+    if not any(part.options.get(name) for part in patient.parts for name in NAMING_FILES) and not patient.certs.is_dir():
         return
     found = check_certs(patient.certs)
-    troubles = [*_troubled_files(found, patient, bool(using)), *_unusable(using, patient)]
+    troubles = [*_troubled_files(found, patient, tls), *_unusable(patient)]
     yield from troubles
     if not troubles:
         left = min((one.days_left for one in found if one.days_left is not None), default=None)
         yield Finding(Level.OK, "certificates", f"{len(found)} files" + ("" if left is None else f", the first expires in {left:.0f} days"))
 
 
-def _troubled_files(found: Sequence[Looked], patient: Patient, used: bool) -> Iterator[Finding]:
+def _troubled_files(found: Sequence[Looked], patient: Patient, tls: bool) -> Iterator[Finding]:
     for one in found:
         if one.problem:
-            level = Level.FAIL if one.fatal and used else Level.WARN
+            level = Level.FAIL if one.fatal and tls else Level.WARN
             advice = _RENEW if "expire" in one.problem and "list" not in one.problem else ""
             yield Finding(level, "certificates", f"{one.file or patient.certs}: {one.problem}", advice)
 
 
-def _unusable(using: Sequence[Part], patient: Patient) -> Iterator[Finding]:
-    """Loaded as its listener or client would."""
-    for part in using:
-        try:
-            check_files(patient.certs, part.options.tls)
-        except ConfigError as error:
-            advice = "name files that are there, or make them: meridian certs"
-            yield Finding(Level.FAIL, "certificates", f"{part.name}: {error.text}", advice)
+def _unusable(patient: Patient) -> Iterator[Finding]:
+    """Loaded as their listeners and clients would."""
+    for fault in unusable(patient.site) if patient.site is not None else ():
+        yield Finding(Level.FAIL, "certificates", str(fault), "name files that are there, or make them: meridian certs")
 
 
 _RENEW: Final = "meridian certs renew PARTY --ca FOLDER, and copy the new files"

@@ -202,6 +202,15 @@ def test_many_senders_at_once(tmp_path: Path) -> None:
     assert sorted(one.control_id for one in site.kept()) == sorted(heard)
 
 
+def test_an_answer_in_cdata_reaches_the_wire_in_it(tmp_path: Path) -> None:
+    """Clients that do not parse look for it."""
+    port = free_port()
+    site = Site(tmp_path, source={"hip": {"listen": f"{HOST}:{port}", "style": "ensemble", "validation": "off"}})
+    with site.running():
+        status, heard = post(port, hip.call("PatientInfoMerge", hip.merge(), "http://tempuri.org", ("input1", "input2")), "1.1")
+    assert (status, b"<HIPMessageServerResult><![CDATA[<MCCI_IN000002UV01 " in heard) == (200, True), heard
+
+
 def test_a_large_document(tmp_path: Path) -> None:
     """Megabytes of base64 inside an attribute inside a string: checked against its message, kept, answered."""
     port = free_port()

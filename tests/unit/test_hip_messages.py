@@ -156,7 +156,7 @@ class TestCalls:
             call_of(wrapped("PatientInfoMerge", ""), Layout("action", "message", Carried.STRING))
 
     def test_a_deep_message_is_refused(self):
-        deep = "&lt;a>" * 500 + "&lt;/a>" * 500
+        deep = "&lt;a>" * 300 + "&lt;/a>" * 300
         with pytest.raises(ParseError, match="nested deeper"):
             call_of(wrapped("PatientInfoMerge", deep))
 

@@ -7,26 +7,25 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from adapters.soap.hip.options import HIP_OPTIONS, wrong_together
+from adapters.soap.hip import adapter
+from adapters.soap.hip.options import SOURCE
 from adapters.soap.hip.service import HipService
 from adapters.soap.hip.style import SHIPPED, style_of
 from adapters.soap.service import Examined, Request
 from engine.formats import soap
 from engine.formats.hip import SERVICES
 from engine.message import ACCEPTED, Judgement, Verdict
-from engine.options import Spec
 from tests.support import hip
 from tests.support.fhir import context
 from tests.support.hip_samples import Sampler
 from tests.support.soap import addressed, envelope
 
 needs_schemas = pytest.mark.skipif(not hip.SCHEMAS.is_dir(), reason="the standard's schemas are not here")
-OPTIONS = Spec("hip", "", HIP_OPTIONS, check=wrong_together)
 V3 = "{urn:hl7-org:v3}"
 
 
 def service(answered: bool = False, **options: object) -> HipService:
-    return HipService(OPTIONS.defaults(**options), replace(context(Path("/nowhere"), None, name="platform"), answered=answered))
+    return HipService(SOURCE.defaults(listen=1, **options), replace(context(Path("/nowhere"), None, name="platform"), answered=answered))
 
 
 def asked(served: HipService, payload: str, version: str = "1.2", header: str = "") -> Examined:
@@ -116,12 +115,10 @@ class TestAnswers:
         answer = asked(served, hip.call("PatientInfoMerge", hip.merge())).answer(Judgement(Verdict.REFUSED, "not for this channel"))
         assert detail(heard(served, answer)) == ("AE", hip.ID, "not for this channel")
 
-    def test_addressing_is_answered(self):
-        examined = asked(
-            service(), hip.call("PatientInfoMerge", hip.merge()), header=addressed("urn:hl7-org:v3:HIPMessageServer", "urn:uuid:9")
-        )
-        said = soap.read(examined.answer(ACCEPTED)).addressing
-        assert (said.action, said.relates_to) == ("urn:hl7-org:v3:HIPMessageServerResponse", "urn:uuid:9")
+    def test_the_action_of_the_answer_is_the_styles(self):
+        """The source makes the headers of WS-Addressing of it."""
+        examined = asked(service(), hip.call("PatientInfoMerge", hip.merge()))
+        assert examined.action == "urn:hl7-org:v3:HIPMessageServerResponse"
 
     def test_the_platform_may_have_an_id_of_its_own(self):
         served = service(device="HUB-1")
@@ -171,6 +168,17 @@ class TestRefused:
     def test_another_version_of_soap_is_a_fault(self):
         with pytest.raises(soap.SoapFault, match=r"takes SOAP 1\.2"):
             asked(service(versions=["1.2"]), hip.call("PatientInfoMerge", hip.merge()), version="1.1")
+
+    def test_a_message_of_many_namespaces_is_digested_in_bounded_time(self):
+        """Canonical XML can take them to the square: inclusive, this one would take minutes."""
+        spaces = " ".join(f'xmlns:p{number}="urn:{number}"' for number in range(2000))
+        text = f'<PRPA_IN201304UV02 {spaces}><id extension="1"/>{"<b/>" * 20_000}</PRPA_IN201304UV02>'
+        assert asked(service(), hip.call("PatientInfoMerge", text)).judgement is None
+
+    def test_a_message_that_is_too_deep(self):
+        served = service(most_depth=20)
+        deep = hip.merge().replace("<processingModeCode/>", "<a>" * 20 + "</a>" * 20)
+        assert "nested deeper than 20 levels" in refusal(served, asked(served, hip.call("PatientInfoMerge", deep)))[1]
 
 
 class TestQueries:
@@ -238,8 +246,8 @@ class TestStyles:
 
     def test_every_option_of_a_style_can_be_said(self):
         style = style_of(
-            OPTIONS.defaults(
-                style="dotnet", namespace="http://hospital/", result="Return", versions="1.1", soap_action="{service}/{operation}"
+            SOURCE.defaults(
+                listen=1, style="dotnet", namespace="http://hospital/", result="Return", versions="1.1", soap_action="{service}/{operation}"
             )
         )
         assert (style.namespace, style.result, style.versions, style.action_uri) == (
@@ -281,7 +289,7 @@ class TestStyles:
     )
     def test_what_cannot_be_meant(self, wrong: dict[str, object], why: str):
         with pytest.raises(ValueError, match=why):
-            OPTIONS.defaults(**wrong)
+            SOURCE.defaults(listen=1, **wrong)
 
 
 @needs_schemas
@@ -322,11 +330,20 @@ class TestValidation:
         examined = asked(served, hip.call("PatientInfoMerge", hip.merge(message_id="SHORT")))
         assert examined.judgement is None
         assert examined.facts["schema"].startswith("1 faults: line 3, /PRPA_IN201304UV02/id/@extension")
-        assert served._counter._value.get() == 1
+        assert served._counter.value == 1
 
     def test_a_schema_that_is_not_there_checks_nothing(self, tmp_path: Path):
         examined = asked(service(schemas=str(tmp_path), validation="strict"), hip.call("PatientInfoMerge", hip.merge()))
         assert (examined.judgement, examined.facts["schema"]) == (None, "not checked")
+
+    def test_a_message_full_of_faults_is_told_in_bounded_time(self):
+        """In a tree libxml2 takes the number of siblings to the square: this one would take minutes."""
+        wrong = '<valueSetItems><code a="" b=""/><statusCode code="9"/></valueSetItems>'
+        begin, _, end = hip.terminology().partition("<valueSetItems>")
+        examined = asked(self.served(), hip.call("TerminologyRegister", begin + wrong * 60_000 + "<valueSetItems>" + end))
+        assert examined.facts["schema"].startswith("100 faults: //code/@a: attribute not allowed")
+        assert examined.judgement is not None
+        assert examined.judgement.reason.endswith(" (+95)")
 
     def test_the_document_has_a_schema_too(self):
         examined = asked(self.served(validation="lenient"), hip.call("DocumentRegister", hip.register()))
@@ -375,3 +392,22 @@ class TestDocuments:
     def test_off_does_not_look(self):
         examined = asked(service(documents="off"), hip.call("DocumentRegister", hip.register(b"%PDF-1.7")))
         assert (examined.judgement, "document" in examined.facts) == (None, False)
+
+
+class TestRehearsal:
+    """What a channel's tests see of a message, without a server."""
+
+    def rehearsed(self, payload: str) -> tuple[str, Judgement | None]:
+        options = SOURCE.defaults(listen=1)
+        found, judgement = adapter.rehearse(options, envelope(payload, "1.2"), "urn:meridian:party:his")
+        return f"{found.peer} {found.message_type} {found.sender}", judgement
+
+    def test_a_message(self):
+        assert self.rehearsed(hip.call("PatientInfoMerge", hip.merge())) == ("urn:meridian:party:his PatientInfoMerge HIS-0001", None)
+
+    def test_a_query_is_taken(self):
+        assert self.rehearsed(hip.call("DocumentRetrieve", hip.retrieve()))[1] is None
+
+    def test_what_is_at_fault(self):
+        assert self.rehearsed(hip.call("Nothing", hip.merge()))[1].reason == "unknown action Nothing 未知的服务（action）"
+        assert "the operation here is" in self.rehearsed("<Other/>")[1].reason

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from engine.contracts import Context, Destination, Source
     from engine.examination import Finding, View
+    from engine.message import Envelope, Judgement
     from engine.options import Settings, Spec
 
 
@@ -33,6 +34,14 @@ class HipAdapter:
     content_types: Sequence[str] = (SOAP,)
     source_options: Spec | None = SOURCE
     destination_options: Spec | None = None
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """engine.contracts.Rehearsing. In a channel's tests a query is taken: whether a destination answers it is not seen here."""
+        from adapters.soap.hip.rehearsing import service
+        from adapters.soap.rehearsal import rehearse
+
+        options = for_the_source(options)
+        return rehearse(options, service(options), body, peer)
 
     def examine_site(self, options: Settings, view: View) -> Iterable[Finding]:
         """engine.examination.Examining"""

@@ -44,18 +44,22 @@ _RULES: Final = {
 _OTHERWISE: Final = "not a value of its type 数据类型不符"
 _STEP: Final = re.compile(r"/([^/\[]+)(?:\[(\d+)\])?")
 _MOST_EXPECTED: Final = 5
+MOST: Final = 100
+"""Faults of one message that are told."""
+_CHUNK: Final = 16 << 10
+_ELEMENT: Final = re.compile(r"Element '(\{[^}']*\})?([^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
-    """`line` counts in the message as it travelled; `place` is its path of local names."""
+    """`line` counts in the message as it travelled, 0 where it is not known; `place` is its path of local names."""
 
     line: int
     place: str
     rule: str
 
     def __str__(self) -> str:
-        return f"line {self.line}, {self.place}: {self.rule}"
+        return f"line {self.line}, {self.place}: {self.rule}" if self.line else f"{self.place}: {self.rule}"
 
 
 class Schemas:
@@ -70,8 +74,9 @@ class Schemas:
         """Whether `services/NAME` or `cdas/NAME` is there."""
         return _file(self.folder, name).is_file()
 
-    def faults(self, name: str, element: Any, most: int = 100) -> list[SchemaFault] | None:
-        """What the schema `name` has against `element`, None where there is no such schema. Raises ConfigError where it cannot be used."""
+    def faults(self, name: str, element: Any) -> list[SchemaFault] | None:
+        """What the schema `name` has against `element`, some of it where there are more than `MOST` faults, None where there is no such
+        schema. Raises ConfigError where it cannot be used."""
         with self._guard:
             entry = self._entries.setdefault(name, _Entry())
         with entry.guard:
@@ -80,8 +85,30 @@ class Schemas:
                 if not file.is_file():
                     return None
                 entry.schema = compiled(file, self.folder)
+        first = _first_errors(entry.schema, element)
+        if len(first) > MOST:
+            return [_fault(error, element) for error in first[:MOST]]
+        if not first:
+            return []
+        with entry.guard:
             entry.schema.validate(element)
-            return [_fault(one, element) for one in list(entry.schema.error_log)[:most]]
+            return [_fault(error, element) for error in list(entry.schema.error_log)[:MOST]]
+
+
+def _first_errors(schema: Any, element: Any) -> list[Any]:
+    """What a parser that validates says until it has said more than enough. Told without places: in a tree libxml2 counts siblings for
+    each fault, so that a message of many wrong ones would take hours."""
+    parser = etree.XMLParser(schema=schema, resolve_entities=False, no_network=True, huge_tree=True)
+    written = etree.tostring(element, encoding="utf-8", with_tail=False)
+    try:
+        for begin in range(0, len(written), _CHUNK):
+            parser.feed(written[begin : begin + _CHUNK])
+            if len(parser.feed_error_log) > MOST:
+                return list(parser.feed_error_log)
+        parser.close()
+    except etree.XMLSyntaxError:  # valid or not is told so
+        pass
+    return list(parser.feed_error_log)
 
 
 @dataclass
@@ -138,7 +165,7 @@ def _locations(root: Any) -> Iterator[str]:
 def _fault(error: Any, element: Any) -> SchemaFault:
     rule = _RULES.get(error.type_name, _OTHERWISE)
     attribute = _ATTRIBUTE.search(error.message)
-    place = _place(error.path, element) + (f"/@{attribute[1]}" if attribute else "")
+    place = (_place(error.path, element) if error.path else _named(error.message)) + (f"/@{attribute[1]}" if attribute else "")
     expected = _EXPECTED.search(error.message)
     if expected:
         names = [_EXPANDED.sub("", name).strip() for name in expected[1].split(",")]
@@ -160,6 +187,12 @@ def _place(path: str | None, element: Any) -> str:
         alike = [child for child in children if child.tag == element.tag]
         names.append(_shown(element) + (f"[{alike.index(element) + 1}]" if len(alike) > 1 else ""))
     return "/" + "/".join(names)
+
+
+def _named(message: str) -> str:
+    """Of the element whose fault has no path: ``//name``."""
+    found = _ELEMENT.match(message)
+    return f"//{found[2]}" if found and _PLAIN.fullmatch(found[2]) else "//*"
 
 
 def _qualified(element: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from adapters.soap.service import Examined
 from engine.errors import ConfigError, ParseError
 from engine.formats.hip import Call, Header, Kind, Service, call_of, header_of, patients_of, service_of
 from engine.formats.hip.documents import REGISTER
-from engine.formats.soap import SENDER, SoapFault, envelope, reply_headers
+from engine.formats.soap import SENDER, SoapFault, envelope
+from engine.formats.xml import Limits
 from engine.message import Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -63,8 +65,10 @@ class HipService:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         self.style: Style = style_of(options)
+        self._limits = Limits(size=options.most_envelope, depth=options.most_depth)
         self._schemas = Schemas(options.schemas) if options.schemas is not None and options.validation != "off" else None
         self._actions: Mapping[str, str] = options.actions
+        self._counting = threading.Lock()
         self._counter = context.metrics.counter(
             "meridian_hip_schema_faults_total", "what messages have that their schema does not allow", channel=context.name
         )
@@ -104,7 +108,7 @@ class HipService:
 
     def _read(self, reading: _Reading) -> None:
         """Call, header, service, in an order that leaves most to answer with."""
-        reading.call = call_of(reading.message, self.style.layout)
+        reading.call = call_of(reading.message, self.style.layout, self._limits)
         reading.header = header_of(reading.call.element)
         reading.facts.update(_facts(reading.header, reading.call))
         reading.service = service_of(reading.call.action, reading.call.element, self._actions)
@@ -149,7 +153,8 @@ class HipService:
             return []
         reading.facts[fact] = f"{len(faults)} faults: {'; '.join(map(str, faults[:_MOST_SHOWN]))}" if faults else "valid"
         if faults:
-            self._counter.inc(len(faults))
+            with self._counting:
+                self._counter.inc(len(faults))
             self._log(
                 logging.WARNING, "a message breaks its schema", reading, schema=name, faults=[str(one) for one in faults[:_MOST_SHOWN]]
             )
@@ -175,6 +180,7 @@ class HipService:
             answer=lambda judgement: self._answer(reading, judgement),
             relay=(lambda judgement, answer: self._relay(reading, judgement, answer)) if self._context.answered else None,
             content_digest=_digest(call) if call is not None else b"",
+            action=f"{self.style.action_uri or self.style.operation}Response",
         )
 
     def _answer(self, reading: _Reading, judgement: Judgement) -> bytes:
@@ -201,10 +207,7 @@ class HipService:
         return Acknowledging(str(unique), at.strftime("%Y%m%d%H%M%S"), self._options.device or "")
 
     def _enveloped(self, reading: _Reading, answer: Any) -> bytes:
-        message = reading.message
-        action = f"{self.style.action_uri or self.style.operation}Response"
-        headers = reply_headers(message.addressing, action)
-        return envelope(message.version, response(self.style, answer), headers)
+        return envelope(reading.message.version, response(self.style, answer))
 
 
 def _facts(header: Header, call: Call) -> dict[str, str]:
@@ -222,5 +225,6 @@ def _facts(header: Header, call: Call) -> dict[str, str]:
 
 
 def _digest(call: Call) -> bytes:
-    """Of the message itself: what stands around it (addressing, security) differs when it is sent again."""
-    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n")).digest()
+    """Of the message itself: what stands around it (addressing, security) differs when it is sent again. Exclusive, since inclusive
+    canonical XML takes a stranger's many namespaces to the square."""
+    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n", exclusive=True)).digest()

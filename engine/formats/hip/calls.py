@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import ParseError
 from engine.formats.hip.services import SERVICES, local_name
-from engine.formats.xml import LIMITS, Limits, parse
+from engine.formats.soap import LIMITS
+from engine.formats.xml import Limits, parse
 
 if TYPE_CHECKING:
     from engine.formats.soap import SoapMessage

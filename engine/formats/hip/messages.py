@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from engine.formats.hip.calls import ANY, Layout, call_of
 from engine.formats.hip.header import Header, Identifier, header_of, patients_of
 from engine.formats.hip.services import Service, service_of
-from engine.formats.xml import LIMITS, Limits
+from engine.formats.soap import LIMITS
+from engine.formats.xml import Limits
 
 if TYPE_CHECKING:
     from engine.formats.soap import SoapMessage
