@@ -159,8 +159,9 @@ class Show:
         return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
-        others = (self._analyzer, self._department, self._vendor)
-        return [answer for one in (*self._senders, *others) for answer in one.answers]
+        answered = (*self._senders, self._analyzer, self._department, self._vendor)
+        lists: list[list[Answer]] = [one.answers for one in answered]
+        return [answer for answers in lists for answer in answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:

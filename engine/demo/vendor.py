@@ -1,4 +1,4 @@
-"""A vendor's platform that calls HIPMessageServer (WS/T 846) over mutual TLS, built on zeep: it reads the endpoint's ?wsdl and no line of ours.
+"""A vendor's platform that calls HIPMessageServer (WS/T 846) over mutual TLS, built on zeep: it knows the endpoint by its ?wsdl only.
 
 It tells of some of the morning's inpatients what the hospital's HL7 v2 messages tell too, and registers their laboratory reports.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ _DELAY: Final = 300.0
 
 def inpatients(items: Sequence[Item]) -> list[Inpatient]:
     """Who the morning's admissions are about, from the words of the hospital information system."""
-    found = []
+    found: list[Inpatient] = []
     for item in items:
         if item.kind == "ADT^A01" and item.system == HIS.name and len(found) < _MOST:
             lines = {line.split("|")[0]: line.split("|") for line in item.body.decode(HIS.codec).split("\r") if line}
@@ -42,7 +42,9 @@ def _inpatient(lines: dict[str, list[str]], admitted: datetime) -> Inpatient:
     diagnosis = lines["DG1"][3].split("^") if "DG1" in lines else ["Z00.0", "一般检查"]
     family, given = pid[5].split("^")[:2]
     phone = pid[13].split("^")[0]
-    return Inpatient(local, national, family + given, pid[8], pid[7], phone, visit, f"ZY{visit[1:]}", (diagnosis[0], diagnosis[1]), admitted)
+    return Inpatient(
+        local, national, family + given, pid[8], pid[7], phone, visit, f"ZY{visit[1:]}", (diagnosis[0], diagnosis[1]), admitted
+    )
 
 
 def calls(people: Sequence[Inpatient], seed: int) -> list[tuple[str, Item]]:
@@ -59,35 +61,30 @@ def calls(people: Sequence[Inpatient], seed: int) -> list[tuple[str, Item]]:
 
 
 def _story(somebody: Inpatient, number: int, chance: random.Random) -> Iterator[tuple[str, Item]]:
-    at = somebody.admitted + timedelta(seconds=_DELAY)
-    document_id = _unique(chance).replace("-", "")
-    results = [("血清葡萄糖", f"{chance.uniform(3.9, 11):.1f}", "mmol/L"), ("血清钾", f"{chance.uniform(3.1, 5.6):.2f}", "mmol/L")]
-    document = interactions.report(somebody, document_id, at, results)
-    for action, note, write in (
-        ("PatientInfoRegister", "registered at the platform", interactions.person),
-        ("InPatientInfoAdd", "admitted, by the platform's words", interactions.encounter),
-        ("ExamAppInfoAdd", "ordered by the platform", lambda one, id, at: interactions.order(one, id, at, f"Z{DAY:%y%m%d}{number:04d}")),
-        ("DocumentRegister", "a report as a document", lambda one, id, at: interactions.registration(one, id, at, document_id, document)),
-    ):
-        yield action, _item(action, note, _unique(chance), at, lambda id, write=write: write(somebody, id, at))  # type: ignore[misc]
+    at, placer = somebody.admitted + timedelta(seconds=_DELAY), f"Z{DAY:%y%m%d}{number:04d}"
+    document_id, glucose = _unique(chance).replace("-", ""), f"{chance.uniform(3.9, 11):.1f}"
+    document = interactions.encoded(interactions.report(somebody, document_id, at, placer, glucose))
+    for service in interactions.ROOTS:
+        more = {"placer": placer, "document_id": document_id, "document": document}
+        yield service, _item(service, somebody, at, _unique(chance), ACCEPTED, more)
 
 
 def _mistaken(somebody: Inpatient, other: Inpatient, chance: random.Random) -> tuple[str, Item]:
     """A document of `other` that is registered for `somebody`."""
     at, document_id = somebody.admitted + timedelta(seconds=2 * _DELAY), _unique(chance).replace("-", "")
-    document = interactions.report(other, document_id, at, [("血清葡萄糖", "5.1", "mmol/L")])
-    control_id = _unique(chance)
-    body = interactions.registration(somebody, control_id, at, document_id, document).encode()
-    return "DocumentRegister", Item(0.0, body, "DocumentRegister", "another patient's document", BROKEN, NAME, control_id)
+    document = interactions.encoded(interactions.report(other, document_id, at, "Z0", "5.1"))
+    more = {"document_id": document_id, "document": document}
+    return "DocumentRegister", _item("DocumentRegister", somebody, at, _unique(chance), BROKEN, more)
 
 
 def _unique(chance: random.Random) -> str:
     return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
 
-def _item(action: str, note: str, control_id: str, at: datetime, write: Any) -> Item:
+def _item(service: str, somebody: Inpatient, at: datetime, control_id: str, expect: str, more: Mapping[str, str]) -> Item:
+    body = interactions.message(service, control_id, somebody, at, **more).encode()
     seconds = (at - datetime.combine(DAY, OPENING)).total_seconds()
-    return Item(seconds, write(control_id).encode(), action, note, ACCEPTED, NAME, control_id)
+    return Item(seconds, body, service, f"{service} by the hospital's platform", expect, NAME, control_id)
 
 
 class Platform:
@@ -116,7 +113,8 @@ class Platform:
         session = requests.Session()
         session.trust_env = False
         session.verify, session.cert = str(self._certs / "ca.pem"), (str(self._certs / "node.pem"), str(self._certs / "node.key"))
-        return zeep.Client(self._wsdl, transport=zeep.Transport(session=session, timeout=30, operation_timeout=30))
+        transport = zeep.Transport(session=session, timeout=30, operation_timeout=30)  # type: ignore[no-untyped-call]
+        return zeep.Client(self._wsdl, transport=transport)  # type: ignore[no-untyped-call]
 
 
 def acknowledged(answer: str) -> str:
