@@ -159,9 +159,8 @@ class Show:
         return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
-        answered = (*self._senders, self._analyzer, self._department, self._vendor)
-        lists: list[list[Answer]] = [one.answers for one in answered]
-        return [answer for answers in lists for answer in answers]
+        of_systems = (answer for sender in self._senders for answer in sender.answers)
+        return [*of_systems, *self._analyzer.answers, *self._department.answers, *self._vendor.answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:
