@@ -39,6 +39,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
+        "application/soap+xml": "engine.formats.soap:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },
