@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
+from engine.http_answers import Sender
 from engine.message import FHIR_JSON, Envelope, Judgement, Verdict
 
 _INTERACTIONS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sent a request: the proven party ("" = none) and ``host:port``."""
-
-    peer: str
-    remote: str
 
 
 def single_entry(method: str, url: str, resource: bytes, if_match: str, if_none_exist: str) -> bytes:
@@ -55,7 +47,7 @@ def envelope(body: bytes, content: Any, sender: Sender, headers: Mapping[str, st
         peer=sender.peer,
         remote=sender.remote,
         patient_ids=tuple(_patient_ids(content)),
-        idempotency_key=f"{sender.peer or sender.remote.rpartition(':')[0]}|{key}" if key else "",
+        idempotency_key=f"{sender.who}|{key}" if key else "",
         content_digest=hashlib.sha256(body).digest(),
         **more,
     )

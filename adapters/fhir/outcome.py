@@ -13,14 +13,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from engine.errors import MessageError
-
-REASONS: Final = {
-    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 304: "Not Modified", 400: "Bad Request", 401: "Unauthorized",
-    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout", 409: "Conflict",
-    410: "Gone", 412: "Precondition Failed", 413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content",
-    429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
-}  # fmt: skip
+from engine.http_answers import REASONS, HttpRefusal
 
 # IssueType (R4 valueset-issue-type) that goes with a status where nothing more exact is known.
 _ISSUE_TYPES: Final = {
@@ -69,16 +62,14 @@ class Outcome(NamedTuple):
     location: str = ""
 
 
-class FhirRefusal(MessageError):
+class FhirRefusal(HttpRefusal):
     """An interaction that is not carried out, with the HTTP status to answer and its issues (never payload)."""
 
     code = "message.fhir"
 
     def __init__(self, status: int, text: str, *, issue: str = "", location: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text, location=location)
-        self.status = status
+        super().__init__(status, text, location=location, headers=headers)
         self.issues: Sequence[Issue] = [Issue(issue or _ISSUE_TYPES.get(status, "exception"), text, "error", location)]
-        self.headers = headers or {}
 
     def answer(self) -> Answer:
         return Answer(self.status, operation_outcome(self.issues), self.headers)
@@ -94,11 +85,6 @@ def _issue(issue: Issue) -> dict[str, object]:
     if issue.expression:
         element["expression"] = [issue.expression]
     return element
-
-
-def refusal(status: int, text: str, **facts: str) -> Answer:
-    """The answer to a request that is not carried out."""
-    return FhirRefusal(status, text, issue=facts.get("issue", ""), location=facts.get("location", "")).answer()
 
 
 def status_line(status: int) -> str:

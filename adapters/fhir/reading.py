@@ -14,11 +14,11 @@ from adapters.fhir.requests import check_content_type, decode_body, preference
 from adapters.fhir.search import parse_query
 
 if TYPE_CHECKING:
-    from adapters.fhir.envelopes import Sender
     from adapters.fhir.repository import Reading
     from adapters.fhir.requests import Route
     from engine.contracts import Context
     from engine.http1 import Message
+    from engine.http_answers import Sender
 
 _FORM = frozenset({"application/x-www-form-urlencoded"})
 _MOST_FORM = 65536

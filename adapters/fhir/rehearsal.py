@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapters.fhir import exact
-from adapters.fhir.envelopes import Sender
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.requests import Route
 from adapters.fhir.validation import validate
 from adapters.fhir.writing import Write
 from engine.errors import ParseError
 from engine.http1 import Message
+from engine.http_answers import Sender
 from engine.message import Envelope, Judgement, Verdict
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,8 @@ from urllib.parse import parse_qsl, unquote
 
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.resource_types import ID, RESOURCE_TYPES
+from engine.errors import FramingError
+from engine.http_coding import decoder
 
 _ALLOWED: Final = {
     "system": ("POST",),
@@ -105,20 +106,12 @@ def check_content_type(headers: Mapping[str, str], expected: frozenset[str] = _J
 
 def decode_body(body: bytes, headers: Mapping[str, str], most: int) -> bytes:
     """The body without its content coding (gzip). Raises FhirRefusal 413, 415, 400."""
-    coding = headers.get("content-encoding", "identity").lower()
-    if coding == "identity":
-        return body
-    if coding not in ("gzip", "x-gzip"):
-        raise FhirRefusal(415, "the content coding must be gzip or none")
-    inflater = zlib.decompressobj(wbits=31)
     try:
-        plain = inflater.decompress(body, most + 1)
-    except zlib.error as error:
-        raise FhirRefusal(400, "the body is not gzip, as its header says") from error
-    if len(plain) > most:
-        raise FhirRefusal(413, "the body is larger than allowed")
-    if not inflater.eof or inflater.unused_data:
-        raise FhirRefusal(400, "the compressed body is not complete")
+        undone = decoder(headers, most, ratio=0)
+        plain = b"".join(undone.feed(body))
+        undone.finish()
+    except FramingError as error:
+        raise FhirRefusal(int(error.reply_hint), error.text) from error
     return plain
 
 

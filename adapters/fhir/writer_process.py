@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from adapters.fhir.identity import time_ordered_ids
-from adapters.fhir.outcome import Answer, FhirRefusal, Outcome, refusal
+from adapters.fhir.outcome import Answer, FhirRefusal, Outcome
 from adapters.fhir.repository import Application, ResourceRepository
 from engine.blocks import Parent
 from engine.errors import MeridianError, StoreError
@@ -25,8 +25,8 @@ from engine.observe import json_log
 def outcome(result: Answer | MeridianError) -> Outcome:
     if isinstance(result, Answer):
         return Outcome(result.encode())
-    answer = result.answer() if isinstance(result, FhirRefusal) else refusal(400, result.text, location=result.location)
-    return Outcome(answer.encode(), result.text, result.location)
+    refused = result if isinstance(result, FhirRefusal) else FhirRefusal(400, result.text, location=result.location)
+    return Outcome(refused.answer().encode(), result.text, result.location)
 
 
 def _work(repository: ResourceRepository, group: list[Application]) -> list[Outcome] | tuple[str, str]:

@@ -21,11 +21,11 @@ from engine.message import Ack, Judgement, Verdict
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from adapters.fhir.envelopes import Sender
     from adapters.fhir.reading import Reads
     from adapters.fhir.requests import Route
     from engine.contracts import Context, Intake
     from engine.http1 import Message
+    from engine.http_answers import Sender
     from engine.options import Settings
 
 _FACT_HEADERS: Final = {

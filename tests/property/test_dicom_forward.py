@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -10,10 +11,10 @@ from pydicom.filewriter import write_dataset
 
 from adapters.dicom.forward.canonical import CanonicalDigest, Digests
 from adapters.dicom.forward.commitment import Notice, decode, encode
-from adapters.dicom.forward.multipart import MultipartReader
 from adapters.dicom.forward.part10 import DataSetDigest, read_meta
+from adapters.dicom.forward.retrieve import Reading
 from adapters.dicom.forward.stow_answer import read_answer
-from engine.errors import FramingError, ParseError
+from engine.errors import ParseError, TransientDelivery
 from tests.support.dicom_instances import instance
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -141,26 +142,30 @@ def test_only_parse_errors_come_out_of_what_is_no_file(garbage):
         assert 132 < meta.offset <= len(content)
 
 
-@given(st.binary(max_size=300).filter(lambda content: b"--b" not in content), st.data())
-def test_the_part_of_a_multipart_body(content, data):
+def read_back(body, step, content_type='multipart/related; type="application/dicom"; boundary=b'):
+    reading = Reading()
+    sink = reading.begin(("HTTP/1.1", "200", "OK"), {"content-type": content_type})
+    for at in range(0, len(body), step):
+        sink(body[at : at + step])
+    return reading.finish()
+
+
+@given(st.integers(1, 400), st.integers(0, 2000))
+def test_an_instance_read_back_in_a_multipart_body(step, pixels):
+    """The digest is that of the data set alone, as where the body is the instance itself."""
+    content = instance(1, pixels=pixels)
     body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--b--\r\n"
-    reader = MultipartReader(b"b")
-    found = b"".join(piece for chunk in chunks(data, body) for piece in reader.feed(chunk))
-    reader.finish()
-    assert found == content
+    assert read_back(body, step) == read_back(content, 50, "application/dicom")
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))
 def test_other_multipart_bodies_are_refused(garbage, step):
-    for body in (garbage, b"--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--", b"--b\r\n\r\nx"):
-        reader = MultipartReader(b"b")
-        try:
-            for at in range(0, len(body), step):
-                list(reader.feed(body[at : at + step]))
-            reader.finish()
-        except FramingError:
-            continue
-        assert body is garbage
+    part = b"--b\r\n\r\n" + instance(1) + b"\r\n"
+    for body in (garbage, part + part + b"--b--", part[:-2], b"--b--"):
+        with pytest.raises(TransientDelivery, match="it cannot be read back"):
+            read_back(body, step * 20)
+    with pytest.raises(TransientDelivery, match="boundary"):
+        read_back(part + b"--b--", 100, "multipart/related")
 
 
 @given(uids, st.lists(st.tuples(uids, uids), max_size=5), st.lists(st.tuples(st.tuples(uids, uids), st.integers(1, 65535)), max_size=5))

@@ -9,9 +9,10 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from adapters.dicom.web.multipart import MultipartFramer
-from adapters.dicom.web.server import LEAST, Sender
 from adapters.dicom.web.store import AT_ONCE, StoreRequest, Taking
+from engine.formats.multipart import MultipartFramer
+from engine.http_answers import Sender
+from engine.http_server import LEAST
 from engine.message import BodyRef, Judgement, Verdict
 from tests.contracts.source_contract import HeldIntake
 from tests.support.dicom_instances import STUDY, instance, uid
@@ -31,14 +32,14 @@ class Wire:
         made = context(data, self.clock, audit=audit, **({"spool": spool} if spool else {}))
         self.clock.listenTCP = lambda *_, **__: SimpleNamespace(stopListening=lambda: None)
         self.source = source(data, self.clock, made, **options)
-        self.source._in_thread = run_here
-        self.source._pool = SimpleNamespace(start=lambda: None, stop=lambda: None, joined=True)
+        self.source._reception.in_thread = run_here
+        self.source._reception._pool = SimpleNamespace(start=lambda: None, stop=lambda: None, joined=True)
         self.intake = intake or AnsweringIntake()
         self.source.start(self.intake)
         self.spool = data / "spool"
 
     def connect(self, host="10.0.0.9"):
-        connection = self.source._server.buildProtocol(None)
+        connection = self.source._reception._server.buildProtocol(None)
         transport = Transport(peerAddress=IPv4Address("TCP", host, 4444))
         connection.makeConnection(transport)
         return connection, transport
@@ -327,7 +328,7 @@ def test_a_client_that_goes_away(tmp_path):
     assert wire.spooled() == []
     intake.release(0)
     assert [one.control_id for one in intake.kept] == [uid(1)]
-    assert wire.source._under_way.total() == 0
+    assert wire.source._reception._under_way.total() == 0
 
 
 def test_a_body_that_does_not_go_on(wire):

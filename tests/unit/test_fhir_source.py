@@ -11,7 +11,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from adapters.fhir import source as source_module
+from engine import http_source
 from engine.http1 import HttpFramer
 from engine.message import FHIR_JSON, Ack, Judgement, Verdict
 from tests.support.fhir import (
@@ -47,7 +47,7 @@ class FhirSourceCase(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.reactor = MemoryReactorClock()
-        self.patch(source_module, "deferToThreadPool", lambda _reactor, _pool, function, *arguments: maybeDeferred(function, *arguments))
+        self.patch(http_source, "deferToThreadPool", lambda _reactor, _pool, function, *arguments: maybeDeferred(function, *arguments))
         self.audited = []
         made = self.context = context(Path(folder.name), self.reactor, audit=lambda event, **facts: self.audited.append((event, facts)))
         self.intake = RepositoryIntake()
@@ -420,11 +420,11 @@ class HostileTests(FhirSourceCase):
             transport.protocol.connectionLost()
         (answer,) = self.send(wire)
         self.refused(429, answer)
-        self.source._under_way["someone else"] += 1
+        self.source._reception._under_way["someone else"] += 1
         (answer,) = self.send(wire)
         self.refused(503, answer)
         self.assertEqual(answer.headers["retry-after"], "1")
-        del self.source._under_way["someone else"]
+        del self.source._reception._under_way["someone else"]
         self.intake.to._writer.release()
         self.intake.to._writer.release()
 
@@ -457,7 +457,7 @@ class HostileTests(FhirSourceCase):
         transport.protocol.connectionLost()
         self.intake.to._writer.release()
         self.assertEqual(transport.value(), b"")
-        self.assertEqual(self.source._under_way.total(), 0)
+        self.assertEqual(self.source._reception._under_way.total(), 0)
 
 
 class StopTests(FhirSourceCase):

@@ -7,15 +7,16 @@ information anew. The Retrieve URL's path below ``/studies/`` is asked of the se
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 
-from adapters.dicom.forward.multipart import MultipartReader
 from adapters.dicom.forward.part10 import DataSetDigest
 from engine.errors import FramingError, ParseError, PermanentDelivery, TransientDelivery
+from engine.formats.media_types import parse_content_type
+from engine.formats.multipart import MultipartFramer, PartContent
 from engine.http_client import refusal_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _ACCEPT: Final = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
 _BELOW: Final = re.compile(r"(/studies/[0-9.]+/series/[0-9.]+/instances/[0-9.]+)(?:/|$)")
-_BOUNDARY: Final = re.compile(r'multipart/related\s*;.*?boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;,]{1,70}))', re.IGNORECASE)
 
 
 class Retrieval:
@@ -45,11 +45,11 @@ class Retrieval:
         return ours.addCallback(self._ask, f"{self._client.path}{below[1]}")
 
     def _ask(self, ours: bytes, target: str) -> Deferred[None]:
-        reading = _Reading()
+        reading = Reading()
         asked = self._client.request("GET", target, _ACCEPT, begin=reading.begin)
         return asked.addCallback(self._check, reading, ours)
 
-    def _check(self, message: Message, reading: _Reading, ours: bytes) -> None:
+    def _check(self, message: Message, reading: Reading, ours: bytes) -> None:
         if message.start[1] != "200":
             error = refusal_of(message, message.body[:65536], self._context.clock)
             text = f"it cannot be read back: {error.text}"  # not permanent: what was stored may be findable a moment later
@@ -59,21 +59,24 @@ class Retrieval:
             raise PermanentDelivery("what the server stored is not what was sent: their data sets differ")
 
 
-class _Reading:
-    """The digest of the one data set in an answer, while it comes."""
+class Reading:
+    """The digest of the one data set in an answer, while it comes: in a multipart body of one part, or as the body itself."""
 
     def __init__(self) -> None:
         self._digest = DataSetDigest()
-        self._parts: MultipartReader | None = None
+        self._parts: MultipartFramer | None = None
         self._fault = ""
 
     def begin(self, start: tuple[str, str, str], headers: Mapping[str, str]) -> Sink | None:
         """engine.http1.Begin"""
         if start[1] != "200":
             return None
-        boundary = _BOUNDARY.match(headers.get("content-type", ""))
-        if boundary is not None:
-            self._parts = MultipartReader((boundary[1] or boundary[2]).encode())
+        try:
+            name, parameters = parse_content_type(headers.get("content-type") or "application/dicom")
+            if name == "multipart/related":
+                self._parts = MultipartFramer(parameters.get("boundary", ""), most_parts=1)
+        except (FramingError, ParseError) as error:
+            self._fault = error.text
         return self._feed
 
     def _feed(self, data: bytes) -> None:
@@ -81,10 +84,18 @@ class _Reading:
         if self._fault:
             return
         try:
-            for piece in [data] if self._parts is None else self._parts.feed(data):
+            for piece in self._contents(data):
                 self._digest.feed(piece)
         except (FramingError, ParseError) as error:
             self._fault = error.text
+
+    def _contents(self, data: bytes) -> Iterator[bytes]:
+        if self._parts is None:
+            yield data
+            return
+        for event in self._parts.feed(data):
+            if isinstance(event, PartContent):
+                yield event.content
 
     def finish(self) -> bytes:
         """Raises TransientDelivery where the answer cannot be read."""

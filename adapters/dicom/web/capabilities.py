@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
-from adapters.dicom.web.answers import Answer
 from adapters.dicom.web.media import DICOM_FILE, DICOM_JSON, DICOM_XML, OCTETS, RELATED, acceptable, choose
 from adapters.dicom.web.queries import LEVELS
+from engine.http_answers import Answer
 
 WADL: Final = "application/vnd.sun.wadl+xml"
 _STUDY: Final = "studies/{study}"

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from engine.errors import MessageError
+from engine.http_answers import HttpRefusal
 
 
-class WebRefusal(MessageError):
-    """`status` is what the client hears, with the text as a plain sentence; never payload."""
+class WebRefusal(HttpRefusal):
+    """The client hears the text as a plain sentence."""
 
     code = "message.dicomweb"
-
-    def __init__(self, status: int, text: str, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = dict(headers or {})

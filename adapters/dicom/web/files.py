@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from adapters.dicom.archive.elements import Elements, Limits, Reader
 from adapters.dicom.archive.header import IMPLICIT, Header, read_header
-from adapters.dicom.web.answers import FilePiece
 from adapters.dicom.web.faults import WebRefusal
+from engine.http_answers import FilePiece
 
 PIXEL_TAGS: Final = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 """Pixel Data, Float Pixel Data, Double Float Pixel Data."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from adapters.dicom.web.faults import WebRefusal
+from engine.errors import ParseError
+from engine.formats.media_types import MOST, read_media_type
 
 DICOM_JSON: Final = "application/dicom+json"
 DICOM_XML: Final = "application/dicom+xml"
@@ -15,10 +16,6 @@ DICOM_FILE: Final = "application/dicom"
 OCTETS: Final = "application/octet-stream"
 RELATED: Final = "multipart/related"
 
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the grammar's word
-_TYPE: Final = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
-_PARAMETER: Final = re.compile(rf';\s*(?:({_TOKEN})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?\s*')
-_MOST: Final = 4096
 _MOST_RANGES: Final = 50
 
 
@@ -55,30 +52,21 @@ def parse_media_type(text: str) -> MediaType:
 
 def parse_accept(text: str) -> list[MediaType]:
     """Media ranges, best first; what is not wanted (q=0) is left out. Raises WebRefusal 400."""
-    if len(text) > _MOST:
+    if len(text) > MOST:
         raise WebRefusal(400, "the list of media types is too long")
     ranges: list[MediaType] = []
     at = 0
     while at < len(text) and len(ranges) < _MOST_RANGES:
-        match = _TYPE.match(text, at)
-        if match is None:
-            raise WebRefusal(400, "a media type cannot be read")
-        parameters, at = _parameters(text, match.end())
-        ranges.append(MediaType(match[1].lower(), parameters, _quality(parameters.pop("q", "1"))))
+        try:
+            name, found, at = read_media_type(text, at)
+        except ParseError as error:
+            raise WebRefusal(400, error.text) from None
+        parameters = dict(found)
+        ranges.append(MediaType(name, parameters, _quality(parameters.pop("q", "1"))))
         if at < len(text) and text[at] != ",":
             raise WebRefusal(400, "a media type cannot be read")
         at += 1
     return sorted((one for one in ranges if one.quality > 0), key=lambda one: -one.quality)
-
-
-def _parameters(text: str, at: int) -> tuple[dict[str, str], int]:
-    parameters: dict[str, str] = {}
-    while (match := _PARAMETER.match(text, at)) is not None:
-        if match[1]:
-            value = match[2]
-            parameters[match[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-        at = match.end()
-    return parameters, at
 
 
 def _quality(text: str) -> float:

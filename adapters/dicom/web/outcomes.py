@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from adapters.dicom.web.answers import Answer
 from adapters.dicom.web.media import DICOM_JSON, DICOM_XML
 from adapters.dicom.web.native_model import native_model
+from engine.http_answers import Answer
 from engine.message import Judgement, Verdict
 
 # Failure reasons (PS3.18 table I.2-2, PS3.7 annex C)

@@ -16,18 +16,19 @@ from twisted.internet.defer import Deferred
 from adapters.dicom.archive.header import EXPLICIT, IMPLICIT
 from adapters.dicom.archive.index import Held, Index
 from adapters.dicom.web import files, rendering
-from adapters.dicom.web.answers import Answer, FilePiece, Part, multipart
+from adapters.dicom.web.answers import Part, multipart
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, DICOM_JSON, DICOM_XML, OCTETS, MediaType, acceptable, choose, covers
 from adapters.dicom.web.native_model import native_model
 from adapters.dicom.web.queries import MORE, read_query, result
 from engine.errors import ParseError
+from engine.http_answers import Answer, FilePiece
 from engine.identity import is_allowed
 
 if TYPE_CHECKING:
-    from adapters.dicom.web.server import Sender
     from adapters.dicom.web.targets import Target
     from engine.contracts import Context
+    from engine.http_answers import Sender
     from engine.options import Settings
 
 _JSON_OR_XML: Final = {DICOM_JSON: "", "application/json": "", DICOM_XML: "multipart"}

@@ -18,17 +18,16 @@ from adapters.dicom.instances import envelope
 from adapters.dicom.web.envelopes import Arrived, arrived
 from adapters.dicom.web.faults import WebRefusal
 from adapters.dicom.web.media import DICOM_FILE, parse_media_type
-from adapters.dicom.web.multipart import Event, MultipartFramer, PartBegin, PartContent
 from adapters.dicom.web.outcomes import CANNOT_UNDERSTAND, OTHER_STUDY, OUT_OF_RESOURCES, PROCESSING_FAILURE, Outcome, failure_reason
 from adapters.dicom.web.part10 import FileReading
 from engine.errors import FramingError, StoreError
+from engine.formats.multipart import Event, MultipartFramer, PartBegin, PartContent
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from adapters.dicom.web.answers import Answer
-    from adapters.dicom.web.server import Sender
     from engine.contracts import Context, Intake
+    from engine.http_answers import Answer, Sender
     from engine.message import Ack, BodyRef, Judgement
     from engine.store.contract import Spool
 
@@ -94,7 +93,7 @@ class Incoming:
 
 
 class StoreRequest:
-    """adapters.dicom.web.server.Upload. `framer` is None where the body is one instance; `answer` words what became of them."""
+    """engine.http_uploads.Upload. `framer` is None where the body is one instance; `answer` words what became of them."""
 
     def __init__(
         self, taking: Taking, study: str, framer: MultipartFramer | None, sender: Sender, answer: Callable[[list[Outcome], bool], Answer]
@@ -110,7 +109,7 @@ class StoreRequest:
     # --- the body ----------------------------------------------------------------------------------
 
     def content(self, data: bytes) -> None:
-        """adapters.dicom.web.server.Upload"""
+        """engine.http_uploads.Upload"""
         if self.over:
             return
         self._received += len(data)
@@ -157,7 +156,7 @@ class StoreRequest:
     # --- its end -----------------------------------------------------------------------------------
 
     def ended(self) -> Deferred[Answer]:
-        """adapters.dicom.web.server.Upload"""
+        """engine.http_uploads.Upload"""
         if not self.over:
             self._finish()
         self._ended = Deferred()
@@ -177,16 +176,15 @@ class StoreRequest:
             self._outcomes.append(Outcome(reason=CANNOT_UNDERSTAND, text="there is no instance in the request"))
 
     def cut(self) -> None:
-        """adapters.dicom.web.server.Upload"""
+        """engine.http_uploads.Upload"""
         if not self.over:
             self._give_up(OUT_OF_RESOURCES, "the server stops; send again later")
 
-    def gone(self) -> None:
-        """adapters.dicom.web.server.Upload"""
+    def gone(self) -> Deferred[Answer]:
+        """engine.http_uploads.Upload: fires when what was complete is kept, or is not."""
         self._drop()
         self.over = True
-        if self._ended is None:
-            self.ended()
+        return self.ended()
 
     def _look_done(self) -> None:
         if self._ended is not None and not self._under_way and not self._answered:

@@ -1,95 +1,67 @@
-"""Connections of the DICOMweb server: bytes to requests, answers to bytes, and the limits on what a client may do to us.
+"""Connections of an HTTP/1.1 server: bytes to requests, answers to bytes, and the limits on what a client may do to us.
 
 A body is handed on as it comes, and what is sent comes out of files as the client takes it: neither is ever whole in memory. One
 request of a connection is answered at a time; while an upload cannot take more, or an answer is due, the transport is paused.
 
-Limits: a head must be there `receive_within` seconds after its first byte; a body must bring `LEAST` bytes in each such time, and a
-client must take something of its answer in each, unless it is us who are waited for. After an answer that ends the connection the rest
-of what the client sends is read and dropped for a moment, so that it can read the answer before the connection closes.
+Limits: a head, and a body that is not an upload, must be there in full `receive_within` seconds after the first byte, however they are
+spread; an upload must bring `LEAST` bytes in each such time, and all of itself in `complete_within` where that is set; a client must take
+something of its answer in each `idle`. What we are waited for does not count. After an answer that ends the connection the rest of what
+the client sends is read and dropped for a moment, so that it can read the answer before the connection closes.
+
+Who answers is behind `Site`; sources use the one in engine.http_source.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as Contract
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Factory, Protocol
-from zope.interface import implementer
 
-from adapters.dicom.web.answers import REASONS, Answer, FilePiece, refusal, sentence
-from adapters.dicom.web.faults import WebRefusal
 from engine.errors import FramingError
-from engine.http1 import HttpFramer, Message, head
+from engine.http1 import HttpFramer, Message
+from engine.http_answers import NO_CONTENT, Answer, HttpRefusal, Piece, Sender, answer_head, size
+from engine.http_sending import BLOCK, Sending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from twisted.internet.base import DelayedCall
     from twisted.python.failure import Failure
 
+    from engine.http_uploads import Receiving
+
 LINGER: Final = 2.0
 LEAST: Final = 16 << 10
-"""Bytes of a body that must come in `receive_within`."""
+"""Bytes of an upload that must come in `receive_within`."""
 MOST_FORM: Final = 65536
-_BLOCK: Final = 256 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who is at the other end: the proven party ("" = none) and ``host:port``."""
-
-    peer: str
-    remote: str
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds and counts; see options.SOURCE."""
+    """Seconds, counts and bytes. `most_body` holds for what is not an upload; those count themselves."""
 
     receive_within: float
     idle: float
     connections: int
-
-
-class Upload(Contract):
-    """A request whose body is taken as it comes. `full`: it cannot take more just now, and will call `wake`. `over`: it does not want
-    the rest of the body."""
-
-    full: bool
-    over: bool
-    wake: Callable[[], None]
-
-    def content(self, data: bytes) -> None:
-        """The next bytes of the body. Never fails."""
-
-    def ended(self) -> Deferred[Answer]:
-        """The body is complete, or the rest not wanted: the answer. Never fails."""
-
-    def cut(self) -> None:
-        """The server stops: what is complete is answered for, the rest not wanted."""
-
-    def gone(self) -> None:
-        """The client went away before the body was complete."""
+    most_body: int = MOST_FORM
+    complete_within: float = math.inf
 
 
 class Site(Contract):
     """What answers requests."""
 
-    stopping: bool
-
-    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], connection: Connection) -> Upload | None:
-        """An upload for a request whose body is to be streamed, None for any other. Raises WebRefusal."""
+    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], connection: Connection) -> Receiving | None:
+        """What takes the body of this request as it comes, None to have it collected. Raises HttpRefusal."""
 
     def handle(self, message: Message, connection: Connection) -> Deferred[Answer]:
-        """Answer a request without a streamed body. Never fails."""
+        """Answer a request whose body was collected. Never fails."""
 
-    def refused(self, status: int) -> None:
-        """A request was refused by its framing, or by `begin`."""
+    def refused(self, refused: HttpRefusal) -> Answer:
+        """Word what is said to a request that was refused by its framing, its slowness, or `begin`. Called once for each."""
 
 
 class Connection(Protocol):
@@ -97,16 +69,18 @@ class Connection(Protocol):
 
     transport: Any
 
-    def __init__(self, server: WebServer) -> None:
+    def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._framer = HttpFramer(responses=False, most_body=MOST_FORM, begin=self._begin)
-        self._uploads: deque[Upload | None] = deque()  # of the requests whose heads are read, in their order
+        self._framer = HttpFramer(responses=False, most_body=server.limits.most_body, begin=self._begin)
+        self._uploads: deque[Receiving | None] = deque()  # of the requests whose heads are read, in their order
         self._waiting: deque[Message] = deque()
-        self._busy = self._closing = self._continued = self._paused = False
+        self._busy = self._asking = self._closing = self._continued = self._paused = False
         self._received = self._expected = 0
+        self._due = math.inf
         self._timer: DelayedCall | None = None
         self._timer_is_deadline = False
         self._sending: Sending | None = None
+        self._untaken = 0  # bytes that the client may not have taken yet
         self._ending: Answer | None = None  # to be said after the answers that are due
         self.sender: Sender | None = None  # known from the first request on, when the handshake is over
 
@@ -116,7 +90,7 @@ class Connection(Protocol):
             set_no_delay(True)
         self._server.connections.add(self)
         if len(self._server.connections) > self._server.limits.connections:
-            self._last(sentence(503, "too many connections; try again later"))
+            self._last(self._server.site.refused(HttpRefusal(503, "too many connections; try again later")))
         else:
             self._await()
 
@@ -138,11 +112,11 @@ class Connection(Protocol):
         self._received += len(data)
         try:
             messages = self._framer.feed(data)
-        except WebRefusal as refused:
-            self._end_with(refusal(refused))
+        except HttpRefusal as refused:
+            self._end_with(refused)
             return
         except FramingError as error:
-            self._end_with(sentence(int(error.reply_hint or 400), error.text))
+            self._end_with(HttpRefusal(int(error.reply_hint or 400), error.text))
             return
         self._waiting.extend(messages)
         if self._framer.expects_continue and not self._continued and not self._over():
@@ -157,7 +131,7 @@ class Connection(Protocol):
         self._uploads.append(upload)
         if upload is None:
             return None
-        upload.wake = self._pace
+        upload.wake_by(self._pace)
         return upload.content
 
     def _over(self) -> bool:
@@ -167,13 +141,12 @@ class Connection(Protocol):
 
     def _next(self) -> None:
         """Answer the next request, if it is there; otherwise wait for it."""
+        if self._asking:
+            return  # a request was answered at once: the loop below goes on by itself, however many there are
+        self._asking = True
         while self._waiting and not self._busy and not self._closing:
-            self._continued = False
-            self._stop_timer()
-            self._busy = True
-            message, upload = self._waiting.popleft(), self._uploads.popleft()
-            answer = upload.ended() if upload is not None else self._server.site.handle(message, self)
-            answer.addCallback(self._answer, body=message.start[0] != "HEAD", keep=message.keep_alive)
+            self._ask()
+        self._asking = False
         if not self._busy and not self._closing and self._over():
             self._busy = True
             upload = self._uploads.popleft()
@@ -185,6 +158,14 @@ class Connection(Protocol):
             else:
                 self._await()
         self._pace()
+
+    def _ask(self) -> None:
+        self._continued = False
+        self._stop_timer()
+        self._busy = True
+        message, upload = self._waiting.popleft(), self._uploads.popleft()
+        answer = upload.ended() if upload is not None else self._server.site.handle(message, self)
+        answer.addCallback(self._answer, body=message.start[0] != "HEAD", keep=message.keep_alive)
 
     def _pace(self) -> None:
         """Read on, or not."""
@@ -202,14 +183,21 @@ class Connection(Protocol):
         if self._closing:
             self._busy = False
             return
-        keep = keep and not self._server.site.stopping and answer.headers.get("Connection") != "close"
-        self.transport.write(_head(answer, keep=keep))
-        if not body or answer.status in (204, 304):
+        keep = keep and not self._server.stopping and answer.headers.get("Connection") != "close"
+        content = answer.content if body and answer.status not in NO_CONTENT else ()
+        pieces = [answer_head(answer, keep=keep), *content]
+        self._untaken += sum(map(size, pieces))
+        if self._untaken <= BLOCK and (wire := _in_memory(pieces)):
+            self.transport.write(wire)
             self._answered(True, keep=keep)
             return
-        self._sending = Sending(answer, self.transport, lambda complete: self._answered(complete, keep=keep))
+        self._sending = Sending(pieces, self.transport, lambda complete: self._sent(complete, keep=keep))
         self._watch(self._sending, -1)
         self._sending.start()
+
+    def _sent(self, complete: bool, *, keep: bool) -> None:
+        self._untaken = 0
+        self._answered(complete, keep=keep)
 
     def _answered(self, complete: bool, *, keep: bool) -> None:
         self._busy, self._sending = False, None
@@ -224,22 +212,25 @@ class Connection(Protocol):
         else:
             self._next()
 
-    def close_if_idle(self) -> None:
+    def stop(self) -> None:
         """The server stops: close now, or after the answer that is due."""
-        uploads = [upload for upload in self._uploads if upload is not None]
-        for upload in uploads:
-            upload.cut()
-        if not self._busy and uploads:
-            self._next()
+        if any(self._uploads):
+            self._server.reactor.callLater(0, self._cut)  # it may be half taken in just now
         elif not self._busy:
             self._close()
 
+    def _cut(self) -> None:
+        for upload in self._uploads:
+            if upload is not None:
+                upload.cut()
+        if not self._busy:
+            self._next()
+
     # --- ends ----------------------------------------------------------------------------------------
 
-    def _end_with(self, answer: Answer) -> None:
+    def _end_with(self, refused: HttpRefusal) -> None:
         """Nothing more is read from here; what was asked before is answered first."""
-        self._server.site.refused(answer.status)
-        self._ending = answer
+        self._ending = self._server.site.refused(refused)
         while len(self._uploads) > len(self._waiting):  # not complete, and never will be
             upload = self._uploads.pop()
             if upload is not None:
@@ -257,7 +248,7 @@ class Connection(Protocol):
         self._uploads.clear()
         if self._paused:
             self.transport.resumeProducing()
-        self.transport.write(_head(answer, keep=False) + b"".join(piece for piece in answer.content if isinstance(piece, bytes)))
+        self.transport.write(_in_memory([answer_head(answer, keep=False), *answer.content]))
         self._set_timer(LINGER, self.transport.abortConnection)
 
     def _close(self) -> None:
@@ -273,18 +264,22 @@ class Connection(Protocol):
             self._set_timer(self._server.limits.idle, self._close)
         elif not self._timer_is_deadline or self._timer is None:
             self._timer_is_deadline = True
-            self._expected = self._received + LEAST
-            self._set_timer(self._server.limits.receive_within, self._look)
+            self._due = self._server.reactor.seconds() + self._server.limits.complete_within
+            self._expect()
+
+    def _expect(self) -> None:
+        self._expected = self._received + LEAST
+        left = self._due - self._server.reactor.seconds()
+        self._set_timer(min(self._server.limits.receive_within, left), self._look)
 
     def _look(self) -> None:
-        """A head must be there by now, a body have brought something."""
-        uploading = any(upload is not None for upload in self._uploads)
-        if not self._paused and not (uploading and self._received >= self._expected):
-            self._server.site.refused(408)
-            self._last(sentence(408, "the request did not arrive in time"))
+        """A head must be there by now, an upload have brought something."""
+        if self._paused:
+            self._due += self._server.limits.receive_within
+        elif not any(self._uploads) or self._received < self._expected or self._server.reactor.seconds() >= self._due:
+            self._last(self._server.site.refused(HttpRefusal(408, "the request did not arrive in time")))
             return
-        self._expected = self._received + LEAST
-        self._set_timer(self._server.limits.receive_within, self._look)
+        self._expect()
 
     def _watch(self, sending: Sending, before: int) -> None:
         """A client that takes nothing of its answer is cut off."""
@@ -308,64 +303,7 @@ class Connection(Protocol):
         self._timer = None
 
 
-@implementer(IPullProducer)
-class Sending:
-    """The content of an answer on its way, a block at a time, as the transport asks for more. `turns` counts the blocks."""
-
-    def __init__(self, answer: Answer, transport: Any, done: Callable[[bool], None]) -> None:
-        self._blocks = self._read(answer)
-        self._transport, self._done = transport, done
-        self._file: BinaryIO | None = None
-        self._active = True
-        self.turns = 0
-
-    def start(self) -> None:
-        self._transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:
-        if not self._active:
-            return
-        self.turns += 1
-        try:
-            block = next(self._blocks, None)
-        except OSError:
-            self._end(False)
-            return
-        if block is None:
-            self._end(True)
-        else:
-            self._transport.write(block)
-
-    def stopProducing(self) -> None:
-        self._active = False
-        if self._file is not None:
-            self._file.close()
-
-    def _end(self, complete: bool) -> None:
-        self.stopProducing()
-        self._transport.unregisterProducer()
-        self._done(complete)
-
-    def _read(self, answer: Answer) -> Iterator[bytes]:
-        for piece in answer.content:
-            if isinstance(piece, FilePiece):
-                yield from self._blocks_of(piece)
-            elif piece:
-                yield piece
-
-    def _blocks_of(self, piece: FilePiece) -> Iterator[bytes]:
-        with piece.path.open("rb") as self._file:
-            self._file.seek(piece.offset)
-            left = piece.length
-            while left:
-                block = self._file.read(min(_BLOCK, left))
-                if not block:
-                    raise OSError("the file is shorter than it was")
-                left -= len(block)
-                yield block
-
-
-class WebServer(Factory):
+class HttpServer(Factory):
     """The connections of one listener."""
 
     noisy = False
@@ -373,22 +311,19 @@ class WebServer(Factory):
     def __init__(self, site: Site, limits: Limits, reactor: Any, log: Callable[[str], None]) -> None:
         self.site, self.limits, self.reactor, self.log = site, limits, reactor, log
         self.connections: set[Connection] = set()
+        self.stopping = False
 
     def buildProtocol(self, addr: Any) -> Connection:
         return Connection(self)
 
-    def close_idle(self) -> None:
-        """Close what is idle; what is being answered closes after its answer."""
+    def stop(self) -> None:
+        """Close what is idle, cut uploads short; what is being answered closes after its answer. May be called again."""
+        self.stopping = True
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.stop()
 
 
-def _head(answer: Answer, *, keep: bool) -> bytes:
-    headers = {"Cache-Control": "no-store", **answer.headers}
-    if answer.content_type:
-        headers["Content-Type"] = answer.content_type
-    if answer.status not in (204, 304):
-        headers["Content-Length"] = str(answer.length)
-    if not keep:
-        headers["Connection"] = "close"
-    return head(f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Unknown')}", headers)
+def _in_memory(pieces: Sequence[Piece]) -> bytes:
+    """The pieces as one, b"" where one of them is in a file."""
+    wire = [piece for piece in pieces if isinstance(piece, bytes)]
+    return b"".join(wire) if len(wire) == len(pieces) else b""

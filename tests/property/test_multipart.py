@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.dicom.web.multipart import MultipartFramer, PartBegin, PartContent, PartEnd
 from engine.errors import FramingError, LocalProtocolError
+from engine.formats.multipart import MultipartFramer, PartBegin, PartContent, PartEnd
 from tests.contracts.framer_contract import CUTS, chunked
 
 BOUNDARY = "b1=:?"
@@ -58,6 +58,27 @@ def test_any_chunking_gives_the_same_parts(parts, cuts, preamble, padding):
     """Whatever is in the contents, also what nearly is a delimiter; the epilogue does not matter."""
     stream = wire(parts, preamble, b"\r\nepilogue", padding)
     assert parts_of(chunked(stream, cuts)) == parts
+
+
+@given(st.lists(st.tuples(HEADERS, CONTENT), min_size=1, max_size=6), CUTS, st.sampled_from([b"", b"this is ignored\r\n"]))
+def test_the_contents_can_be_looked_up_in_the_body(parts, cuts, preamble):
+    """Where each begins, and how many bytes it has, in any chunking."""
+    stream = wire(parts, preamble, b"\r\nepilogue")
+    framer = MultipartFramer(BOUNDARY)
+    events = [event for chunk in chunked(stream, cuts) for event in framer.feed(chunk)]
+    starts = [event.start for event in events if isinstance(event, PartBegin)]
+    sizes = [event.size for event in events if isinstance(event, PartEnd)]
+    assert [stream[start : start + size] for start, size in zip(starts, sizes, strict=True)] == [content for _, content in parts]
+
+
+@given(CUTS)
+def test_folded_header_fields(cuts):
+    """One field where that is allowed, refused where not."""
+    stream = b'--b1=:?\r\nContent-Type: application/xop+xml;\r\n\ttype="text/xml"\r\nContent-ID: <a@b>\r\n\r\nx\r\n--b1=:?--'
+    headers = {"content-type": 'application/xop+xml; type="text/xml"', "content-id": "<a@b>"}
+    assert parts_of(chunked(stream, cuts), folded=True) == [(headers, b"x")]
+    with pytest.raises(FramingError):
+        parts_of(chunked(stream, cuts))
 
 
 def test_one_byte_at_a_time():

@@ -4,6 +4,9 @@ A part's content is given on as it comes, so its size costs no memory: what is h
 Strict where leniency would let two readers see different parts: a line that begins with the delimiter and goes on with something else
 is refused, and so is a body that ends without its close delimiter. Bounded are the boundary, the preamble, the header of a part and the
 number of parts; the epilogue is dropped.
+
+Where the body lies in a file, `PartBegin.start` and `PartEnd.size` say where in it the content of a part is, so that none of it has to be
+kept: DICOM instances are taken as they come, the attachments of a SOAP message (XOP clause 4.1, MTOM) are looked up.
 """
 
 from __future__ import annotations
@@ -21,13 +24,15 @@ _FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)
 _SOME_PADDING: Final = re.compile(rb"[ \t]*\r?|-")
 _WHOLE_PADDING: Final = re.compile(rb"[ \t]*")
 _PADDING: Final = 64
+_FOLD: Final = re.compile(r"\r\n[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
 class PartBegin:
-    """A part's header fields, by lower-case name."""
+    """A part's header fields, by lower-case name, and the offset in the body at which its content starts."""
 
     headers: Mapping[str, str]
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +44,29 @@ class PartContent:
 
 @dataclass(frozen=True, slots=True)
 class PartEnd:
-    """The part is complete."""
+    """The part is complete, and had so many bytes of content."""
+
+    size: int = 0
 
 
 Event = PartBegin | PartContent | PartEnd
 
 
 class MultipartFramer:
-    """Cuts parts out of one body. `most_head` is in bytes and holds for the preamble too."""
+    """Cuts parts out of one body. `most_head` is in bytes and holds for the preamble too. `folded`: a header field of a part may go on
+    in the next line (RFC 5322 clause 2.2.3), as mail libraries write it; HTTP has no such thing."""
 
-    def __init__(self, boundary: str, *, most_head: int = 8192, most_fields: int = 20, most_parts: int = 100_000) -> None:
+    def __init__(
+        self, boundary: str, *, most_head: int = 8192, most_fields: int = 20, most_parts: int = 100_000, folded: bool = False
+    ) -> None:
         if _BOUNDARY.fullmatch(boundary) is None:
             raise FramingError("the boundary is missing or not one of RFC 2046", reply_hint="400")
         self._delimiter = b"\r\n--" + boundary.encode()
         self._most_head, self._most_fields, self._most_parts = most_head, most_fields, most_parts
+        self._folded = folded
         self._buffer = bytearray(b"\r\n")  # the first delimiter may stand at the very beginning
+        self._at = -2  # where in the body the buffer begins
+        self._size = 0
         self._read = self._read_preamble
         self._parts = 0
         self.closed = False
@@ -92,7 +105,7 @@ class MultipartFramer:
             if len(self._buffer) > self._most_head:
                 raise FramingError("the multipart body does not begin with its boundary", reply_hint="400")
             return False
-        del self._buffer[: found + len(self._delimiter)]
+        self._drop(found + len(self._delimiter))
         self._read = self._read_delimiter
         return True
 
@@ -108,7 +121,7 @@ class MultipartFramer:
             raise FramingError("a delimiter of the multipart body is malformed", reply_hint="400")
         if end < 0:
             return False
-        del self._buffer[:end]  # its line end may belong to an empty header
+        self._drop(end)  # its line end may belong to an empty header
         self._parts += 1
         if self._parts > self._most_parts:
             raise FramingError("the multipart body has too many parts", reply_hint="413")
@@ -123,9 +136,11 @@ class MultipartFramer:
             return False
         if self._delimiter in self._buffer[: end + 2]:
             raise FramingError("a part ends within its header", reply_hint="400")
-        lines = [line for line in self._buffer[:end].decode("latin-1").split("\r\n") if line]
-        del self._buffer[: end + 2]  # the last line end may belong to the delimiter of an empty part
-        events.append(PartBegin(self._fields(lines)))
+        text = self._buffer[:end].decode("latin-1")
+        lines = [line for line in (_FOLD.sub(" ", text) if self._folded else text).split("\r\n") if line]
+        self._size = 0
+        events.append(PartBegin(self._fields(lines), self._at + end + 4))
+        self._drop(end + 2)  # the last line end may belong to the delimiter of an empty part
         self._read = self._read_line_end
         return True
 
@@ -146,7 +161,7 @@ class MultipartFramer:
             return self._end_part(events, 0)
         if len(self._buffer) < len(self._delimiter) and self._delimiter.startswith(self._buffer):
             return False
-        del self._buffer[:2]
+        self._drop(2)
         self._read = self._read_content
         return True
 
@@ -155,9 +170,7 @@ class MultipartFramer:
         if found >= 0:
             return self._end_part(events, found)
         sure = len(self._buffer) - self._held_back()
-        if sure > 0:
-            events.append(PartContent(bytes(self._buffer[:sure])))
-            del self._buffer[:sure]
+        self._give(events, sure)
         return False
 
     def _held_back(self) -> int:
@@ -170,9 +183,18 @@ class MultipartFramer:
         return 0
 
     def _end_part(self, events: list[Event], at: int) -> bool:
-        if at:
-            events.append(PartContent(bytes(self._buffer[:at])))
-        events.append(PartEnd())
-        del self._buffer[: at + len(self._delimiter)]
+        self._give(events, at)
+        events.append(PartEnd(self._size))
+        self._drop(len(self._delimiter))
         self._read = self._read_delimiter
         return True
+
+    def _give(self, events: list[Event], size: int) -> None:
+        if size > 0:
+            events.append(PartContent(bytes(self._buffer[:size])))
+            self._size += size
+            self._drop(size)
+
+    def _drop(self, size: int) -> None:
+        del self._buffer[:size]
+        self._at += size

@@ -1,0 +1,217 @@
+"""What sources that are HTTP servers have in common: they listen, know who asks, admit no more than the channel allows, count, and stop
+without losing what is under way. What requests mean is the matter of a `Desk`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from engine.errors import FramingError, StoreError
+from engine.http_answers import Answer, HttpRefusal, Sender
+from engine.http_server import HttpServer, Limits
+from engine.http_uploads import Receiving, Upload
+from engine.listening import listen
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from engine.contracts import Context
+    from engine.http1 import Message
+    from engine.http_server import Connection
+    from engine.options import Settings
+
+_BUSY: Final = {"Retry-After": "1"}
+_LATER: Final = {"Retry-After": "5"}
+
+
+class Desk(Protocol):
+    """What a source does with the requests that come to its reception. All on the reactor thread."""
+
+    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], sender: Sender) -> Upload | None:
+        """The head of a request (method, target, version; headers by lower-case name) is there, and not a byte of its body: what takes
+        that as it comes, None to have it collected (`Limits.most_body`) and `answer` called. Raises HttpRefusal, FramingError: said
+        at once, without reading the body, and the connection ends. An upload that is not admitted hears `gone`, and nothing else."""
+
+    def answer(self, message: Message, sender: Sender) -> Answer | Deferred[Answer]:
+        """Answer a request whose body was collected. What it raises, or fails with, becomes the answer as engine.http_uploads says."""
+
+    def worded(self, refused: HttpRefusal) -> Answer:
+        """A refusal in the words of the protocol: the desk's own, and those of the reception (400 408 413 431 505 framing, 401 429 503
+        admission, 500 503 failures), which have no more than a status, a sentence and headers. Must not fail."""
+
+
+class Reception:
+    """engine.http_server.Site: a listener with its connections, for one Desk.
+
+    `options` have `listen`, `tls`, `base`, `public_url`, `requests` and `requests_per_peer`. `name` is that of the adapter in metrics and
+    audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`.
+    """
+
+    def __init__(self, desk: Desk, options: Settings, context: Context, limits: Limits, *, name: str, title: str, threads: int) -> None:
+        self._desk, self._options, self._context = desk, options, context
+        self._name, self._title = name, title
+        self._server = HttpServer(self, limits, context.reactor, self.warn)
+        self._pool = ThreadPool(0, threads, f"{context.name} {name}")
+        self._under_way: Tally[str] = Tally()
+        self._answered: dict[int, Any] = {}
+        self._idle: list[Deferred[None]] = []
+        self._port: Any = None
+        self.base = "/" + options.base.strip("/") if options.base.strip("/") else ""
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on (of use where 0 was asked for)."""
+        return int(self._port.getHost().port)
+
+    @property
+    def stopping(self) -> bool:
+        """The intake may not be called any more."""
+        return self._server.stopping
+
+    def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Work that is too slow for the reactor thread."""
+        return deferToThreadPool(self._context.reactor, self._pool, function, *arguments)
+
+    def url(self, headers: Mapping[str, str]) -> str:
+        """The address of `base` as this client sees it."""
+        if self._options.public_url:
+            return str(self._options.public_url)
+        scheme = "http" if self._options.tls is None else "https"
+        return f"{scheme}://{headers.get('host', 'localhost')}{self.base}"
+
+    def warn(self, text: str) -> None:
+        self._context.log.warning(text, extra={"channel": self._context.name})
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def start(self) -> Deferred[None]:
+        """Listen. Fails with ConfigError."""
+        return maybeDeferred(self._listen)
+
+    def _listen(self) -> None:
+        self._port = listen(self._server, self._options, self._context)
+        self._pool.start()
+
+    def stop(self) -> Deferred[None]:
+        """Nothing new is taken from now on; fires when all that was is answered. May be called again."""
+        self._server.stop()
+        port, self._port = self._port, None
+        stopped = maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+        return stopped.addCallback(self._when_idle).addCallback(self._stopped)
+
+    def _when_idle(self, _: Any) -> Deferred[None] | None:
+        if not self._under_way:
+            return None
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        return idle
+
+    def _stopped(self, _: Any) -> None:
+        self._server.stop()  # the connections whose last answer has gone out
+        if not self._pool.joined:
+            self._pool.stop()
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], connection: Connection) -> Receiving | None:
+        """engine.http_server.Site"""
+        sender = self._sender(connection)
+        try:
+            upload = self._desk.begin(start, headers, sender)
+        except Exception as error:  # noqa: BLE001  whatever it is, this client hears of it, and others go on
+            raise self._refusal_of(error) from error.__cause__
+        if upload is None:
+            return None
+        receiving = Receiving(upload, self._failed, partial(self._settled, sender))
+        try:
+            self._admit(sender)
+        except HttpRefusal:
+            upload.gone()
+            raise
+        return receiving
+
+    def handle(self, message: Message, connection: Connection) -> Deferred[Answer]:
+        """engine.http_server.Site"""
+        sender = self._sender(connection)
+        try:
+            self._admit(sender)
+        except HttpRefusal as refused:
+            return maybeDeferred(self.refused, refused)
+        answer: Deferred[Answer] = maybeDeferred(self._desk.answer, message, sender)  # type: ignore[call-overload]
+        return answer.addErrback(self._failed).addCallback(self._done, sender)
+
+    def _sender(self, connection: Connection) -> Sender:
+        """Who is at the other end; proven once for each connection. A certificate that is not allowed has ended in the handshake; none
+        at all, where that is optional there, ends here. Raises HttpRefusal 401."""
+        if connection.sender is None:
+            address = connection.transport.getPeer()
+            peer = ""
+            if self._options.tls is not None:
+                peer = self._context.tls.peer(connection.transport)
+                if not peer and self._options.tls.allow:
+                    event = f"{self._name}.refused"
+                    self._context.audit(event, channel=self._context.name, remote=address.host, reason="no certificate shown")
+                    raise HttpRefusal(401, "this server wants a client certificate", headers={"Connection": "close"})
+            connection.sender = Sender(peer, f"{address.host}:{address.port}")
+        return connection.sender
+
+    def _admit(self, sender: Sender) -> None:
+        """One more request is under way. Raises HttpRefusal 503, 429 where that is more than the channel allows."""
+        if self.stopping or self._under_way.total() >= self._options.requests:
+            raise HttpRefusal(503, "the server is busy; try again later", headers=_BUSY)
+        if self._under_way[sender.who] >= self._options.requests_per_peer:
+            raise HttpRefusal(429, "too many requests at once from this sender", headers=_BUSY)
+        self._under_way[sender.who] += 1
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def refused(self, refused: HttpRefusal) -> Answer:
+        """engine.http_server.Site"""
+        answer = self._desk.worded(refused)
+        self._count(answer.status)
+        return answer
+
+    def _failed(self, failure: Failure) -> Answer:
+        return self._desk.worded(self._refusal_of(failure.value))
+
+    def _refusal_of(self, error: BaseException | None) -> HttpRefusal:
+        """What engine.http_uploads says of errors."""
+        if isinstance(error, HttpRefusal):
+            return error
+        if isinstance(error, FramingError):
+            return HttpRefusal(int(error.reply_hint or 400), error.text, location=error.location)
+        if isinstance(error, StoreError):
+            return HttpRefusal(503, error.text, headers=_LATER)
+        self._context.log.error("unexpected failure in a request", exc_info=error, extra={"channel": self._context.name})
+        return HttpRefusal(500, "an error in the server")
+
+    def _done(self, answer: Answer, sender: Sender) -> Answer:
+        self._settled(sender, answer)
+        return answer
+
+    def _settled(self, sender: Sender, answer: Answer | None) -> None:
+        """A request is not under way any more."""
+        if answer is not None:
+            self._count(answer.status)
+        self._under_way[sender.who] -= 1
+        if not self._under_way[sender.who]:
+            del self._under_way[sender.who]
+        if not self._under_way:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                self._context.reactor.callLater(0, waiting.callback, None)  # after the answer is written
+
+    def _count(self, status: int) -> None:
+        counter = self._answered.get(status)
+        if counter is None:
+            name, help_text = f"meridian_{self._name}_answers_total", f"{self._title} requests answered, by HTTP status"
+            counter = self._context.metrics.counter(name, help_text, channel=self._context.name, status=str(status))
+            self._answered[status] = counter
+        counter.inc()
