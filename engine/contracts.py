@@ -101,7 +101,8 @@ class Context:
     wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
     `audit` takes an event name and facts without patient data (security refusals go here). `unaudited` says why nothing may be taken or
     handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool` and `body_file` are the store's
-    (engine.store.contract.Store), for bodies too big for memory.
+    (engine.store.contract.Store), for bodies too big for memory. `checkpoints` gives how far this channel's source had read with what is
+    kept (Envelope.checkpoint): name -> value.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Context:
     unaudited: Callable[[], str] = lambda: ""
     spool: Callable[[], Spool] = _no_store
     body_file: Callable[[BodyRef], Path] = _no_store
+    checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

@@ -81,6 +81,7 @@ class Envelope:
     `content_digest` is compared when a key comes again: it tells a repetition from a key used twice.
     `facts` are further header facts for the channel's `accept` expressions (``message.version`` …); `ae_title` and `serial` among them
     are claims like `sender`, which the registry of parties is asked about.
+    `checkpoint` is a name and a value of the source's: how far it has read with this message, committed together with it.
     """
 
     body: bytes | BodyRef
@@ -95,6 +96,7 @@ class Envelope:
     idempotency_key: str = ""
     content_digest: bytes = b""
     facts: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: tuple[str, str] | None = None
 
 
 class Verdict(StrEnum):

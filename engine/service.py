@@ -168,6 +168,7 @@ class Node:
             unaudited=self._unaudited,
             spool=self._store.spool,
             body_file=self._store.body_file,
+            checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
         )
 

@@ -300,6 +300,9 @@ class Store(Protocol):
         """The file with a body: complete, never altered, and there as long as a message or parcel that refers to it is not settled.
         Who wants it for longer makes a hard link."""
 
+    def checkpoints(self, channel: str) -> Deferred[dict[str, str]]:
+        """The last value of each checkpoint that came with a message of this channel, a repeated one too."""
+
     def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
         """The whole body; of one of more than `most` bytes an Excerpt of the first `most`, unchecked. Fails with StoreCorrupt where it
         is damaged or gone: that message's fault only, and not to be tried again; with another StoreError where it may be tried again."""

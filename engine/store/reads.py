@@ -37,6 +37,10 @@ class Reads:
         sql = "SELECT c.name AS channel, d.name, d.id FROM destination d JOIN channel c ON c.id = d.channel"
         return {(row["channel"], row["name"]): row["id"] for row in self._db.execute(sql)}
 
+    def checkpoints(self, channel: str) -> dict[str, str]:
+        sql = "SELECT p.name, p.value FROM checkpoint p JOIN channel c ON c.id = p.channel WHERE c.name = ?"
+        return {row["name"]: row["value"] for row in self._db.execute(sql, (channel,))}
+
     def _destination(self, channel: str, name: str) -> int | None:
         if (channel, name) not in self._ids:
             self._ids = self.destination_ids()

@@ -250,6 +250,9 @@ class SqliteStore:
     def queues(self) -> Deferred[list[QueueLine]]:
         return self._read(self._reads.queues)
 
+    def checkpoints(self, channel: str) -> Deferred[dict[str, str]]:
+        return self._read(self._reads.checkpoints, channel)
+
     def read_body(self, ref: BodyRef, most: int = 0) -> Deferred[bytes]:
         return self._read(self._bodies.read, ref, most)
 

@@ -116,13 +116,16 @@ class Writes:
         for arrival, key in zip(arrivals, keys, strict=True):
             repeated = known.get(key) if key else None
             if repeated is not None and repeated.received_at > arrival.envelope.received_at - arrival.duplicate_window:
-                results.append(repeated.answer(arrival))
+                results.append(answer := repeated.answer(arrival))
+                if answer.same_content:
+                    self._note_checkpoint(arrival, batch)
                 continue
             if isinstance(arrival.envelope.body, BodyRef) and not self._bodies.has(arrival.envelope.body):
                 results.append(StoreError(f"the body {arrival.envelope.body.digest[:12]} of a message is not in the store"))
                 continue
             number = self._last_message = self._last_message + 1
             seqs = self._keep(number, arrival, key, batch)
+            self._note_checkpoint(arrival, batch)
             if key:
                 known[key] = _Known(
                     number, arrival.envelope.received_at, arrival.envelope.content_digest, arrival.answer, arrival.judgement
@@ -130,6 +133,11 @@ class Writes:
             results.append(Accepted(number, seqs))
         batch.write(self._db)
         return results
+
+    def _note_checkpoint(self, arrival: Arrival, batch: _Batch) -> None:
+        if arrival.envelope.checkpoint is not None:
+            name, value = arrival.envelope.checkpoint
+            batch.checkpoints[self.channel_id(arrival.channel), name] = value
 
     def _known(self, keys: Sequence[bytes]) -> dict[bytes, _Known]:
         """The newest kept message for each key."""
@@ -453,9 +461,10 @@ class _Known:
 class _Batch:
     """Rows of one transaction, gathered to be inserted together."""
 
-    __slots__ = ("bodies", "inbox", "messages", "outcomes", "patients", "queue")
+    __slots__ = ("bodies", "checkpoints", "inbox", "messages", "outcomes", "patients", "queue")
 
     def __init__(self) -> None:
+        self.checkpoints: dict[tuple[int, str], str] = {}
         self.messages: list[tuple[Any, ...]] = []
         self.bodies: list[tuple[int, bytes]] = []
         self.patients: list[tuple[str, int]] = []
@@ -470,6 +479,8 @@ class _Batch:
         insert(db, "inbox (channel, message)", self.inbox)
         insert(db, _QUEUE, self.queue)
         insert(db, "outcome (message, status, reason, error_code, at)", self.outcomes)
+        for (channel, name), value in self.checkpoints.items():
+            db.execute("INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (channel, name, value))
 
 
 def _key(arrival: Arrival) -> bytes:

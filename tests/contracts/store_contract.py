@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, BodyRef, Envelope, Judgement, Status, Verdict
@@ -286,6 +286,32 @@ class StoreContract:
         self.assertEqual((yield self.store.reprocess([a.message_id])), 1)
         self.assertEqual((yield self.status(a.message_id)), Status.RECEIVED)
         self.assertEqual(len((yield self.store.waiting("c", 0, 10))), 1)
+
+    @inlineCallbacks
+    def test_a_checkpoint_comes_with_its_message(self):  # type: ignore[no-untyped-def]
+        """The last value of each name; also where the message is refused, or a repetition whose first answer never came."""
+        assert (yield self.store.checkpoints("c")) == {}
+        refused = Judgement(Verdict.REFUSED, "no")
+        accepts = [
+            self.store.accept(arrival("1", checkpoint=("rows", "1"))),
+            self.store.accept(arrival("2", checkpoint=("rows", "2"))),
+            self.store.accept(arrival("3", checkpoint=("log", "a"), judgement=refused)),
+            self.store.accept(arrival("4")),
+        ]
+        yield gatherResults(accepts)
+        assert (yield self.store.checkpoints("c")) == {"rows": "2", "log": "a"}
+        repeated = yield self.store.accept(arrival("1", checkpoint=("rows", "3")))
+        assert repeated.duplicate
+        assert (yield self.store.checkpoints("c")) == {"rows": "3", "log": "a"}
+        assert (yield self.store.checkpoints("other")) == {}
+
+    @inlineCallbacks
+    def test_a_checkpoint_waits_for_content_under_a_used_key(self):  # type: ignore[no-untyped-def]
+        """Nothing was kept of it, so it must come again."""
+        yield self.store.accept(arrival("1", checkpoint=("rows", "1")))
+        other = yield self.store.accept(arrival("1", body=b"other", content_digest=b"o", checkpoint=("rows", "2")))
+        assert not other.same_content
+        assert (yield self.store.checkpoints("c")) == {"rows": "1"}
 
     @inlineCallbacks
     def test_hold_is_kept(self):  # type: ignore[no-untyped-def]

@@ -16,10 +16,10 @@ from engine.bench import modalities
 from engine.bench.modalities import ImageLoad, Instances, _Sender
 from engine.bench.processes import tree
 from tests.support.dicom_site import DicomSite
+from tests.support.waiting import PATIENCE
 
 KILLS = 30 if os.environ.get("MERIDIAN_CRASH") == "full" else 3
 ASSOCIATIONS = 4
-PATIENCE = 60.0
 
 
 class Acknowledged:

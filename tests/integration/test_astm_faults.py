@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,9 @@ import pytest
 
 from engine.bench.loopback import HOST, free_port
 from tests.support.sites import Site
+from tests.support.waiting import PATIENCE, until
 
 ENQ, EOT, ACK, NAK = b"\x05", b"\x04", b"\x06", b"\x15"
-PATIENCE = 60.0
 Spoil = Callable[[int, bytes], Sequence[bytes]]
 """What becomes of the n-th frame at its first attempt."""
 
@@ -110,10 +109,7 @@ class Laboratory:
 
     def settled(self, accepted: int) -> None:
         """Wait until so many messages were taken and delivered."""
-        end = time.monotonic() + PATIENCE
-        while len(self.site.delivered()) < accepted:
-            assert time.monotonic() < end, "not delivered in time"
-            time.sleep(0.05)
+        until(lambda: len(self.site.delivered()) >= accepted, f"delivery {accepted}")
 
 
 @pytest.fixture

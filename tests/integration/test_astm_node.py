@@ -20,9 +20,9 @@ from engine.bench.loopback import HOST, free_port
 from tests.support.astm_instrument import content, frames
 from tests.support.mllp_line import Line
 from tests.support.sites import Site
+from tests.support.waiting import PATIENCE, until
 
 ENQ, EOT, ACK, NAK = b"\x05", b"\x04", b"\x06", b"\x15"
-PATIENCE = 60.0
 
 
 class Instrument:
@@ -84,10 +84,7 @@ def wake(master: int) -> None:
 
 def settled(site: Site, count: int) -> None:
     """Wait until so many messages have been kept."""
-    end = time.monotonic() + PATIENCE
-    while len(site.kept()) < count:
-        assert time.monotonic() < end, "not kept in time"
-        time.sleep(0.05)
+    until(lambda: len(site.kept()) >= count, f"message {count}")
 
 
 def test_an_instrument_on_a_serial_line(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ from engine.bench.node import Node
 from engine.bench.processes import tree
 from engine.bench.site import BenchSite
 from tests.support.dicom_archive import instance
-from tests.support.peers import PATIENCE, require
+from tests.support.peers import require
+from tests.support.waiting import until
 
 STORESCU, GETSCU = Path("/usr/bin/storescu"), Path("/usr/bin/getscu")
 
@@ -74,14 +73,6 @@ class ImagingSite:
     def _body(self, digest: Any) -> bytes:
         name = digest.hex() if isinstance(digest, bytes) else digest
         return (self.site.folder / "data" / "bodies" / name[:2] / name[2:]).read_bytes()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a node does by itself."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, "it does not come"
-        time.sleep(0.05)
 
 
 def acknowledged(said: str) -> int:

@@ -8,9 +8,8 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,12 @@ from engine.bench.node import Node
 from engine.bench.processes import tree
 from engine.bench.site import BenchSite
 from tests.support.dicom_instances import STUDY, instance, uid
-from tests.support.peers import PATIENCE, require
+from tests.support.peers import require
+from tests.support.waiting import until
 
 STORESCU, STORESCP = Path("/usr/bin/storescu"), Path("/usr/bin/storescp")
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 RETRY = {"first": "200ms", "most": "500ms", "give_up_after": "1d"}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a node does by itself."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, "it does not come"
-        time.sleep(0.05)
 
 
 class ForwardingSite:

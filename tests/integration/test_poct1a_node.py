@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from engine.bench.loopback import HOST, free_port
 from tests.support.poct1a_device import ACK, END_OF_TOPIC, HELLO, Device, ack, observations
 from tests.support.sites import Site
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -46,9 +46,7 @@ def test_a_device_tells_what_it_has_measured(site: tuple[Site, int]) -> None:
             device.say(ACK, code="AA", of=directive.find("HDR/HDR.control_id").get("V"))  # type: ignore[union-attr]
         first.send(observations(9))
         assert ack(first.heard()) == "AA"
-        end = time.monotonic() + 60
-        while len(node.delivered()) < 2 and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: len(node.delivered()) == 2, "two deliveries")
     kept = node.kept()
     assert len(kept) == 2
     assert kept[0].body.endswith(observations(3))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from tests.support.department import Department
 from tests.support.imaging import AL1, OBR, ORC, PID, PV1, STUDY, ZDS, hl7, keys, segment
 from tests.support.mllp_line import Line
 from tests.support.peers import PATIENCE, ForeignPeer, python_script, require
+from tests.support.waiting import until_listening
 
 HERE = Path(__file__).parent
 FINDSCU = Path("/usr/bin/findscu")
@@ -96,14 +95,7 @@ def wlmscpfs(folder: Path, entry: Dataset) -> Iterator[int]:
         ["/usr/bin/wlmscpfs", "-dfp", str(folder), str(port)], env=NATIVE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                socket.create_connection((HOST, port)).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "wlmscpfs does not listen"
-                time.sleep(0.05)
+        until_listening(port)
         yield port
     finally:
         server.terminate()

@@ -25,6 +25,7 @@ from tests.support.dicom_instances import Folder, context, instance, parcel, uid
 from tests.support.dicom_node import Listener
 from tests.support.orthanc import Orthanc, free_port
 from tests.support.peers import ROOT, python_script, require
+from tests.support.waiting import until_listening
 
 STORESCP = "/usr/bin/storescp"
 FILES = (
@@ -117,7 +118,7 @@ class DcmtkTests(PeerCase):
         port, out = free_port(), self.data / "out"
         out.mkdir(exist_ok=True)
         self.spawn(STORESCP, "--verbose", "--output-directory", str(out), "+uf", *arguments, str(port))
-        yield deferToThread(_listening, port)
+        yield deferToThread(until_listening, port)
         return port, out
 
     @inlineCallbacks
@@ -205,19 +206,6 @@ class DcmtkTests(PeerCase):
         receipt = yield destination.deliver(parcel(1, ref))
         self.assertTrue(receipt.reference.startswith("0000H"))
         self.assertLess(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 40 << 10)
-
-
-def _listening(port):
-    """Returns when somebody listens. For a thread."""
-    import socket
-    import time
-
-    for _ in range(600):
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nobody listens on {port}")
 
 
 class OrthancTests(PeerCase):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 from engine.bench.loopback import HOST, free_port
 from engine.formats import hl7v2
 from tests.support.mllp_line import Line
-from tests.support.peers import PATIENCE
 from tests.support.sites import Site
+from tests.support.waiting import until
 
 
 class Department:
@@ -39,10 +38,7 @@ class Department:
         """The node is up; gives a line for orders. It ends when everything is told."""
         with self.site.running(), Line(self.orders_port) as line:
             yield line
-            deadline = time.monotonic() + PATIENCE
-            while self.site.waiting() or self._unreported():  # two processes on: there is no event to await
-                assert time.monotonic() < deadline, "not everything was told"
-                time.sleep(0.05)
+            until(lambda: not self.site.waiting() and not self._unreported(), "the last report")
 
     def _unreported(self) -> int:
         with sqlite3.connect(f"file:{self.site.folder}/data/dicom-worklist.db?mode=ro", uri=True) as database:

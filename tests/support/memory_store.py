@@ -72,6 +72,15 @@ class MemoryStore:
         self.fail_with: StoreError | None = None
         self.unreadable: StoreError | None = None
         self.touched = False
+        self._checkpoints: dict[str, dict[str, str]] = {}
+
+    def checkpoints(self, channel: str) -> Deferred[dict[str, str]]:
+        return succeed(dict(self._checkpoints.get(channel, {})))
+
+    def _note_checkpoint(self, arrival: Arrival) -> None:
+        if arrival.envelope.checkpoint is not None:
+            name, value = arrival.envelope.checkpoint
+            self._checkpoints.setdefault(arrival.channel, {})[name] = value
 
     def parcel_key(self, channel: str, destination: str, seq: int) -> str:
         return f"memory-{channel}-{destination}-{seq}"
@@ -95,9 +104,12 @@ class MemoryStore:
             for known in reversed(self.messages.values()):
                 if self._same(known, arrival):
                     same = known.arrival.envelope.content_digest == envelope.content_digest
+                    if same:
+                        self._note_checkpoint(arrival)
                     return succeed(Accepted(known.id, (), True, same, known.answer, known.arrival.judgement))
         message = Message(len(self.messages) + 1, arrival, arrival.answer)
         self.messages[message.id] = message
+        self._note_checkpoint(arrival)
         message.steps.append(Step(envelope.received_at, Status.RECEIVED))
         plan = arrival.plan
         if arrival.judgement.verdict is Verdict.REFUSED:
@@ -292,7 +304,7 @@ class MemoryStore:
         if ref.digest not in self.bodies:
             return fail(StoreCorrupt("the body is gone"))
         body = self.bodies[ref.digest]
-        return succeed(Excerpt(body[:most], ref.digest, self.body_file(ref)) if 0 < most < ref.size else body)
+        return succeed(Excerpt(body[:most], ref.digest, Path("bodies", ref.digest)) if 0 < most < ref.size else body)
 
     def keep_body(self, body: bytes) -> BodyRef:
         """For tests: a body that is only referred to."""

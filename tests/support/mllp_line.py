@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.framing import MllpFramer
-
-PATIENCE = 60.0
+from tests.support.waiting import PATIENCE
 
 
 class Line:
