@@ -71,6 +71,10 @@ class SoapCodec:
     def decode(self, body: bytes) -> SoapDocument:
         return SoapDocument(read(body))
 
+    def decode_with(self, body: bytes, charset: str) -> SoapDocument:
+        """Where HTTP said another character set than the document does (RFC 7303 clause 3.2)."""
+        return SoapDocument(read(body, charset=charset))
+
     def check_path(self, path: str) -> None:
         steps(path)
 

@@ -6,6 +6,7 @@ behind; one element in Body), XOP 1.0 clause 4.2.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -103,6 +104,20 @@ def _message(root: etree._Element, pieces: Cut) -> SoapMessage:
         _referred(include, pieces.parts)
     payload = body[0] if len(body) else None
     return SoapMessage(version, root, header, body, payload, read_addressing(header), pieces.parts, pieces.media.name)
+
+
+def content_digest(message: SoapMessage) -> bytes:
+    """SHA-256 of the element in Body and of the attachments that it refers to: the same when a sender repeats itself, though it writes
+    another header, names its parts anew or leaves out a line end between attributes (exclusive canonical XML)."""
+    if message.payload is None:
+        return hashlib.sha256().digest()
+    includes = [(include, include.get("href", ""), _referred(include, message.parts)) for include in message.payload.iter(_INCLUDE)]
+    for include, _, part in includes:
+        include.set("href", part.sha256())
+    written: bytes = etree.tostring(message.payload, method="c14n", exclusive=True, with_tail=False)
+    for include, href, _ in includes:
+        include.set("href", href)
+    return hashlib.sha256(written).digest()
 
 
 def _include(element: etree._Element) -> etree._Element | None:
