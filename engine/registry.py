@@ -33,6 +33,8 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
+        "xdr": "adapters.soap.xdr:adapter",
+        "xds": "adapters.soap.xdr:xds_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -48,6 +50,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
     },
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from engine.formats.xds.forms import is_oid
+from adapters.soap.options import endpoint_options
+from engine.formats.xds.forms import fits, is_oid
 from engine.formats.xds.model import Code
 from engine.http_options import client_options, in_the_clear
-from engine.options import DURATION, FLAG, TEXT, URL, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
+from engine.options import DURATION, FLAG, SIZE, TEXT, URL, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
 
 _ZONE: Final = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d")
 
@@ -27,6 +28,15 @@ def _zone(raw: Any) -> str:
 
 OID: Final = Kind("oid", "an OID such as 1.2.156.10011.1", _oid, {"type": "string", "pattern": r"^[0-2](\.(0|[1-9]\d*))+$"})
 ZONE: Final = Kind("offset", 'an offset from UTC such as "+08:00"', _zone, {"type": "string", "pattern": f"^{_ZONE.pattern}$"})
+
+
+def _patient(raw: Any) -> str:
+    if not isinstance(raw, str) or not fits("patient", raw):
+        raise Faulty("is no patient identifier with the OID of its authority")
+    return raw
+
+
+PATIENT: Final = Kind("patient", "an identifier such as 4711^^^&1.2.156.10011.1&ISO", _patient, {"type": "string"})
 
 _CODE: Final = Spec(
     "code",
@@ -53,17 +63,24 @@ def code_of(settings: Settings | None) -> Code | None:
     return None if settings is None else Code(settings.code, settings.scheme, settings.display)
 
 
-RECIPIENT: Final = [
-    Option("metadata", choice("full", "limited"), "limited: what a Metadata-Limited Document Source says will do", default="full"),
-    Option(
-        "cda",
-        choice("none", "warn", "refuse"),
-        "whether a CDA document must be the one, and of the patient, that its entry describes: not looked at; said in the answer; refused",
-        default="warn",
-    ),
-    Option("documents", TEXT, "file that remembers the documents taken, relative to the site's data folder", default="xdr-documents.db"),
-]
-"""What the source `xdr` has beside the options of any SOAP endpoint."""
+SOURCE: Final = Spec(
+    "xdr source",
+    "Document Recipient: takes documents with their metadata (IHE ITI-41, XDR).",
+    [
+        *endpoint_options("/xdr"),
+        Option("metadata", choice("full", "limited"), "limited: what a Metadata-Limited Document Source says will do", default="full"),
+        Option(
+            "cda",
+            choice("none", "warn", "refuse"),
+            "a CDA document that is not what its entry describes, or of another patient: not looked for, said in the answer, refused",
+            default="warn",
+        ),
+        Option(
+            "documents", TEXT, "file that remembers the documents taken, relative to the site's data folder", default="xdr-documents.db"
+        ),
+    ],
+    scalar="listen",
+)
 
 _METADATA: Final = [
     Option("source_id", OID, "our own OID: who submits (SubmissionSet.sourceId)"),
@@ -112,7 +129,7 @@ CONSUMER: Final = Spec(
     [
         *client_options("address of the registry's stored query, such as https://hie.example:8443/registry", 2),
         Option("repositories", MapOf(URL), "address of each repository's retrieval, by its repositoryUniqueId", required=True),
-        Option("patients", ListOf(TEXT), "whose documents: identifiers as value^^^&OID&ISO", default=[]),
+        Option("patients", ListOf(PATIENT), "whose documents: identifiers as value^^^&OID&ISO", default=[]),
         Option("patients_file", TEXT, "file with one such identifier a line, relative to the site's folder; read in each round"),
         Option("poll", DURATION, "how long to wait between rounds", default="5m"),
         Option("since", DURATION, "how far back the first round looks", default="30d"),
@@ -121,6 +138,7 @@ CONSUMER: Final = Spec(
         Option("types", ListOf(TEXT), "type codes wanted, as CODE or CODE^^SCHEME; none: all", default=[]),
         Option("home", TEXT, "home community of the registry, as urn:oid:…"),
         Option("documents", FLAG, "retrieve the documents; otherwise their metadata only", default=True),
+        Option("most_retrieved", SIZE, "largest answer of a repository", default="4GB"),
         Option("file", TEXT, "file of what was seen, relative to the site's data folder", default="xds-seen.db"),
         Option("patients_at_once", integer(1, 64), "patients asked for at once", default=2),
     ],

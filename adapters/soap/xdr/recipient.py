@@ -40,11 +40,21 @@ class Book(Protocol):
     def keep(self, documents: Mapping[str, bytes]) -> None: ...
 
 
+class Forgetful:
+    """A Book that remembers nothing."""
+
+    def other(self, documents: Mapping[str, bytes]) -> list[str]:
+        return []
+
+    def keep(self, documents: Mapping[str, bytes]) -> None:
+        pass
+
+
 class DocumentRecipient:
     """adapters.soap.service.Service. `limited`: metadata of a Metadata-Limited Document Source will do. `cda`: whether a CDA document
     must be the one that its entry describes (``refuse``), or need not (``warn``: said in the answer; ``none``: not looked at)."""
 
-    def __init__(self, book: Book, *, limited: bool = False, cda: Literal["none", "warn", "refuse"] = "none") -> None:
+    def __init__(self, book: Book, limited: bool = False, cda: Literal["none", "warn", "refuse"] = "none") -> None:
         self._book, self._limited, self._cda = book, limited, cda
 
     def wsdl(self, address: str) -> bytes:
@@ -202,6 +212,7 @@ def _examined(message: SoapMessage, submission: Submission, contents: _Contents,
         facts=_facts(submission),
         idempotency_key=f"xdr|{source_id}|{unique_id}" if not grave else "",
         judgement=Judgement(verdict, first.context, location=first.location) if first else None,
+        packaged=True,
         content_digest=_digest(submission, contents, message) if not grave else b"",
     )
 
