@@ -100,9 +100,9 @@ class Context:
     `name` is ``channel`` for a source, ``channel/destination`` for a destination. `clock` gives
     wall-clock microseconds UTC. `new_id` gives a short unique id (control ids of answers).
     `audit` takes an event name and facts without patient data (security refusals go here). `unaudited` says why nothing may be taken or
-    handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool` and `body_file` are the store's
-    (engine.store.contract.Store), for bodies too big for memory. `checkpoints` gives how far this channel's source had read with what is
-    kept (Envelope.checkpoint): name -> value.
+    handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool`, `unspool` and `body_file` are
+    the store's (engine.store.contract.Store), for bodies too big for memory: what was spooled goes to the intake, or is unspooled.
+    `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
     """
 
     name: str
@@ -120,6 +120,7 @@ class Context:
     shared: dict[str, Any] = field(default_factory=dict)
     unaudited: Callable[[], str] = lambda: ""
     spool: Callable[[], Spool] = _no_store
+    unspool: Callable[[BodyRef], None] = _no_store
     body_file: Callable[[BodyRef], Path] = _no_store
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
 

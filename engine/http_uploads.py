@@ -119,8 +119,8 @@ class WholeBody:
     """Upload of a body that becomes one message: decoded, bounded, in memory while it is small and in the store's spool beyond.
 
     `take` is handed what was kept when the body is complete, and gives the answer: bytes, or a BodyRef that is fsynced and can be opened
-    (`Context.body_file`). A BodyRef must go to the intake, where not as good then as invalid: only that lets go of its file before the
-    node ends. `take` is not called once the source stops. `first` stands before the body in what is kept."""
+    (`Context.body_file`). A BodyRef goes to the intake, or to `Context.unspool` where the request is refused without becoming a message.
+    `take` is not called once the source stops. `first` stands before the body in what is kept."""
 
     def __init__(
         self,
@@ -164,6 +164,8 @@ class WholeBody:
 
     def _hand_on(self, body: bytes | BodyRef) -> Answer | Deferred[Answer]:
         if self._reception.stopping:
+            if not isinstance(body, bytes):
+                self._context.unspool(body)
             self.cut()
         return self._take(body)
 

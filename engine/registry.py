@@ -42,6 +42,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
         "application/soap+xml": "engine.formats.soap:codec",
+        "application/hl7-cda+xml": "engine.formats.cda:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },
@@ -49,12 +50,24 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules",
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
+        "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
         "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
     },
 }
 
-_EXTRAS: Final[Mapping[str, str]] = {"pydicom": "dicom", "pynetdicom": "dicom", "zeep": "soap", "signxml": "soap"}
+_EXTRAS: Final[Mapping[str, str]] = {
+    "pydicom": "dicom",
+    "pynetdicom": "dicom",
+    "zeep": "soap",
+    "signxml": "soap",
+    "sqlalchemy": "database",
+    "psycopg": "database",
+    "psycopg2": "database",
+    "pymysql": "database",
+    "pymysqlreplication": "database",
+    "pyarrow": "parquet",
+}
 """Which extra installs what a shipped part may lack."""
 
 

@@ -167,6 +167,7 @@ class Node:
             party=self._settings.party,
             unaudited=self._unaudited,
             spool=self._store.spool,
+            unspool=self._store.unspool,
             body_file=self._store.body_file,
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,

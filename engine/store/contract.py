@@ -219,7 +219,8 @@ class Waiting:
 
 class Spool(Protocol):
     """A body that is being received in pieces, for messages too big for memory. Once finished it is safe from removal until the
-    `accept` that refers to it has fired, or the node ends. `write` and `finish` may be called in a thread, one at a time."""
+    `accept` that refers to it has fired, it is unspooled, or the node ends. `write` and `finish` may be called in a thread, one at a
+    time."""
 
     def write(self, data: bytes | memoryview) -> None: ...
 
@@ -298,6 +299,9 @@ class Store(Protocol):
 
     def spool(self) -> Spool:
         """Begin a body that comes in pieces; may be called in a thread. Raises StoreFull, and StoreError when closed."""
+
+    def unspool(self, ref: BodyRef) -> None:
+        """What was spooled and finished goes to no accept after all: once for each, instead of the accept. `sweep` removes it."""
 
     def body_file(self, ref: BodyRef) -> Path:
         """The file with a body: complete, never altered, and there as long as a message or parcel that refers to it is not settled.

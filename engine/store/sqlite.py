@@ -261,6 +261,9 @@ class SqliteStore:
             raise StoreError("the store is closed")
         return self._bodies.spool()
 
+    def unspool(self, ref: BodyRef) -> None:
+        self._bodies.unpin(ref.digest)
+
     def body_file(self, ref: BodyRef) -> Path:
         return self._bodies.path(ref.digest)
 

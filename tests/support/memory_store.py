@@ -295,6 +295,9 @@ class MemoryStore:
     def spool(self) -> Spool:
         raise NotImplementedError
 
+    def unspool(self, ref: BodyRef) -> None:
+        raise NotImplementedError
+
     def body_file(self, ref: BodyRef) -> Path:
         raise NotImplementedError
 

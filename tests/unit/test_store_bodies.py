@@ -161,6 +161,18 @@ def test_a_refused_spooled_body_is_swept(site: Site) -> None:
     assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 1
 
 
+def test_a_spooled_body_that_goes_to_no_accept_is_swept(site: Site) -> None:
+    """When it is said that it does not, and only as often: another that spooled the same content keeps its own."""
+    store = site.open()
+    refused, kept = spooled(store), spooled(store)
+    assert refused == kept
+    assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 0
+    store.unspool(refused)
+    assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 0
+    store.unspool(kept)
+    assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 1
+
+
 def test_no_room_for_a_spool_is_said_in_our_words(site: Site) -> None:
     """The first file operation of a spool can fail as well as its last."""
     store = site.open()
