@@ -18,6 +18,7 @@ from engine.formats import cda
 from engine.formats.soap import SENDER, Part, SoapFault, SoapMessage, envelope, reply_headers
 from engine.formats.soap.names import WSA, qname
 from engine.formats.xds.checking import check
+from engine.formats.xds.claims import claimed
 from engine.formats.xds.model import DocumentEntry, Submission
 from engine.formats.xds.names import LCM, PROVIDE, PROVIDED, XDSB
 from engine.formats.xds.reading import read_submission
@@ -166,26 +167,6 @@ def _against_cda(entry: DocumentEntry, submission: Submission, contents: _Conten
         return []
     text = f"the document contradicts its entry: {', '.join(named)}"
     return [RegistryError("InvalidDocumentContent", text, entry.path, warning=wanted == "warn" or not grave)]
-
-
-def claimed(entry: DocumentEntry) -> cda.Claimed:
-    """What a document entry says of its document, in the words of engine.formats.cda."""
-    root, _, extension = entry.unique_id.removeprefix("urn:oid:").removeprefix("urn:uuid:").partition("^")
-    type_code = entry.code("typeCode")
-    patients = [_cx(text) for name in ("sourcePatientId", "patientId") for text in entry.all(name)]
-    return cda.Claimed(
-        id=cda.Id(root, extension),
-        type=cda.Code(type_code.code, type_code.scheme) if type_code else cda.Code(),
-        title=entry.get("title"),
-        time=entry.get("creationTime") and entry.get("creationTime") + "+0000",
-        patient_ids=tuple(one for one in patients if one),
-    )
-
-
-def _cx(text: str) -> cda.Id:
-    parts = text.split("^")
-    authority = (parts[3] if len(parts) > 3 else "").split("&")
-    return cda.Id(authority[1] if len(authority) > 1 else "", parts[0])
 
 
 # --- what is kept and answered -----------------------------------------------------------------------------
