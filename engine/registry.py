@@ -35,6 +35,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_archive": "adapters.dicom:archive_adapter",
         "xdr": "adapters.soap.xdr:adapter",
         "xds": "adapters.soap.xdr:xds_adapter",
+        "soap": "adapters.soap:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

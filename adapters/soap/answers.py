@@ -71,7 +71,8 @@ def answer(
         line, _, body = ack.answer.partition(b"\r\n\r\n")
         return Answer(200, [body], line[len(LINE) :].decode("latin-1"))
     said = _said(ack.answer, found) or _said(reply(ack.judgement), found)
-    assert said is not None
+    if said is None:
+        return fault_answer(found, SoapFault(RECEIVER, "there is no answer that could be said in SOAP"), binding, compress=compress)
     fault = read_fault(said.payload)
     status = 200 if fault is None else fault_status(fault, found.version)
     if ack.judgement.verdict is Verdict.UNAVAILABLE:
@@ -110,7 +111,7 @@ def _related(said: SoapMessage, found: Reading) -> bytes:
         return _written(said.root)
     uri = request.namespace
     before = [block for block in said.header if isinstance(block.tag, str)] if said.header is not None else []
-    action = said.addressing.action or f"{found.action}Response"
+    action = said.addressing.action or (found.examined.action if found.examined is not None else "") or f"{found.action}Response"
     related = (qname(uri, "Action"), qname(uri, "RelatesTo"), qname(uri, "MessageID"))
     kept = [block for block in before if block.tag not in related]
     return envelope(said.version, list(said.body), [*reply_headers(request, action, said.addressing.message_id), *kept])

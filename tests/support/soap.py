@@ -1,11 +1,20 @@
-"""What the tests of SOAP share: envelopes, messages in parts."""
+"""What the tests of SOAP share: envelopes, messages in parts, a source, a client that knows no SOAP, a site."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import http.client
 from pathlib import Path
+from typing import Any
 
+from adapters.soap import adapter
+from engine.bench.loopback import HOST, free_port
+from engine.contracts import Context
+from engine.formats.soap import SoapFault, SoapMessage, read, read_fault
 from engine.message import Excerpt
+from tests.support.dicomweb import context
+from tests.support.sites import Site
 
 NS = {"1.1": "http://schemas.xmlsoap.org/soap/envelope/", "1.2": "http://www.w3.org/2003/05/soap-envelope"}
 WSA = "http://www.w3.org/2005/08/addressing"
@@ -59,3 +68,63 @@ def in_file(folder: Path, body: bytes) -> Excerpt:
     path = folder / hashlib.sha256(body).hexdigest()
     path.write_bytes(body)
     return Excerpt(body[:64], path.name, path)
+
+
+# --- a running source ----------------------------------------------------------------------------
+
+
+def source(data: Path, reactor: Any, made: Context | None = None, **options: Any) -> Any:
+    """The endpoint ``soap`` on a port of its own; bodies are spooled below `data`."""
+    settings = adapter.source_options.defaults(**{"listen": "127.0.0.1:0", **options})  # type: ignore[union-attr]
+    return adapter.source(settings, made or context(data, reactor))
+
+
+class Said:
+    """An HTTP answer, with its envelope where it has one."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status, self.headers, self.body = answer.status, answer.headers, answer.read()
+        if self.headers.get("Content-Encoding") == "gzip":
+            self.body = gzip.decompress(self.body)
+        self.content_type = self.headers.get("Content-Type", "")
+
+    @property
+    def message(self) -> SoapMessage:
+        return read(self.body)
+
+    @property
+    def fault(self) -> SoapFault:
+        found = read_fault(self.message.payload)
+        assert found is not None, self.body
+        return found
+
+    def __repr__(self) -> str:
+        return f"{self.status} {self.content_type} {self.body[:500]!r}"
+
+
+def post(port: int, body: Any, content_type: str = "text/xml; charset=utf-8", path: str = "/soap", method: str = "POST", **headers: str) -> Said:
+    """Sent and answered; an iterable goes in chunks."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    fields = {"Content-Type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    try:
+        connection.request(method, path, body, {name: value for name, value in fields.items() if value})
+        return Said(connection.getresponse())
+    finally:
+        connection.close()
+
+
+class SoapSite(Site):
+    """A node with the one channel `orders`, from a SOAP port."""
+
+    def __init__(self, folder: Path, soap: dict[str, Any] | None = None, protocol: str = "soap", **channel: Any) -> None:
+        self.soap = free_port()
+        super().__init__(folder, source={protocol: {"listen": f"{HOST}:{self.soap}", **(soap or {})}}, **channel)
+
+    def bodies(self) -> list[bytes]:
+        """As they are kept, in the order of arrival, those in files too."""
+        sql = "SELECT lower(hex(digest)), typeof(digest), digest, body FROM message LEFT JOIN body ON body.message = message.id ORDER BY message.id"
+        found = []
+        for in_hex, kind, digest, body in self._rows(sql):
+            name = in_hex if kind == "blob" else digest
+            found.append(body if body is not None else (self.folder / "data" / "bodies" / name[:2] / name[2:]).read_bytes())
+        return found
