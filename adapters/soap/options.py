@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from adapters.soap.security.options import SECURITY
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, ListOf, Option, choice, integer
 from engine.tls import SERVER_TLS
 
@@ -16,6 +17,7 @@ def endpoint_options(base: str) -> Sequence[Option]:
     return [
         Option("listen", ADDRESS, "port or host:port to listen on", required=True),
         Option("tls", SERVER_TLS, "serve over TLS; without it anyone on the network can send"),
+        Option("security", SECURITY, "what WS-Security must prove of each message; default: nothing, and no Security header is understood"),
         Option("base", TEXT, "path of the endpoint", default=base),
         Option("public_url", URL, "address of the endpoint as clients see it, for the WSDL; default: from the Host header"),
         Option("versions", ListOf(VERSIONS), "versions of SOAP that are taken, the best first", default=["1.2", "1.1"]),

@@ -53,11 +53,14 @@ class Verifier(Protocol):
         """Who sent it; `now` is in microseconds UTC, `digest` the SHA-256 of the body as kept, `encrypted`: it came by TLS. What it finds
         signed is of this very tree. Raises SoapFault."""
 
-    def refuse_repeated(self, proven: Proven) -> None:
+    def refuse_repeated(self, proven: Any) -> None:
         """Nobody else will notice that it came before. Raises SoapFault."""
 
     def secure(self, answer: bytes, message: SoapMessage) -> bytes:
         """Sign an answer, where that is asked for."""
+
+    def forget(self, proven: Any) -> None:
+        """The message was not kept after all, so that it may come again. Raises StoreError."""
 
     def close(self) -> None: ...
 
@@ -85,7 +88,8 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of a body. `fault`: what its sender hears; with `examined` the message is kept all the same, as invalid."""
+    """What came of a body. `fault`: what its sender hears; with `examined` the message is kept all the same, as invalid. `proven` is what
+    is remembered of it, and forgotten where it is not kept."""
 
     version: str
     addressing: Addressing = Addressing()  # noqa: RUF009  it is frozen
@@ -95,6 +99,7 @@ class Reading:
     peer: str = ""
     action: str = ""
     digest: bytes = b""
+    proven: Proven | None = None
 
 
 def reading(body: bytes, arrived: Arrived, rules: Rules, service: Service, verifier: Verifier | None) -> Reading:
@@ -118,7 +123,7 @@ def reading(body: bytes, arrived: Arrived, rules: Rules, service: Service, verif
         try:
             verifier.refuse_repeated(proven)
         except SoapFault as fault:
-            return replace(found, fault=fault, examined=None)
+            return replace(found, fault=fault, examined=None, proven=None)
     return found
 
 
@@ -177,7 +182,7 @@ def _examined(found: Reading, arrived: Arrived, rules: Rules, service: Service, 
         signed=proven is not None and proven.signed,
         received_at=arrived.received_at,
     )
-    found = replace(found, peer=peer)
+    found = replace(found, peer=peer, proven=proven)
     try:
         examined = service.examine(request)
         return replace(found, examined=examined, digest=examined.content_digest or content_digest(message))

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 
 from adapters.soap.answers import LATER, answer, fault_answer, unavailable
 from adapters.soap.binding import bind
 from adapters.soap.incoming import Incoming, Received
 from adapters.soap.reading import Arrived, Reading, Rules, envelope, reading
-from engine.errors import FramingError, StoreError
+from adapters.soap.security import verifier
+from engine.errors import ConfigError, FramingError, StoreError
 from engine.formats.soap import SoapFault, fault_envelope
 from engine.formats.xml import Limits as XmlLimits
 from engine.http_answers import Answer, HttpRefusal, sentence
@@ -24,7 +25,7 @@ from engine.http_coding import decoder
 from engine.http_server import Limits
 from engine.http_source import Reception
 from engine.http_uploads import STOPS
-from engine.message import Judgement
+from engine.message import Ack, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -49,8 +50,9 @@ _QUIET: Final = frozenset({401, 404, 405, 429, 503})
 class SoapSource:
     """engine.contracts.Source, engine.http_source.Desk. `options` are those of adapters.soap.options.endpoint_options."""
 
-    def __init__(self, options: Settings, context: Context, service: Service, verifier: Verifier | None = None) -> None:
-        self._options, self._context, self._service, self._verifier = options, context, service, verifier
+    def __init__(self, options: Settings, context: Context, service: Service) -> None:
+        self._options, self._context, self._service = options, context, service
+        self._verifier: Verifier | None = None
         limits = Limits(options.receive_within, options.idle, options.connections, complete_within=options.complete_within)
         self._reception = Reception(self, options, context, limits, name="soap", title="SOAP", threads=THREADS)
         xml = XmlLimits(size=options.most_envelope, depth=options.most_depth)
@@ -64,6 +66,10 @@ class SoapSource:
 
     def start(self, intake: Intake) -> Deferred[None]:
         self._intake = intake
+        try:
+            self._verifier = verifier(self._options.security, self._context)
+        except ConfigError as error:
+            return fail(error)
         return self._reception.start()
 
     def stop(self) -> Deferred[None]:
@@ -130,18 +136,39 @@ class SoapSource:
             received.abort()
             raise
         if found.fault is not None:
-            self._audit(found.fault.text, 0, arrived, found)
+            self._audit(getattr(found.fault, "why", "") or found.fault.text, 0, arrived, found)
         if found.examined is None:
             received.abort()
+            yield self._forget(found)
             return fault_answer(found, found.fault, arrived.binding, compress=compress)
+        try:
+            ack = yield self._keep(received, found, arrived)
+        except BaseException:
+            yield self._forget(found)
+            raise
+        if not ack.message_id:
+            yield self._forget(found)
+        reply, secure = self._reply(found), self._verifier.secure if self._verifier is not None else None
+        said = self._reception.in_thread(lambda: answer(ack, reply, found, arrived.binding, compress=compress, secure=secure))
+        return cast("Answer", (yield said))
+
+    @inlineCallbacks
+    def _keep(self, received: Received, found: Reading, arrived: Arrived) -> Generator[Deferred[Any], Any, Ack]:
         body = (yield self._reception.in_thread(received.finish)) if received.large else received.finish()
         if self._reception.stopping:
             raise HttpRefusal(503, STOPS, headers=LATER)
         assert self._intake is not None
-        reply, secure = self._reply(found), self._verifier.secure if self._verifier is not None else None
-        ack = yield self._intake(envelope(body, found, arrived), reply, found.examined.judgement)
-        said = self._reception.in_thread(lambda: answer(ack, reply, found, arrived.binding, compress=compress, secure=secure))
-        return cast("Answer", (yield said))
+        assert found.examined is not None
+        if found.proven is not None and found.proven.repeated:
+            self._context.audit("soap.repeated", channel=self._context.name, remote=arrived.remote, party=found.peer)
+        return cast("Ack", (yield self._intake(envelope(body, found, arrived), self._reply(found), found.examined.judgement)))
+
+    def _forget(self, found: Reading) -> Deferred[Any]:
+        """It was not kept: what WS-Security remembers of it would refuse it when it comes again."""
+        if self._verifier is None or found.proven is None:
+            return succeed(None)
+        forgotten: Deferred[Any] = self._reception.in_thread(self._verifier.forget, found.proven)
+        return forgotten.addErrback(lambda failure: self._reception.warn(f"a message is remembered that was not kept: {failure.value}"))
 
     def _reply(self, found: Reading) -> Callable[[Judgement], bytes]:
         """Called by the engine before the commit; a fault is an answer like any other."""
@@ -165,6 +192,8 @@ class SoapSource:
             if timer.active():
                 timer.cancel()
                 late.callback(value)  # a Failure too
+            elif isinstance(value, Reading):
+                self._forget(value)
 
         timer = self._context.reactor.callLater(self._options.examine_within, lambda: late.errback(SlowReading()))
         result.addBoth(give)
@@ -196,6 +225,8 @@ class SoapSource:
 
     def _audit(self, reason: str, status: int, who: Sender | Arrived | None = None, found: Reading | None = None) -> None:
         facts: dict[str, Any] = {"channel": self._context.name, "remote": who.remote if who else "", "party": who.peer if who else ""}
+        if found is not None:
+            facts["party"] = found.peer or getattr(found.fault, "party", "") or facts["party"]
         if status:
             facts["status"] = status
         if found is not None and found.fault is not None:

@@ -1,0 +1,101 @@
+"""Our certificate and private key, read again when their files change, so that a renewal needs no restart."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from adapters.soap.security.algorithms import check_key
+from adapters.soap.security.outgoing import Login, Outgoing, Signer
+from adapters.soap.security.refusal import Refusal
+from engine.errors import ConfigError
+from engine.options import Settings
+from engine.secrets import Secret
+
+if TYPE_CHECKING:
+    from engine.contracts import Context
+
+_SECOND: Final = 1_000_000
+
+
+@dataclass
+class KeyFiles:
+    """Files in a certs folder. Files that cannot be used leave those from before in force."""
+
+    folder: Path
+    certificate: str
+    key: str
+    digest: str
+    passphrase: Secret | None = None
+    _read: tuple[object, Signer] | None = field(default=None, repr=False)
+
+    def signer(self) -> Signer:
+        """Raises ConfigError where there is none that was ever usable."""
+        stamp = [_stamp(self.folder / name) for name in (self.certificate, self.key)]
+        if self._read is None or self._read[0] != stamp:
+            try:
+                self._read = stamp, self.read()
+            except ConfigError:
+                if self._read is None:
+                    raise
+        return self._read[1]
+
+    def read(self) -> Signer:
+        """Raises ConfigError."""
+        phrase = None if self.passphrase is None else self.passphrase.reveal().encode()
+        try:
+            certificate = x509.load_pem_x509_certificate((self.folder / self.certificate).read_bytes())
+            key = load_pem_private_key((self.folder / self.key).read_bytes(), phrase)
+            check_key(certificate.public_key())
+        except OSError as error:
+            raise ConfigError(f"{Path(str(error.filename)).name} in {self.folder} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise ConfigError(
+                f"{self.certificate} and {self.key} in {self.folder} cannot be read, or need another key_passphrase"
+            ) from None
+        except Refusal as refusal:
+            raise ConfigError(f"{self.certificate} in {self.folder} cannot sign: {refusal.text}") from None
+        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) or _public(key.public_key()) != _public(
+            certificate.public_key()
+        ):
+            raise ConfigError(f"{self.key} in {self.folder} is not the key of {self.certificate}")
+        return Signer(certificate, key, self.digest)
+
+
+def outgoing(options: Settings, context: Context) -> Outgoing:
+    """What a destination puts on its envelopes. Raises ConfigError where key, certificate or password cannot be used."""
+    files = KeyFiles(context.tls.folder, options.certificate, options.key, options.digest, options.key_passphrase)
+    if options.sign:
+        files.signer()
+    login = None
+    if options.username is not None:
+        options.username.password.reveal()
+        login = Login(options.username.name, options.username.password.reveal, options.username.type == "text")
+    return Outgoing(
+        clock=context.clock,
+        new_id=context.new_id,
+        random=os.urandom,
+        signer=files.signer if options.sign else None,
+        parts=options.signed,
+        login=login,
+        lifetime=int(options.lifetime * _SECOND) if options.timestamp else 0,
+        role=options.role,
+    )
+
+
+def _public(key: object) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    try:
+        state = file.stat()
+    except OSError:
+        return 0, 0, 0
+    return state.st_ino, state.st_mtime_ns, state.st_size
