@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
-from adapters.soap.xdr.exchange import Request, Secure, query, read_answer, request
+from adapters.soap.xdr.exchange import Request, Secure, query, read_answer, request, security
 from engine.errors import ConfigError, DeliveryError, ParseError, PermanentDelivery, TransientDelivery
 from engine.formats.soap import kept_form
 from engine.formats.soap.names import RELATED
@@ -31,8 +31,9 @@ _SUFFIX: Final = ".retrieved"
 class Asking:
     """All methods belong to the reactor thread. They fail with a DeliveryError: what a refusal means, and what cannot be read."""
 
-    def __init__(self, options: Settings, context: Context, secure: Secure | None = None) -> None:
-        self._options, self._context, self._secure = options, context, secure
+    def __init__(self, options: Settings, context: Context) -> None:
+        self._options, self._context = options, context
+        self._secure: Secure | None = None
         self._registry = self._client(options.url)
         self._repositories = {oid: (url, self._client(url)) for oid, url in options.repositories.items()}
 
@@ -41,6 +42,7 @@ class Asking:
 
     def open(self) -> None:
         """Raises ConfigError."""
+        self._secure = security(self._options.security, self._context)
         for rest in self._context.data.glob(f"{self._prefix}*{_SUFFIX}"):  # of a process that was killed
             rest.unlink(missing_ok=True)
         for client in self._clients():

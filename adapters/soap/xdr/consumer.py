@@ -31,7 +31,6 @@ from engine.message import SOAP, BodyRef, Envelope, Judgement, Verdict
 from engine.polling import PollingSource
 
 if TYPE_CHECKING:
-    from adapters.soap.xdr.exchange import Secure
     from engine.contracts import Context, Intake
     from engine.options import Settings
 
@@ -55,10 +54,10 @@ class DocumentConsumer(PollingSource):
 
     what: ClassVar[str] = "list of submissions seen"
 
-    def __init__(self, options: Settings, context: Context, secure: Secure | None = None) -> None:
+    def __init__(self, options: Settings, context: Context) -> None:
         super().__init__(context, options.poll)
         self._options = options
-        self._asking = Asking(options, context, secure)
+        self._asking = Asking(options, context)
         self._seen = Seen(context.data / options.file)
         self._turns = DeferredSemaphore(options.patients_at_once)
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, 
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from adapters.soap.xdr.exchange import MOST_KEPT, Request, Secure, read_answer, request, unreadable
+from adapters.soap.xdr.exchange import MOST_KEPT, Request, Secure, read_answer, request, security, unreadable
 from adapters.soap.xdr.from_cda import from_cda
 from adapters.soap.xdr.from_fhir import from_fhir
 from adapters.soap.xdr.outgoing import Metadata, Outgoing
@@ -40,12 +40,13 @@ _THERE_BEFORE: Final = frozenset({"XDSDuplicateUniqueIdInRegistry"})
 
 
 class DocumentSource:
-    """engine.contracts.Destination. `secure` adds WS-Security."""
+    """engine.contracts.Destination"""
 
     reads_files = True
 
-    def __init__(self, options: Settings, context: Context, secure: Secure | None = None) -> None:
-        self._options, self._context, self._secure = options, context, secure
+    def __init__(self, options: Settings, context: Context) -> None:
+        self._options, self._context = options, context
+        self._secure: Secure | None = None
         self.max_in_flight: int = options.connections
         self._client = HttpClient(options, context)
         self._metadata = Metadata(options)
@@ -54,7 +55,12 @@ class DocumentSource:
 
     def open(self) -> Deferred[None]:
         self._pool.start()
-        return maybeDeferred(self._client.open)
+        return maybeDeferred(self._open)
+
+    def _open(self) -> None:
+        """Raises ConfigError."""
+        self._secure = security(self._options.security, self._context)
+        self._client.open()
 
     def close(self) -> Deferred[None]:
         waited = DeferredList(list(self._under_way), consumeErrors=True) if self._under_way else succeed(None)

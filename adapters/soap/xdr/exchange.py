@@ -6,17 +6,24 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 from uuid import UUID, uuid5
 
 from lxml import etree
 
-from engine.errors import DeliveryError, MessageError, ParseError, PermanentDelivery, TransientDelivery, UncertainDelivery
-from engine.formats.soap import Attachment, Package, SoapMessage, content_type, envelope, kept_form, package, read, read_fault
+from adapters.soap.security import outgoing
+from adapters.soap.security.canonical import ContentOf
+from adapters.soap.security.refusal import Refusal
+from engine.errors import ConfigError, DeliveryError, MessageError, ParseError, PermanentDelivery, TransientDelivery, UncertainDelivery
+from engine.formats.soap import LIMITS, Attachment, Package, SoapMessage, content_type, envelope, kept_form, package, read, read_fault
 from engine.formats.soap.names import RELATED, WSA, namespace, qname
+from engine.formats.xml import parse
 from engine.http_client import refusal_of
 
 if TYPE_CHECKING:
+    from engine.contracts import Context
     from engine.http1 import Message
+    from engine.options import Settings
 
 MOST_KEPT: Final = 64 << 10
 """Bytes that the store keeps of an answer."""
@@ -25,8 +32,25 @@ _WSSE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecuri
 _ANSWERED: Final = frozenset({"200", "400", "500"})
 """Where the body is a SOAP message: an answer, or a fault (SOAP 1.2 part 2 table 17)."""
 
-Secure = Callable[[etree._Element, Callable[[etree._Element], Any]], None]
+Secure = Callable[[etree._Element, ContentOf], None]
 """Adds WS-Security to a finished envelope, the last thing done to it; the second argument gives what is behind an xop:Include."""
+
+
+def security(options: Settings | None, context: Context) -> Secure | None:
+    """What the option `security` asks for. Raises ConfigError where key, certificate or password cannot be used."""
+    if options is None:
+        return None
+    made = outgoing(options, context)
+
+    def secure(element: etree._Element, content_of: ContentOf) -> None:
+        try:
+            made.secure(element, content_of)
+        except ConfigError as error:
+            raise TransientDelivery(f"the message cannot be signed just now: {error.text}", whole_destination=True) from None
+        except Refusal as error:
+            raise PermanentDelivery(f"the message cannot be signed: {error.text}") from None
+
+    return secure
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +109,9 @@ def _header(name: str, text: str) -> Any:
 
 
 def _secured(root: bytes, secure: Secure, attachments: Sequence[Attachment]) -> bytes:
-    element = etree.fromstring(root)  # our own, just written
-    by_id = {f"cid:{one.content_id}": one for one in attachments}
-    secure(element, lambda holder: by_id.get(holder[0].get("href", "")) if len(holder) else None)
+    by_id = {one.content_id: one for one in attachments}
+    element = parse(root, LIMITS)
+    secure(element, lambda include: Package("", [by_id[unquote(str(include.get("href"))[4:])].content]).pieces())
     written: bytes = etree.tostring(element, encoding="UTF-8", xml_declaration=True)
     return written
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from adapters.soap.options import endpoint_options
+from adapters.soap.security.options import CLIENT_SECURITY
 from engine.formats.xds.forms import fits, is_oid
 from engine.formats.xds.model import Code
 from engine.http_options import client_options, in_the_clear
@@ -97,12 +98,15 @@ _METADATA: Final = [
     ),
 ]
 
+_SECURITY: Final = Option("security", CLIENT_SECURITY, "what WS-Security says of us in each message; default: nothing")
+
 DESTINATION: Final = Spec(
     "xdr destination",
     "Document Source: provides documents to a Document Recipient or Repository (IHE ITI-41). Takes kept ITI-41 messages, FHIR Bundles "
     "with DocumentReferences, and CDA documents.",
     [
         *client_options("address of the recipient, such as https://hie.example:8443/xdr", 4),
+        _SECURITY,
         *_METADATA,
     ],
     scalar="url",
@@ -128,6 +132,7 @@ CONSUMER: Final = Spec(
     "Document Consumer: asks a registry for what is new of some patients (IHE ITI-18), and retrieves the documents (ITI-43).",
     [
         *client_options("address of the registry's stored query, such as https://hie.example:8443/registry", 2),
+        _SECURITY,
         Option("repositories", MapOf(URL), "address of each repository's retrieval, by its repositoryUniqueId", required=True),
         Option("patients", ListOf(PATIENT), "whose documents: identifiers as value^^^&OID&ISO", default=[]),
         Option("patients_file", TEXT, "file with one such identifier a line, relative to the site's folder; read in each round"),

@@ -9,7 +9,6 @@ from adapters.soap.xdr.book import DocumentBook
 from adapters.soap.xdr.recipient import DocumentRecipient
 
 if TYPE_CHECKING:
-    from adapters.soap.reading import Verifier
     from engine.contracts import Context
     from engine.options import Settings
 
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 class RecipientSource(SoapSource):
     """engine.contracts.Source"""
 
-    def __init__(self, options: Settings, context: Context, verifier: Verifier | None = None) -> None:
+    def __init__(self, options: Settings, context: Context) -> None:
         self._book = DocumentBook(context.data / options.documents)
         service = DocumentRecipient(self._book, options.metadata == "limited", options.cda)
-        super().__init__(options, context, service, verifier)
+        super().__init__(options, context, service)
 
     def _stopped(self, result: Any) -> None:
         self._book.close()
