@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any, Final
 
 from engine.errors import ParseError
-from engine.formats.cda import LIMITS
+from engine.formats.cda import LIMITS, Id
 from engine.formats.soap import Part, SoapMessage
 from engine.formats.xds import names
 from engine.formats.xds.claims import claimed
 from engine.formats.xds.model import DocumentEntry, Submission
 from mappings.cda_to_fhir import CdaTransaction, Described, Documents, Mapped
 from mappings.cda_to_fhir.attachment import INLINE
+from mappings.cda_to_fhir.context import FLAGS
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.transaction import Body, Draft, name_uuid
 from mappings.xdr_to_fhir.metadata import Metadata, instant, utc
@@ -27,7 +29,8 @@ _RELATES: Final = {
 }
 _MARKUP: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<", b"\xfe\xff\x00<")
 _CARRIED_ELSEWHERE: Final = ("repositoryUniqueId", "homeCommunityId", "documentAvailability", "URI")
-UNREADABLE: Final = {"system": "urn:meridian:mapping", "code": "unreadable", "display": "The document is no XML, though it begins like it"}
+OTHER_ID: Final = {"system": FLAGS, "code": "envelope-id", "display": "The envelope gives the document another id than its own"}
+UNREADABLE: Final = {"system": FLAGS, "code": "unreadable", "display": "The document is no XML, though it begins like it"}
 
 
 class References:
@@ -69,12 +72,24 @@ class References:
         if part.size > LIMITS.size:
             return self._by_metadata(entry, described, _digested(entry, part))
         try:
-            return self._documents.take(self._tx, part.content, entry.get("mimeType"), claimed(entry), described, place)
+            claim = replace(claimed(entry), id=Id())
+            return self._named(entry, self._documents.take(self._tx, part.content, entry.get("mimeType"), claim, described, place))
         except ParseError:
             mapped = self._documents.attachment(self._tx, part.content, entry.get("mimeType"), described, place)
             mapped.document.body["meta"] = {"tag": [UNREADABLE]}
             self._tx.claim(mapped.document.body, entry.path, "the document cannot be read")
             return mapped
+
+    def _named(self, entry: DocumentEntry, mapped: Mapped) -> Mapped:
+        """Senders give a document's entry a uniqueId that is not the document's own id (against IHE PCC TF-2 4.1.1): both are kept."""
+        body, number = mapped.document.body, _number(entry)
+        if mapped.header is None or _same(body["masterIdentifier"], number):
+            return mapped
+        self._tx.claim(number, f"{entry.path}.uniqueId", "uniqueId")
+        body.setdefault("identifier", []).insert(0, number)
+        body.setdefault("meta", {}).setdefault("tag", []).append(OTHER_ID)
+        self._tx.claim(body, entry.path, "the document against its entry")
+        return replace(mapped, unmapped=mapped.unmapped + 1, flags=(*mapped.flags, "id"))
 
     # --- what the metadata says -------------------------------------------------------------------------------
 
@@ -176,6 +191,10 @@ def _number(entry: DocumentEntry) -> Body:
     if one.extension:
         return {"system": f"urn:oid:{one.root}", "value": one.extension}
     return {"system": _URI, "value": one.root if one.root.startswith("urn:") else f"urn:{'uuid' if '-' in one.root else 'oid'}:{one.root}"}
+
+
+def _same(one: Body, other: Body) -> bool:
+    return (one.get("system"), one["value"]) == (other.get("system"), other["value"])
 
 
 def _said(entry: DocumentEntry) -> Body:

@@ -18,7 +18,6 @@ from engine.formats import soap
 from engine.formats.xds.reading import read_submission
 from engine.message import Excerpt
 from tests.contracts.mapping_contract import MappingContract
-from tests.support import cda
 from tests.support.xdr import CONTENT_TYPE, Doc, in_envelope, kept, member, message, mtom, named, request, slot, submission_set
 from tests.unit.test_xdr_recipient import CDA
 
@@ -60,6 +59,7 @@ BODIES = [
     message([RICH], more=member(BEFORE, 9, "", RICH.id, RPLC) + member(BEFORE, 10, "Reference")),
     kept(CONTENT_TYPE, mtom(in_envelope(request([Doc(said={"hash": "zz"}), SCAN], documents="")), {})),
     message([Doc(b"<ClinicalDocument", mime="text/xml")], submission_set(time="20261120")),
+    message([Doc(CDA.replace("9.2000", "9.2001").encode(), mime="text/xml")]),
 ]
 
 
@@ -91,7 +91,6 @@ class XdrMappingTests(MappingContract, TestCase):
             message([Doc(CDA.replace("P-4711", "P-4712").encode(), mime="text/xml")]),
             "DocumentEntry[1]/ClinicalDocument/recordTarget/patientRole/id",
         ),
-        (message([Doc(CDA.replace("9.2000", "9.2001").encode(), mime="text/xml")]), "DocumentEntry[1]/ClinicalDocument/id"),
     ]
     secrets: ClassVar[list[str]] = ["P-4711", "P-4712", "Xiaoming", "19800101"]
     overlay: ClassVar[tuple[str, str]] = ("xdr-to-fhir/systems.csv", "scheme,uri\n1.3.6.1.4.1.19376.1.2.3,urn:ours:formats\n")
@@ -160,17 +159,21 @@ class XdrMappingTests(MappingContract, TestCase):
 
     def test_a_cda_document_is_mapped_as_one(self) -> None:
         """By cda-to-fhir; the entry and the document are one DocumentReference."""
-        body = message(
-            [Doc(cda.laboratory_report(), unique_id="urn:uuid:x", mime="text/xml", patient="x^^^&1.2.3&ISO")],
-            submission_set(patient="x^^^&1.2.3&ISO"),
-        )
-        assert self.refusal(body).location == "DocumentEntry[1]/ClinicalDocument/id"
         (found,) = resources(BODIES[0], "DocumentReference", self.mapper)
         assert found["masterIdentifier"] == {"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.2.156.10011.9.2000"}
         assert found["content"][0]["format"]["code"] == "urn:ihe:iti:xds-sd:text:2008"
         assert found["context"]["practiceSetting"]["coding"][0]["code"] == "394802001"
         (composition,) = resources(message([Doc(BODY_CDA.encode(), mime="text/xml")]), "Composition", self.mapper)
         assert composition["section"][0]["title"] == "Course"
+
+    def test_a_document_with_another_id_than_its_entry(self) -> None:
+        """Many senders have it so: both are identifiers, and it is flagged."""
+        body = message([Doc(CDA.replace("9.2000", "9.2001").encode(), mime="text/xml")])
+        (found,) = resources(body, "DocumentReference", self.mapper)
+        assert found["masterIdentifier"]["value"] == "urn:oid:1.2.156.10011.9.2001"
+        assert found["identifier"][0]["value"] == "urn:oid:1.2.156.10011.9.2000"
+        assert [tag["code"] for tag in found["meta"]["tag"]] == ["envelope-id"]
+        assert self.mapper.map(body).unmapped == 1
 
     def test_the_bundles_are_fhir(self) -> None:
         """By the models of FHIR R4B, which has these resources as R4 has them."""

@@ -102,7 +102,9 @@ class Said:
         return f"{self.status} {self.content_type} {self.body[:500]!r}"
 
 
-def post(port: int, body: Any, content_type: str = "text/xml; charset=utf-8", path: str = "/soap", method: str = "POST", **headers: str) -> Said:
+def post(
+    port: int, body: Any, content_type: str = "text/xml; charset=utf-8", path: str = "/soap", method: str = "POST", **headers: str
+) -> Said:
     """Sent and answered; an iterable goes in chunks."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     fields = {"Content-Type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
