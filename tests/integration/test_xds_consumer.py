@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from typing import Any
 from lxml import etree
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from adapters.soap.xdr import adapter, xds_adapter
@@ -25,9 +28,12 @@ from engine.formats.xds.reading import read_submission
 from engine.message import ACCEPTED, SOAP, Ack, Envelope, Excerpt, Parcel
 from tests.support.dicomweb import FolderSpool
 from tests.support.fhir import context
+from tests.support.sites import Site
 from tests.support.xdr import PATIENT, SOURCE_ID, Doc, objects, submission_set
 from tests.support.xds_peer import NS, XdsPeer
 
+MEGABYTES = int(os.environ.get("MERIDIAN_XDR_MB", "200"))
+ROOM = 64 << 20
 NOW = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1e6)
 OTHER = "P-5000^^^&1.2.156.10011.1&ISO"
 
@@ -60,8 +66,8 @@ class Kept:
         return awaited
 
 
-class ConsumerTests(TestCase):
-    timeout = 10
+class WithPeer:
+    timeout = 60
 
     def setUp(self) -> None:
         self.peer = XdsPeer()
@@ -127,6 +133,8 @@ class ConsumerTests(TestCase):
         message = soap.read(body)
         return read_submission(message.payload), message
 
+
+class ConsumerTests(WithPeer, TestCase):
     @inlineCallbacks
     def test_what_is_new_is_handed_in_once(self):  # type: ignore[no-untyped-def]
         """With its metadata and documents, as a submission that a recipient would take; a later one when it comes."""
@@ -299,3 +307,30 @@ class ConsumerTests(TestCase):
         assert other.requests[0][1].find("x:Document", NS).get("id").startswith("urn:uuid:")
         yield destination.close()
         yield other.stop()
+
+
+class BigDocumentTests(WithPeer, TestCase):
+    """A node that retrieves a document far larger than what it may hold in memory."""
+
+    @inlineCallbacks
+    def test_memory_does_not_depend_on_the_size_of_documents(self):  # type: ignore[no-untyped-def]
+        content = os.urandom(1 << 20) * MEGABYTES
+        self.publish(1, Doc(content, mime="application/dicom"))
+        address = f"http://127.0.0.1:{self.peer.port}"
+        source = {"url": address, "repositories": {self.peer.repository: address}, "patients": [PATIENT], "poll": "100ms", "since": "3650d"}
+        site = Site(self.folder / "site", source={"xds": source})
+        before, most = yield deferToThread(self.watched, site)
+        (file,) = [file for file in (site.folder / "data" / "bodies").glob("??/*") if file.stat().st_size > len(content)]
+        message = soap.read(Excerpt(b"", "", file))
+        (part,) = message.parts.values()
+        assert part.sha1() == hashlib.sha1(content, usedforsecurity=False).digest()
+        assert most - before < ROOM, f"{(most - before) >> 20} MB"
+
+    def watched(self, site: Site) -> tuple[int, int]:
+        """Resident bytes of the node when it is ready, and the most until the document is kept."""
+        with site.running() as node:
+            before = most = node.resident_bytes
+            while not site.kept():
+                most = max(most, node.resident_bytes)
+                time.sleep(0.02)
+            return before, max(most, node.resident_bytes)
