@@ -11,7 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
+import pytest
 from lxml import etree
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
@@ -24,12 +26,13 @@ from engine.bench.loopback import free_port
 from engine.errors import ConfigError
 from engine.formats import soap
 from engine.formats.xds.checking import check
+from engine.formats.xds.names import APPROVED
 from engine.formats.xds.reading import read_submission
 from engine.message import ACCEPTED, SOAP, Ack, Envelope, Excerpt, Parcel
 from tests.support.dicomweb import FolderSpool
 from tests.support.fhir import context
 from tests.support.sites import Site
-from tests.support.xdr import PATIENT, SOURCE_ID, Doc, objects, submission_set
+from tests.support.xdr import PATIENT, SCHEMAS, SOURCE_ID, Doc, objects, submission_set
 from tests.support.xds_peer import NS, XdsPeer
 
 MEGABYTES = int(os.environ.get("MERIDIAN_XDR_MB", "200"))
@@ -67,6 +70,8 @@ class Kept:
 
 
 class WithPeer:
+    """A registry with its repository, and a folder for a source."""
+
     timeout = 60
 
     def setUp(self) -> None:
@@ -334,3 +339,48 @@ class BigDocumentTests(WithPeer, TestCase):
                 most = max(most, node.resident_bytes)
                 time.sleep(0.02)
             return before, max(most, node.resident_bytes)
+
+
+class PeerTests(WithPeer, TestCase):
+    """The registry and repository of these tests, as zeep sees them with the WSDLs of IHE: what the consumer is tried on is by the book."""
+
+    def client(self, name: str) -> Any:
+        zeep = pytest.importorskip("zeep")
+        return zeep.Client(str(SCHEMAS / f"{name}.wsdl"), settings=zeep.Settings(strict=False))
+
+    @inlineCallbacks
+    def test_zeep_asks_and_retrieves(self):  # type: ignore[no-untyped-def]
+        if not SCHEMAS.exists():
+            raise SkipTest("the WSDLs of IHE are not here")
+        self.publish(1, Doc())
+        status, returned = yield deferToThread(self.find)
+        assert (status.endswith(":Success"), returned) == (True, 1)
+        document = yield deferToThread(self.retrieve)
+        assert document == (self.peer.repository, Doc().unique_id, "text/plain", Doc().content)
+
+    def find(self) -> tuple[str, int]:
+        """ITI-18: the status, and how many document entries there are in the answer."""
+        client = self.client("iti18")
+        binding = "{urn:ihe:iti:xds-b:2007}DocumentRegistry_Binding_Soap12"
+        client.wsdl.bindings[binding].get("DocumentRegistry_RegistryStoredQuery").soapaction = "urn:ihe:iti:2007:RegistryStoredQuery"
+        service = client.create_service(binding, f"http://127.0.0.1:{self.peer.port}/registry")
+        listed = [
+            {"name": "$XDSDocumentEntryPatientId", "ValueList": {"_value_1": [{"Value": f"'{PATIENT}'"}]}},
+            {"name": "$XDSDocumentEntryStatus", "ValueList": {"_value_1": [{"Value": f"('{APPROVED}')"}]}},
+        ]
+        said = service.DocumentRegistry_RegistryStoredQuery(
+            ResponseOption={"returnType": "LeafClass", "returnComposedObjects": True},
+            AdhocQuery={"id": "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d", "Slot": listed},
+        )
+        return said.status, len(said.RegistryObjectList._raw_elements)
+
+    def retrieve(self) -> tuple[str, str, str, bytes]:
+        """ITI-43, over MTOM."""
+        client = self.client("iti43")
+        binding = "{urn:ihe:iti:xds-b:2007}DocumentRepository_Binding_Soap12"
+        client.wsdl.bindings[binding].get("DocumentRepository_RetrieveDocumentSet").soapaction = "urn:ihe:iti:2007:RetrieveDocumentSet"
+        service = client.create_service(binding, f"http://127.0.0.1:{self.peer.port}/repository")
+        wanted = {"RepositoryUniqueId": self.peer.repository, "DocumentUniqueId": Doc().unique_id}
+        said = service.DocumentRepository_RetrieveDocumentSet(DocumentRequest=[wanted])
+        (one,) = said.DocumentResponse
+        return one.RepositoryUniqueId, one.DocumentUniqueId, one.mimeType, one.Document

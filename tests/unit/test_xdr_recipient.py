@@ -12,6 +12,7 @@ import pytest
 from lxml import etree
 
 from adapters.soap.service import Examined, Request
+from adapters.soap.xdr import adapter
 from adapters.soap.xdr.book import DocumentBook
 from adapters.soap.xdr.recipient import DocumentRecipient
 from engine.formats import soap
@@ -214,3 +215,13 @@ def test_the_wsdl_can_be_used() -> None:
     port = client.wsdl.services["DocumentRecipient"].ports["DocumentRecipientSoap12"]
     assert port.binding_options["address"] == "https://here.example/xdr?a=1&b=2"
     assert list(port.binding.all()) == ["ProvideAndRegisterDocumentSet-b"]
+
+
+def test_a_channel_can_be_tried_without_a_server() -> None:
+    """What a sender would have seen: the envelope, and what is at fault."""
+    assert adapter.source_options is not None
+    options = adapter.source_options.defaults(listen="127.0.0.1:0", cda="refuse")
+    envelope, judgement = adapter.rehearse(options, message(), "urn:meridian:party:ward")
+    assert (envelope.message_type, envelope.control_id, envelope.peer, judgement) == ("ITI-41", SET_ID, "urn:meridian:party:ward", None)
+    assert adapter.rehearse(options, message([Doc(said={"size": "1"})]), "")[1] is not None
+    assert adapter.rehearse(options, b"no SOAP", "")[1] is not None
