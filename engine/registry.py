@@ -28,6 +28,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a": "adapters.poct1a:adapter",
         "worklist": "adapters.worklist:adapter",
         "dicom_worklist": "adapters.dicom.worklist:adapter",
+        "soap": "adapters.soap:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",
@@ -35,7 +36,6 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_archive": "adapters.dicom:archive_adapter",
         "xdr": "adapters.soap.xdr:adapter",
         "xds": "adapters.soap.xdr:xds_adapter",
-        "soap": "adapters.soap:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

@@ -8,6 +8,8 @@ source             the listener
 options            what all endpoints have in common
 rehearsal          a source without a server, for channel tests
 generic/           the endpoint ``soap``: a service out of a WSDL
+security/          WS-Security of what comes and of what goes
+client/            the destination ``soap``: zeep with the WSDL in the site
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from adapters.soap.client.options import DESTINATION
 from adapters.soap.generic.options import SOURCE
 from engine.message import SOAP
 
@@ -30,7 +33,7 @@ class SoapAdapter:
     name = "soap"
     content_types: Sequence[str] = (SOAP,)
     source_options: Spec | None = SOURCE
-    destination_options: Spec | None = None
+    destination_options: Spec | None = DESTINATION
 
     def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
         """engine.contracts.Rehearsing"""
@@ -46,7 +49,9 @@ class SoapAdapter:
         return SoapSource(options, context, GenericService(options, context.new_id, context.clock))
 
     def destination(self, options: Settings, context: Context) -> Destination:
-        raise NotImplementedError("soap is a source")
+        from adapters.soap.client.destination import SoapDestination
+
+        return SoapDestination(options, context)
 
 
 adapter = SoapAdapter()

@@ -20,7 +20,8 @@ _TAKEN: Final = "the Content-Type must be text/xml (SOAP 1.1), application/soap+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`version` is "" where only the envelope tells. `first` is what stands before the body in what is kept: b"" for plain XML.
+    """`version` is "" where only the envelope tells; of a message in parts it is a hint, since the envelope's part is what counts and some
+    say text/xml of any (npm soap). `first` is what stands before the body in what is kept: b"" for plain XML.
     `action` is SOAPAction or the parameter action, without quotes. `gzip`: the client takes compressed answers."""
 
     version: str

@@ -110,7 +110,7 @@ def reading(body: bytes, arrived: Arrived, rules: Rules, service: Service, verif
     except (UnknownVersion, AddressingError, ParseError) as error:
         offered = version if version in rules.versions else rules.versions[0]
         return Reading(offered, fault=_unreadable(error, rules), action=arrived.binding.action)
-    if arrived.binding.version and message.version != arrived.binding.version:
+    if arrived.binding.version and message.version != arrived.binding.version and not arrived.binding.first:
         raise HttpRefusal(415, "the envelope is of another SOAP version than the Content-Type says")
     found = Reading(message.version, message.addressing, message, action=message.addressing.action or arrived.binding.action)
     try:

@@ -25,7 +25,7 @@ from engine.http_coding import decoder
 from engine.http_server import Limits
 from engine.http_source import Reception
 from engine.http_uploads import STOPS
-from engine.message import Ack, Judgement
+from engine.message import Ack, BodyRef, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -122,7 +122,7 @@ class SoapSource:
     def worded(self, refused: HttpRefusal) -> Answer:
         """Desk: before there is a message there is no envelope to answer with."""
         if not getattr(refused, "noted", False) and refused.status not in _QUIET:
-            self._audit(refused.text, refused.status)
+            self._audit(refused.text, refused.status, refused.sender)
         return sentence(refused.status, refused.text, refused.headers)
 
     # --- one message -----------------------------------------------------------------------------
@@ -156,6 +156,8 @@ class SoapSource:
     def _keep(self, received: Received, found: Reading, arrived: Arrived) -> Generator[Deferred[Any], Any, Ack]:
         body = (yield self._reception.in_thread(received.finish)) if received.large else received.finish()
         if self._reception.stopping:
+            if isinstance(body, BodyRef):
+                self._context.unspool(body)
             raise HttpRefusal(503, STOPS, headers=LATER)
         assert self._intake is not None
         assert found.examined is not None

@@ -92,7 +92,7 @@ class TestParts:
     def test_what_is_bigger_than_a_window(self, tmp_path: Path) -> None:
         """The delimiter lies across the edge of what is looked at at once."""
         root = envelope(HOLDER.format(include("cid:big")))
-        for size in (4 << 20, *((4 << 20) - 500 - n for n in range(0, 40, 7)), 9 << 20):
+        for size in (1 << 20, *((1 << 20) - 500 - n for n in range(0, 40, 7)), 9 << 20):
             content = b"\r\n--uuid" * (size // 8)
             message = soap.read(in_file(tmp_path, kept(related(), in_parts(root, part(content, "big")))))
             assert message.parts["big"].sha256() == hashlib.sha256(content).hexdigest()
@@ -144,18 +144,18 @@ class TestParts:
             (envelope(HOLDER.format(include("cid:a@b"))), "part that is not there"),
             (kept(related(), in_parts(envelope(HOLDER.format("x" + include("cid:a"))), part(b"", "a"))), "not alone"),
             (kept(related(start="<x>"), in_parts(envelope())), "start parameter"),
-            (kept(related(), in_parts(envelope()).removesuffix(b"--\r\n")), "malformed"),
+            (kept(related(), in_parts(envelope()).removesuffix(b"--\r\n")), "without its close delimiter"),
             (kept(related(), in_parts(envelope()).removesuffix(f"--{BOUNDARY}--\r\n".encode())), "without its close delimiter"),
             (kept(related(), in_parts(envelope(), f"--{BOUNDARY}x\r\n\r\n".encode())), "malformed"),
-            (kept(related(), b"x" * 10000), "begin with its boundary"),
-            (kept("multipart/related", in_parts(envelope())), "no boundary"),
+            (kept(related(), b"x" * 10000), "does not begin with its boundary"),
+            (kept("multipart/related", in_parts(envelope())), "boundary is missing"),
             (kept("text/xml", envelope()), "not multipart/related"),
             (kept("?", envelope()), "media type"),
-            (b"Content-Type: multipart/related", "cannot be read"),
+            (b"Content-Type: multipart/related", "not multipart/related"),
             (kept(related(), part(envelope(), "root@a", "text/plain") + f"--{BOUNDARY}--".encode()), "not SOAP"),
             (kept(related(), f"--{BOUNDARY}--".encode()), "no part"),
-            (kept(related(), in_parts(envelope(), part(b"", "a", Content_type="x"))), "there twice"),
-            (kept(related(), in_parts(envelope(), *[part(b"", str(n)) for n in range(1001)])), "more than 1000 parts"),
+            (kept(related(), in_parts(envelope(), part(b"", "a", Content_type="x"))), "header field of a part is malformed"),
+            (kept(related(), in_parts(envelope(), *[part(b"", str(n)) for n in range(1001)])), "too many parts"),
         ],
     )
     def test_what_is_refused(self, body: bytes, words: str) -> None:

@@ -84,10 +84,11 @@ SOURCE: Final = Spec(
     [
         *endpoint_options("/soap"),
         Option("wsdl", _WSDL, "the service; what it imports lies in the site too. Default: one operation Submit that takes any element"),
-        Option("control_id", PATH, "where the request has its id, by which repetitions are known", default=MESSAGE_ID),
-        Option("sender", PATH, "where it says who sent it"),
+        Option("control_id", ListOf(PATH), "where a request has its id, by which repetitions are known: the first that is there",
+               default=MESSAGE_ID),
+        Option("sender", ListOf(PATH), "where it says who sent it: the first that is there", default=[]),
         Option("patient_ids", ListOf(PATH), "where it has the patient's identifiers", default=[]),
         Option("response", RESPONSE, "what is answered", default={}),
     ],
     scalar="listen",
-)
+)  # fmt: skip

@@ -5,7 +5,7 @@ Requests are told apart by the element in Body and by their action; where the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import as_file, files
@@ -61,25 +61,26 @@ class GenericService:
         """Service"""
         message = request.message
         operation = self._operation(request)
-        control_id = self._at(message, self._options.control_id)
-        if not control_id and self._options.control_id != MESSAGE_ID:
-            raise ParseError("the request has no id", location=self._options.control_id, hl7_code="101")
+        control_id = self._first(message, self._options.control_id)
+        if not control_id and MESSAGE_ID not in self._options.control_id:
+            raise ParseError("the request has no id", location=self._options.control_id[0], hl7_code="101")
         who = request.peer or request.remote.rpartition(":")[0]
         return Examined(
             message_type=operation.name,
             control_id=control_id,
             answer=lambda judgement: self._answer(judgement, message, operation, control_id),
-            sender=self._at(message, self._options.sender),
+            sender=self._first(message, self._options.sender),
             patient_ids=tuple(filter(None, (self._at(message, path) for path in self._options.patient_ids))),
             idempotency_key=f"{who}|{control_id}" if control_id else "",
             one_way=operation.one_way,
             action=operation.response_action,
         )
 
-    def _at(self, message: SoapMessage, path: str | None) -> str:
+    def _first(self, message: SoapMessage, paths: Sequence[str]) -> str:
+        return next(filter(None, (self._at(message, path) for path in paths)), "")
+
+    def _at(self, message: SoapMessage, path: str) -> str:
         """Raises ParseError where what is there cannot be an id."""
-        if not path:
-            return ""
         if path == MESSAGE_ID:
             return message.addressing.message_id
         found = value_at(message.header if path.startswith("Header/") else message.payload, path) or ""

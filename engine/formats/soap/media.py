@@ -1,18 +1,11 @@
-"""One media type with its parameters (RFC 2045 clause 5.1, RFC 9110 clause 8.3.1)."""
+"""One media type with its parameters (RFC 2045 clause 5.1)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from engine.errors import ParseError
-
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the grammar's word
-_TYPE: Final = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
-_PARAMETER: Final = re.compile(rf';\s*(?:({_TOKEN})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]*))?\s*')
-_MOST: Final = 4096
+from engine.formats.media_types import parse_content_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +22,7 @@ class MediaType:
 
 def parse_media_type(text: str) -> MediaType:
     """Raises ParseError: no media type, a parameter twice, or very long."""
-    match = _TYPE.match(text) if len(text) <= _MOST else None
-    if match is None:
-        raise ParseError("the media type cannot be read")
-    parameters: dict[str, str] = {}
-    at = match.end()
-    while at < len(text):
-        found = _PARAMETER.match(text, at)
-        if found is None or (found[1] and found[1].lower() in parameters):
-            raise ParseError("the parameters of the media type cannot be read")
-        if found[1]:
-            value = found[2]
-            parameters[found[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-        at = found.end()
-    return MediaType(match[1].lower(), parameters)
+    return MediaType(*parse_content_type(text))
 
 
 def quoted(value: str) -> str:

@@ -1,9 +1,7 @@
 """A message in parts: multipart/related with a root (RFC 2387), as MTOM and SOAP with attachments send it. No part is copied: content is
 a view of the bytes, or of the file, that the message lies in.
 
-Kept as one line ``Content-Type: …``, an empty line, and the body as it came. Strict where leniency would let two readers see different
-parts: a line that begins with the delimiter and goes on with something else, an end without the close delimiter, a header field or a
-Content-ID said twice are refused.
+Kept as one line ``Content-Type: …``, an empty line, and the body as it came. A Content-ID that two parts have is refused.
 """
 
 from __future__ import annotations
@@ -12,13 +10,13 @@ import base64
 import binascii
 import hashlib
 import mmap
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.errors import ParseError
+from engine.errors import FramingError, ParseError
+from engine.formats.multipart import MultipartFramer, PartBegin, PartEnd
 from engine.formats.soap.media import MediaType, parse_media_type
 from engine.formats.soap.names import RELATED
 from engine.message import Excerpt
@@ -28,10 +26,7 @@ _MOST_HEAD: Final = 8192
 _MOST_PARTS: Final = 1000
 _MOST_ENCODED: Final = 64 << 20
 """Bytes of a part in base64, which is decoded in memory. Over HTTP there is no need for that encoding."""
-_WINDOW: Final = 4 << 20
-_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=?@ &;<>-]{0,199}[0-9A-Za-z'()+_,./:=?@&;<>-]")
-"""RFC 2046 has 70 characters at most, and fewer kinds; senders have more."""
-_FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+_WINDOW: Final = 1 << 20
 _AS_IS: Final = ("", "binary", "8bit", "7bit")
 
 Content = bytes | memoryview
@@ -47,20 +42,11 @@ class Body:
     def __len__(self) -> int:
         return len(self.view)
 
-    def find(self, wanted: bytes, start: int = 0, end: int | None = None) -> int:
-        """Like bytes.find, in windows."""
-        stop = len(self.view) if end is None else min(end, len(self.view))
-        while start < stop:
-            upto = min(stop, start + _WINDOW + len(wanted) - 1)
-            found = bytes(self.view[start:upto]).find(wanted)
-            self.let_go(start, upto)
-            if found >= 0:
-                return start + found
-            start += _WINDOW
-        return -1
-
-    def starts(self, wanted: bytes, at: int) -> bool:
-        return bytes(self.view[at : at + len(wanted)]) == wanted
+    def blocks(self, start: int) -> Iterator[bytes]:
+        """All from `start` on."""
+        for at in range(start, len(self.view), _WINDOW):
+            yield bytes(self.view[at : at + _WINDOW])
+            self.let_go(at, min(at + _WINDOW, len(self.view)))
 
     def let_go(self, start: int, end: int) -> None:
         """Pages of a file that are not needed just now; they come back by themselves."""
@@ -140,16 +126,17 @@ class Cut:
 def cut(body: bytes) -> Cut:
     """The parts of a kept message. Raises ParseError."""
     whole = Body(body)
-    if not whole.starts(LINE, 0):
+    begin = bytes(whole.view[:_MOST_HEAD])
+    if not begin.startswith(LINE):
         return Cut(MediaType(""), Part("", "", whole.view, whole), Parts({}))
-    end = whole.find(b"\r\n\r\n", 0, _MOST_HEAD)
-    if end < 0:
-        raise ParseError("the Content-Type of the message cannot be read")
-    media = parse_media_type(bytes(whole.view[len(LINE) : end]).decode("latin-1"))
-    boundary = media.get("boundary")
-    if media.name != RELATED or _BOUNDARY.fullmatch(boundary) is None:
-        raise ParseError("the message is not multipart/related, or has no boundary that is one")
-    found = list(_parts(whole, end + 2, boundary.encode()))
+    line, end, _ = begin.partition(b"\r\n\r\n")
+    media = parse_media_type(line[len(LINE) :].decode("latin-1"))
+    if not end or media.name != RELATED:
+        raise ParseError("the message is not multipart/related, as its Content-Type must say")
+    try:
+        found = list(_parts(whole, len(line) + len(end), media.get("boundary")))
+    except FramingError as error:
+        raise ParseError(error.text) from None
     if not found:
         raise ParseError("the multipart message has no part")
     return _sorted(media, found)
@@ -178,43 +165,21 @@ def _sorted(media: MediaType, found: list[Part]) -> Cut:
     return Cut(media, roots[0], Parts(parts))
 
 
-def _parts(whole: Body, start: int, boundary: bytes) -> Iterator[Part]:
-    """Between `start`, where a line ends, and the close delimiter (RFC 2046 clause 5.1.1)."""
-    delimiter = b"\r\n--" + boundary
-    at = whole.find(delimiter, start, start + _MOST_HEAD)
-    if at < 0:
-        raise ParseError("the multipart message does not begin with its boundary")
-    for _ in range(_MOST_PARTS + 1):
-        begin = _after(whole, at + len(delimiter))
-        if begin < 0:
-            return
-        at = whole.find(delimiter, begin - 2)
-        if at < 0:
-            raise ParseError("the multipart message ends without its close delimiter")
-        yield _part(whole, begin - 2, at)
-    raise ParseError(f"the message has more than {_MOST_PARTS} parts")
+def _parts(whole: Body, offset: int, boundary: str) -> Iterator[Part]:
+    """Raises FramingError, ParseError."""
+    framer = MultipartFramer(boundary, most_parts=_MOST_PARTS, folded=True)
+    begun = PartBegin({})
+    for block in whole.blocks(offset):
+        for event in framer.feed(block):
+            if isinstance(event, PartBegin):
+                begun = event
+            elif isinstance(event, PartEnd):
+                start = offset + begun.start
+                yield _part(whole, begun.headers, start, whole.view[start : start + event.size])
+    framer.finish()
 
 
-def _after(whole: Body, at: int) -> int:
-    """Where the line of a delimiter ends, -1 behind the close delimiter."""
-    if whole.starts(b"--", at):
-        return -1
-    end = whole.find(b"\r\n", at, at + 64)
-    if end < 0 or bytes(whole.view[at:end]).strip(b" \t"):
-        raise ParseError("a delimiter of the multipart message is malformed")
-    return end + 2
-
-
-def _part(whole: Body, begin: int, end: int) -> Part:
-    """`begin` is that of the line end before the part's header, `end` that of its delimiter."""
-    if whole.starts(b"\r\n\r\n", begin):
-        fields, start = {}, begin + 4
-    else:
-        stop = whole.find(b"\r\n\r\n", begin + 2, min(end + 4, begin + _MOST_HEAD))
-        if stop < 0:
-            raise ParseError("the header of a part is too large, or has no end")
-        fields, start = _fields(bytes(whole.view[begin + 2 : stop]).decode("latin-1")), stop + 4
-    content: Content = whole.view[min(start, end) : end]
+def _part(whole: Body, fields: Mapping[str, str], start: int, content: memoryview) -> Part:
     encoding = fields.get("content-transfer-encoding", "").lower()
     content_id = _without_brackets(fields.get("content-id", ""))
     if encoding in _AS_IS:
@@ -222,16 +187,6 @@ def _part(whole: Body, begin: int, end: int) -> Part:
     if encoding != "base64" or len(content) > _MOST_ENCODED:
         raise ParseError("a part has a transfer encoding that is not taken, or is too big in it")
     return Part(content_id, fields.get("content-type", ""), from_base64(bytes(content)))
-
-
-def _fields(text: str) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for line in re.sub(r"\r\n[ \t]+", " ", text).split("\r\n"):
-        match = _FIELD.fullmatch(line)
-        if match is None or match[1].lower() in fields:
-            raise ParseError("a header field of a part is malformed, or there twice")
-        fields[match[1].lower()] = match[2]
-    return fields
 
 
 def _without_brackets(content_id: str) -> str:
