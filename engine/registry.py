@@ -28,7 +28,6 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a": "adapters.poct1a:adapter",
         "worklist": "adapters.worklist:adapter",
         "dicom_worklist": "adapters.dicom.worklist:adapter",
-        "soap": "adapters.soap:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
         "dicom": "adapters.dicom:adapter",

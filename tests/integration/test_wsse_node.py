@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import shutil
+import ssl
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -18,7 +22,10 @@ from zeep.wsse.signature import verify_envelope
 from adapters.soap.security.instants import instant
 from adapters.soap.security.names import WSSE, WSU
 from adapters.soap.security.outgoing import Outgoing, Signer
+from tests.support.cli import meridian
+from tests.support.sites import Site
 from tests.support.soap import NS, Said, SoapSite, addressed, in_parts, part, post, related
+from tests.support.soap_service import write_wsdl
 from tests.support.wsse import SECOND, Signers, at, certificate, plain, signed
 
 LAB = "urn:meridian:party:lab"
@@ -29,11 +36,10 @@ PASSWORD = "correct horse, 密码"
 class Place:
     """A site, its authority, and ``lab``, who signs."""
 
-    def __init__(self, folder: Path, security: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, security: dict[str, Any], **soap: Any) -> None:
         self.signers = Signers(folder / "others")
         self.lab = self.signers.curve("lab")
-        (folder / "secret").write_text(PASSWORD)
-        self.site = SoapSite(folder / "site", {"security": security})
+        self.site = SoapSite(folder / "site", {"security": security, **soap})
         self.site.certify(self.signers.authority)
 
     def send(self, message: bytes, version: str = "1.1") -> Said:
@@ -204,6 +210,22 @@ class TestUser:
         assert PASSWORD.encode() not in audited
         assert b"guessed" not in audited
 
+    def test_as_text_over_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody else can read it; the client shows no certificate."""
+        monkeypatch.setenv("WSSE_PASSWORD", PASSWORD)
+        users = {"lab-system": {"party": "lab", "password": "env:WSSE_PASSWORD"}}
+        place = Place(tmp_path, {"require": "username", "users": users}, tls={"client_auth": "none"})
+        envelope = plain()
+        UsernameToken("lab-system", PASSWORD).apply(envelope, {})
+        trust = ssl.create_default_context(cafile=place.site.certs / "ca.pem")
+        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        with place.site.running():
+            connection = http.client.HTTPSConnection("localhost", place.site.soap, timeout=60, context=trust)
+            connection.request("POST", "/soap", etree.tostring(envelope), {"Content-Type": "text/xml"})
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert [kept.peer for kept in place.site.kept()] == [LAB]
+
 
 class TestAnswers:
     def test_they_are_signed_where_the_site_says_so(self, tmp_path: Path) -> None:
@@ -230,8 +252,43 @@ class TestNothingAsked:
         assert [kept.peer for kept in place.site.kept()] == [""]
 
 
-class TestStart:
-    def test_a_site_without_authorities_does_not_start(self, tmp_path: Path) -> None:
-        place = Place(tmp_path, {"ca": "nobody.pem"})
-        with pytest.raises(Exception, match=r"nobody\.pem"), place.site.running():
+class TestCheck:
+    """``meridian check`` and the start say the same of what is missing."""
+
+    @pytest.mark.parametrize(
+        ("security", "why"),
+        [
+            ({"ca": "nobody.pem"}, "nobody.pem in"),
+            ({"certificates": {"vendor": "vendor.pem"}}, "vendor.pem in"),
+            ({"answers": {"key": "other.key"}}, "other.key in"),
+            ({"require": "username", "users": {"x": {"party": "lab", "password": "env:WSSE_NOWHERE"}}}, "WSSE_NOWHERE is not set"),
+        ],
+    )
+    def test_files_and_secrets_that_are_not_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], security: dict[str, Any], why: str
+    ) -> None:
+        place = Place(tmp_path, security)
+        said = meridian(monkeypatch, capfd)("check", place.site.folder)
+        assert said.code == 1
+        assert why in said.out
+        with pytest.raises(Exception, match=why.split(maxsplit=1)[0]), place.site.running():
             pass
+
+    def test_a_site_with_users_needs_no_certificates(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("WSSE_PASSWORD", PASSWORD)
+        place = Place(tmp_path, {"require": "username", "users": {"x": {"party": "lab", "password": "env:WSSE_PASSWORD"}}})
+        shutil.rmtree(place.site.certs)
+        assert meridian(monkeypatch, capfd)("check", place.site.folder).code == 0
+
+    def test_a_destination(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        site = Site(tmp_path / "site", destinations=[])
+        site.certify(Signers(tmp_path / "others").authority)
+        write_wsdl(site.folder)
+        for security, code in (({}, 0), ({"key": "other.key"}, 1)):
+            soap = {"wsdl": "exchange.wsdl", "port": "Soap11", "operation": "Exchange", "security": security}
+            channel = {"name": "lines", "source": {"mllp": site.port}, "destinations": [{"name": "hospital", "soap": soap}]}
+            (site.folder / "channels" / "lines.yaml").write_text(json.dumps(channel))
+            said = meridian(monkeypatch, capfd)("check", site.folder)
+            assert (said.code, "other.key" in said.out) == (code, bool(code)), said.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from adapters.soap.security import SECURITY, verifier
+from engine.formats.soap import read
 from engine.message import ACCEPTED, Judgement, Verdict
 from tests.integration.test_wsse_node import by_us, by_zeep, now
 from tests.support.dicomweb import AnsweringIntake
@@ -46,8 +49,8 @@ class SignedSourceTests(TestCase):
         self.lab = self.signers.curve("lab")
         self.intake = Intake()
         certs = with_certs(self.folder, self.signers.authority.folder)
-        made = replace(context(self.folder, reactor), tls=certs.tls, clock=now)
-        self.source = source(self.folder, reactor, made, security=self.security)
+        self.made = replace(context(self.folder, reactor), tls=certs.tls, clock=now)
+        self.source = source(self.folder, reactor, self.made, security=self.security)
         yield self.source.start(self.intake)
         self.addCleanup(self.source.stop)
 
@@ -73,3 +76,31 @@ class SignedSourceTests(TestCase):
         answers: list[Said] = yield gatherResults([self.send(message) for _ in range(8)])
         self.assertEqual(sorted(said.status for said in answers), [200] + [500] * 7)
         self.assertEqual(len(self.intake.kept), 1)
+
+
+class RepeatedSourceTests(SignedSourceTests):
+    """Where the very same bytes are answered again."""
+
+    security: dict[str, Any] = {}  # noqa: RUF012
+
+    @inlineCallbacks
+    def test_what_was_not_kept_may_come_again(self) -> Any:
+        """Any number of times; what it is told apart by is the engine's matter."""
+        message = by_us(self.lab)
+        for judgement, status in ((UNAVAILABLE, 503), (ACCEPTED, 200), (ACCEPTED, 200)):
+            self.intake.judgement = judgement
+            said: Said = yield self.send(message)
+            self.assertEqual(said.status, status)
+
+    @inlineCallbacks
+    def test_the_node_ended_before_the_commit(self) -> Any:
+        """The message was remembered and not kept; its sender heard nothing, and says it again."""
+        message = by_us(self.lab)
+        self.intake.judgement = ACCEPTED
+        before = verifier(SECURITY.defaults(), self.made)
+        assert before is not None
+        before.verify(read(message), now(), digest=sha256(message).digest())
+        before.close()
+        said: Said = yield self.send(message)
+        self.assertEqual(said.status, 200)
+        self.assertEqual([envelope.body for envelope in self.intake.kept], [message])

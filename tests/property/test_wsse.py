@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import xmlsec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from zeep.wsse.signature import verify_envelope
@@ -131,3 +132,20 @@ def test_what_xmlsec_signs_of_any_payload_we_verify(case: Case, payload: etree._
     written = etree.fromstring(etree.tostring(envelope))  # where prefixes are what they will be
     root = parse(signed(case.folder, written, method=xmlsec.Transform.ECDSA_SHA256))
     assert judged(root, case.trust).covers(at(root, BODY))
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of a serial number below zero
+@settings(max_examples=500, deadline=timedelta(seconds=5))
+@given(data=st.data())
+def test_any_certificate(case: Case, data: st.DataObject) -> None:
+    """A token with bytes flipped is another certificate, or none: refused, and nothing else is raised. The signature of it tells."""
+    root = parse(case.message)
+    token = at(root, "//wsse:BinarySecurityToken")
+    content = bytearray(b64decode("".join(token.text.split())))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    assume(bytes(content) != b64decode("".join(token.text.split())))
+    token.text = b64encode(content).decode()
+    for trust in (case.trust, Trust()):
+        with pytest.raises(Refusal):
+            judged(root, trust)

@@ -14,12 +14,13 @@ import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from lxml import etree
 
 from adapters.soap.security.instants import instant, microseconds
-from adapters.soap.security.names import DS, EXCLUSIVE_C14N, KEY_IDENTIFIERS, THUMBPRINT, X509V3, ds, wsse, wsu
+from adapters.soap.security.names import DS, EXCLUSIVE_C14N, KEY_IDENTIFIERS, THUMBPRINT, WSSE, X509V3, ds, wsse, wsu
 from adapters.soap.security.outgoing import Outgoing, Signer
 from adapters.soap.security.refusal import Code
 from adapters.soap.security.trust import Trust, TrustFolder
@@ -28,6 +29,8 @@ from engine.formats.xml import parse
 from tests.support.wsse import NOW, SECOND, Signers, at, certificate, judged, made, plain, refused, signed
 
 EC = xmlsec.Transform.ECDSA_SHA256
+P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""The order of the curve's group."""
 LAB, WARD = "urn:meridian:party:lab", "urn:meridian:party:ward"
 
 
@@ -153,6 +156,17 @@ class TestWhoSigns:
         builder = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + datetime.timedelta(days=1))
         (own.authority.folder / "crl.pem").write_bytes(builder.sign(other, hashes.SHA256()).public_bytes(Encoding.PEM))  # type: ignore[arg-type]
         assert "signature of the revocation list" in refused(signed(own.curve(), method=EC), own.trust())[1]
+
+    def test_the_lists_of_two_keys_of_one_authority(self, tmp_path: Path) -> None:
+        """It has been renewed under its name; the list of the other key is not in the way."""
+        own, other = Signers(tmp_path / "a"), Signers(tmp_path / "b")
+        message = signed(own.curve(), method=EC)
+        both = [(one.authority.folder / "crl.pem").read_bytes() for one in (other, own)]
+        (own.authority.folder / "crl.pem").write_bytes(b"".join(both))
+        assert judged(message, own.trust()).party == WARD
+        own.authority.revoke("ward")
+        (own.authority.folder / "crl.pem").write_bytes(both[0] + (own.authority.folder / "crl.pem").read_bytes().removeprefix(both[0]))
+        assert "revoked" in refused(message, own.trust())[1]
 
     def test_keyinfo_of_another_certificate(self, lab: Path, signers: Signers, trust: Trust) -> None:
         """Both are ours; the message says that it was the other."""
@@ -385,12 +399,23 @@ class TestMark:
 
     def test_the_other_form_of_an_ecdsa_signature_is_the_same(self, ward: Path, trust: Trust) -> None:
         """(r, n - s) is right where (r, s) is, and anyone can compute it."""
-        order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
         root = parse(signed(ward, method=EC))
         first = judged(root, trust)
         value = at(root, "//ds:SignatureValue")
         raw = b64decode("".join(value.text.split()))
-        value.text = _base64(raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big"))
+        value.text = _base64(raw[:32] + (P256 - int.from_bytes(raw[32:], "big")).to_bytes(32, "big"))
+        assert judged(root, trust).mark == first.mark
+
+    def test_so_is_the_other_form_of_a_certificate(self, ward: Path, trust: Trust) -> None:
+        """Its authority has signed it with ECDSA too."""
+        root = parse(signed(ward, method=EC))
+        first, mine = judged(root, trust), certificate(ward)
+        r, s = decode_dss_signature(mine.signature)
+        der, other = mine.public_bytes(Encoding.DER), encode_dss_signature(r, P256 - s)
+        body = der[4 : -len(mine.signature) - 3] + b"\x03" + bytes([len(other) + 1]) + b"\x00" + other
+        changed = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+        assert changed != der
+        at(root, "//wsse:BinarySecurityToken").text = _base64(changed)
         assert judged(root, trust).mark == first.mark
 
     def test_two_messages_have_two(self, ward: Path, trust: Trust) -> None:
@@ -450,6 +475,13 @@ class TestCost:
     def test_many_namespaces_in_scope(self, ward: Path, trust: Trust) -> None:
         declared = " ".join(f"xmlns:n{number}='urn:{number}'" for number in range(300))
         assert "namespaces in scope" in refused(signed(ward, plain(f"<p {declared}/>"), method=EC), trust)[1]
+
+    def test_ids(self, trust: Trust) -> None:
+        """Counted before they are gathered, since nothing is proven yet."""
+        message = etree.tostring(plain("<p/>", header=f"<w:Security xmlns:w='{WSSE}'/>")).replace(
+            b"<p/>", b"<p>" + b"<a id='1'/>" * 100_001 + b"</p>"
+        )
+        assert refused(message, trust) == (Code.INVALID_SECURITY, "more than 100000 ids")
 
     @pytest.mark.parametrize("count", [0, 33])
     def test_references(self, ward: Path, trust: Trust, count: int) -> None:

@@ -39,7 +39,7 @@ _TRANSIENT: Final = ("Server", "Receiver")
 _PERMANENT: Final = ("Client", "Sender", "VersionMismatch", "MustUnderstand", "DataEncodingUnknown")
 _IDENTITY: Final = ("FailedAuthentication", "FailedCheck", "InvalidSecurity", "InvalidSecurityToken", "SecurityTokenUnavailable")
 _MOST_KEPT: Final = 256 << 10
-_CODE: Final = re.compile(r"[A-Za-z_][\w.-]{0,79}")
+_CODE: Final = re.compile(r"[A-Za-z_][\w.-]{0,39}")
 _WSS: Final = "oasis-200401-wss-wssecurity"
 
 

@@ -6,8 +6,8 @@ the small file of `replays` and the reading of certificates. ADR 021 says why it
 
 from __future__ import annotations
 
+from adapters.soap.security.files import outgoing
 from adapters.soap.security.incoming import NotProven, Proven, Verifier, verifier
-from adapters.soap.security.keys import outgoing
 from adapters.soap.security.options import CLIENT_SECURITY, SECURITY
 from adapters.soap.security.outgoing import Outgoing
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lxml import etree
 
-from adapters.soap.security.keys import outgoing
+from adapters.soap.security.files import check_files, outgoing, trust_folder
 from adapters.soap.security.refusal import Code, Refusal
 from adapters.soap.security.replays import Replays, Seen
-from adapters.soap.security.trust import Trust, TrustFolder
+from adapters.soap.security.trust import Trust
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof, Rules, verify
-from engine.errors import ConfigError, StoreError
+from engine.errors import ConfigError, ParseError, StoreError
 from engine.formats.soap import LIMITS, SENDER, SoapFault, SoapMessage
 from engine.formats.xml import parse
 from engine.identity import party_uri
@@ -66,11 +66,8 @@ class Verifier:
         """Raises ConfigError where files or passwords are not there."""
         self._channel, self._answers_repeated = context.name, options.replay == "answer"
         self._rules = _rules(options)
-        self._trust = TrustFolder(context.tls.folder, options.ca, dict(options.certificates), options.crl == "strict")
-        if options.require == "signature":
-            self._trust.read()
-        for user in self._rules.users.values():
-            user.password()
+        check_files(context.tls.folder, options)
+        self._trust = trust_folder(context.tls.folder, options)
         self._replays = None if options.require == "none" else Replays(context.data / _FILE)
         self._answers = outgoing(options.answers, context) if options.answers is not None else None
 
@@ -155,6 +152,9 @@ def _rules(options: Settings) -> Rules:
 
 def _contents(message: SoapMessage) -> Any:
     def content_of(include: etree._Element) -> Iterable[bytes | memoryview]:
-        return message.content_of(include.getparent()).pieces()
+        try:
+            return message.content_of(include.getparent()).pieces()
+        except ParseError:
+            raise Refusal(Code.INVALID_SECURITY, "an xop:Include that refers to nothing") from None
 
     return content_of

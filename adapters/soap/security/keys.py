@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from adapters.soap.security.algorithms import check_key
-from adapters.soap.security.outgoing import Login, Outgoing, Signer
+from adapters.soap.security.outgoing import Signer
 from adapters.soap.security.refusal import Refusal
 from engine.errors import ConfigError
-from engine.options import Settings
 from engine.secrets import Secret
-
-if TYPE_CHECKING:
-    from engine.contracts import Context
-
-_SECOND: Final = 1_000_000
 
 
 @dataclass
@@ -66,27 +58,6 @@ class KeyFiles:
         ):
             raise ConfigError(f"{self.key} in {self.folder} is not the key of {self.certificate}")
         return Signer(certificate, key, self.digest)
-
-
-def outgoing(options: Settings, context: Context) -> Outgoing:
-    """What a destination puts on its envelopes. Raises ConfigError where key, certificate or password cannot be used."""
-    files = KeyFiles(context.tls.folder, options.certificate, options.key, options.digest, options.key_passphrase)
-    if options.sign:
-        files.signer()
-    login = None
-    if options.username is not None:
-        options.username.password.reveal()
-        login = Login(options.username.name, options.username.password.reveal, options.username.type == "text")
-    return Outgoing(
-        clock=context.clock,
-        new_id=context.new_id,
-        random=os.urandom,
-        signer=files.signer if options.sign else None,
-        parts=options.signed,
-        login=login,
-        lifetime=int(options.lifetime * _SECOND) if options.timestamp else 0,
-        role=options.role,
-    )
 
 
 def _public(key: object) -> bytes:

@@ -15,7 +15,11 @@ from lxml import etree
 from adapters.soap.security.names import ADDRESSING, ROLE, SOAP_12, ULTIMATE_RECEIVER, WSU, wsse
 from adapters.soap.security.refusal import Code, Refusal
 
-_IDS: Final = etree.XPath("//@*[local-name() = 'Id' or local-name() = 'ID' or local-name() = 'id']")
+_EACH: Final = "//@*[local-name() = 'Id' or local-name() = 'ID' or local-name() = 'id']"
+_IDS: Final = etree.XPath(_EACH)
+_COUNT: Final = etree.XPath(f"count({_EACH})")
+_MOST_IDS: Final = 100_000
+"""Each costs a few hundred bytes before anything is proven."""
 _NAMING: Final = (f"{{{WSU}}}Id", "{http://www.w3.org/XML/1998/namespace}id", "Id")
 """The attributes by which something may be named (WSS 1.1 clause 4.2, xml:id 1.0, XML Signature 1.1 clause 4.5 and npm soap)."""
 _MOST_NAMESPACES: Final = 200
@@ -76,6 +80,8 @@ def _is_for(block: etree._Element, namespace: str, role: str) -> bool:
 
 def _ids(envelope: etree._Element) -> dict[str, list[Any]]:
     """The attributes that name something, by their value. Raises Refusal where a wsu:Id stands twice."""
+    if _COUNT(envelope) > _MOST_IDS:
+        raise Refusal(Code.INVALID_SECURITY, f"more than {_MOST_IDS} ids")
     found: dict[str, list[Any]] = {}
     for one in _IDS(envelope):
         found.setdefault(str(one), []).append(one)

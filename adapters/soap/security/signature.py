@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lxml import etree
 
 from adapters.soap.security.algorithms import check_key, check_signature, digest_name, signature_method
@@ -41,19 +41,20 @@ def check_signed(
     layout: Layout, signature: etree._Element, certificate: x509.Certificate, sha1: bool, content_of: ContentOf
 ) -> tuple[list[etree._Element], bytes]:
     """The elements that the certificate's key has signed, and a mark that any repetition has too, however it is encoded: the signature
-    value is none, since for ECDSA anyone can make a second one. Raises Refusal."""
+    value is none, since for ECDSA anyone can make a second one, and nor is the certificate, which may be signed so. Raises Refusal."""
     info, value, _ = children(signature, [ds("SignedInfo"), ds("SignatureValue"), ds("KeyInfo")])
     how = only(info, ds("CanonicalizationMethod"))
     if how.get("Algorithm") != EXCLUSIVE_C14N:
         raise Refusal(Code.UNSUPPORTED_ALGORITHM, "a canonicalization other than Exclusive C14N")
     method = signature_method(only(info, ds("SignatureMethod")).get("Algorithm", ""), sha1)
     said = canonical(info, _prefixes(how, info))
-    check_signature(check_key(certificate.public_key()), method, decoded(text(value), Code.FAILED_CHECK, "the signature"), said)
+    key = check_key(certificate.public_key())
+    check_signature(key, method, decoded(text(value), Code.FAILED_CHECK, "the signature"), said)
     references = info.findall(ds("Reference"))
     if not 0 < len(references) <= _MOST_REFERENCES:
         raise Refusal(Code.INVALID_SECURITY, f"a signature of {len(references)} references")
     signed = [_checked(_read(layout, one, sha1), content_of) for one in references]
-    return signed, hashlib.sha256(certificate.public_bytes(Encoding.DER) + said).digest()
+    return signed, hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) + said).digest()
 
 
 def _checked(reference: _Reference, content_of: ContentOf) -> etree._Element:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
@@ -28,6 +30,7 @@ from engine.identity import party_of, party_uri
 
 _DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # RFC 9336
 _PURPOSES: Final = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, _DOCUMENT_SIGNING))
+_BROKEN: Final = (hashes.MD5, hashes.SHA1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,6 +45,12 @@ class Trust:
 
     def party(self, certificate: x509.Certificate, now: int) -> str:
         """The party that `certificate` proves at `now` (µs), "" where it names none. Raises Refusal where it proves nothing."""
+        try:
+            return self._party(certificate, now)
+        except (ValueError, UnsupportedAlgorithm, crypto.Error):  # what cannot be read of it is found only when it is looked at
+            raise Refusal(Code.INVALID_TOKEN, "a certificate that cannot be read") from None
+
+    def _party(self, certificate: x509.Certificate, now: int) -> str:
         check_key(certificate.public_key())
         at = _EPOCH + timedelta(microseconds=now)
         party = next((party for party, one in self.known if one == certificate), "")
@@ -61,16 +70,20 @@ class Trust:
             found = crypto.X509StoreContext(store, crypto.X509.from_cryptography(certificate)).get_verified_chain()
         except crypto.X509StoreContextError as error:
             raise Refusal(Code.FAILED_AUTHENTICATION, f"the certificate: {error}") from None
-        return [one.to_cryptography() for one in found]
+        chain = [one.to_cryptography() for one in found]
+        if any(isinstance(one.signature_hash_algorithm, _BROKEN) for one in chain[:-1]):
+            raise Refusal(Code.FAILED_AUTHENTICATION, "the certificate is signed with a hash that is broken")
+        return chain
 
     def _check_revocation(self, certificate: x509.Certificate, issuer: x509.Certificate | None, at: datetime) -> None:
         """Of a known certificate the issuer may not be here: its list is then not one to believe in `strict`, and believed otherwise."""
         if issuer is None and certificate.issuer == certificate.subject:
             return
-        lists = [one for one in self.lists if one.issuer == certificate.issuer]
+        named = [one for one in self.lists if one.issuer == certificate.issuer]
+        lists = [one for one in named if issuer is None or one.is_signature_valid(issuer.public_key())]  # type: ignore[arg-type]
+        if named and not lists:  # an authority with a new key has the lists of both
+            raise Refusal(Code.FAILED_AUTHENTICATION, "the signature of the revocation list is wrong")
         for one in lists:
-            if issuer is not None and not one.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
-                raise Refusal(Code.FAILED_AUTHENTICATION, "the signature of the revocation list is wrong")
             if one.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
                 raise Refusal(Code.FAILED_AUTHENTICATION, "the certificate has been revoked")
         if self.strict and not any(_is_current(one, at) for one in lists):
@@ -88,12 +101,10 @@ def _check_validity(certificate: x509.Certificate, at: datetime) -> None:
 
 
 def _check_use(certificate: x509.Certificate) -> None:
-    try:
-        constraints = _extension(certificate, x509.BasicConstraints)
-        usage = _extension(certificate, x509.KeyUsage)
-        purposes = _extension(certificate, x509.ExtendedKeyUsage)
-    except ValueError:
-        raise Refusal(Code.INVALID_TOKEN, "the certificate has extensions that cannot be read") from None
+    """Raises Refusal, and ValueError where the extensions cannot be read."""
+    constraints = _extension(certificate, x509.BasicConstraints)
+    usage = _extension(certificate, x509.KeyUsage)
+    purposes = _extension(certificate, x509.ExtendedKeyUsage)
     if constraints is not None and constraints.ca:
         raise Refusal(Code.FAILED_AUTHENTICATION, "the certificate is an authority's")
     if usage is not None and not usage.digital_signature:
@@ -103,7 +114,7 @@ def _check_use(certificate: x509.Certificate) -> None:
 
 
 def _extension(certificate: x509.Certificate, kind: Any) -> Any:
-    """Raises ValueError where the extensions cannot be read."""
+    """None where there is no such extension."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
