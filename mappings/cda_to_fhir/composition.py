@@ -7,6 +7,7 @@ from typing import Any, Final
 from engine.formats.cda import Element, attribute, children, first, id_of, text_of
 from mappings.cda_to_fhir.entries import Entries
 from mappings.cda_to_fhir.narrative import empty, listing, narrative
+from mappings.cda_to_fhir.people import PERSON, PROFESSIONAL
 from mappings.cda_to_fhir.statements import About, Kit
 from mappings.cda_to_fhir.values import null_flavor
 from mappings.hl7v2_to_fhir.references import query_of
@@ -18,6 +19,7 @@ RELATIONS: Final = {"RPLC": "replaces", "APND": "appends", "XFRM": "transforms"}
 _CLASSES: Final = frozenset(("AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"))
 _ATTESTERS: Final = (("legalAuthenticator", "legal"), ("authenticator", "professional"))
 _DEEPEST: Final = 10
+_LISTED: Final = 500
 
 
 class Header:
@@ -65,10 +67,10 @@ class Header:
         body["subject"] = source.patient.ref
         source.set(body, "period", period, time)
         for one in children(element, "responsibleParty"):
-            who = self._people.practitioner(first(one, "assignedEntity"))
+            who = self._people.who(first(one, "assignedEntity"), PERSON)
             source.add(body, "participant", {"individual": who} if who else None, one)
         for one in children(element, "encounterParticipant"):
-            who = self._people.practitioner(first(one, "assignedEntity"))
+            who = self._people.who(first(one, "assignedEntity"), PERSON)
             source.add(body, "participant", {"individual": who} if who else None, one)
         disposition = self._values.concept(first(element, "dischargeDispositionCode"))
         if disposition:
@@ -130,7 +132,7 @@ class Header:
                 time = first(one, "time")
                 if (at := self._values.time(time)) is not None:
                     made["time"] = at
-                if (who := self._people.practitioner(first(one, "assignedEntity"))) is not None:
+                if (who := self._people.who(first(one, "assignedEntity"), PROFESSIONAL)) is not None:
                     made["party"] = who
                 if len(made) > 1:
                     self._source.add(body, "attester", made, one)
@@ -201,10 +203,12 @@ class Header:
         return made
 
     def _lines(self, section: Element) -> list[tuple[str, str]]:
-        """Names and values of what a section without words holds (at most 500)."""
+        """Names and values of what a section without words holds (at most _LISTED)."""
         found: list[tuple[str, str]] = []
         for one in section.iter():
-            if one.tag.rpartition("}")[2] != "value" or len(found) >= 500:
+            if len(found) >= _LISTED:
+                break
+            if one.tag.rpartition("}")[2] != "value":
                 continue
             statement = one.getparent()
             value: Any = self._values.readable(one)

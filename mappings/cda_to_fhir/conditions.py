@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.formats.cda import Element, attribute, children, first
+from mappings.cda_to_fhir.people import PERSON
 from mappings.cda_to_fhir.statements import About, Kit
 from mappings.cda_to_fhir.values import null_flavor
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
@@ -115,7 +116,7 @@ class Conditions:
             source.claim(body, told if told is not None else statement)
 
     def _record(self, body: Body, draft: Draft, statement: Element) -> None:
-        author = self._kit.author(statement)
+        author = self._kit.author(statement, PERSON)
         if author is not None:
             self._source.set(body, "recorder", author[1], author[0])
             self._source.set(body, "recordedDate", author[2], author[0])

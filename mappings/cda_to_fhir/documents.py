@@ -16,8 +16,8 @@ from mappings.cda_to_fhir.context import FLAGS, CdaTransaction, Described, Mappe
 from mappings.cda_to_fhir.entries import Entries
 from mappings.cda_to_fhir.loading import Compiled, compile_all
 from mappings.cda_to_fhir.observations import grouped
-from mappings.cda_to_fhir.people import People
-from mappings.cda_to_fhir.source import Source, identifier
+from mappings.cda_to_fhir.people import PROFESSIONAL, People
+from mappings.cda_to_fhir.source import CUT, MOST, Source, identifier
 from mappings.cda_to_fhir.statements import Kit
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
@@ -113,6 +113,8 @@ class Documents:
             if row is not None and row["report"]:
                 self._report(source, row["report"], composition, reference)
         unmapped = source.flag()
+        if source.statements > MOST:
+            reference.body.setdefault("meta", {}).setdefault("tag", []).append(CUT)
         for flag in flags:
             tags = reference.body.setdefault("meta", {}).setdefault("tag", [])
             tags.append({"system": FLAGS, "code": f"envelope-{flag}", "display": _FLAGGED[flag]})
@@ -184,7 +186,10 @@ class Documents:
             body["effectiveDateTime"] = composition.body["date"]
             if len(composition.body["date"]) > 10:
                 body["issued"] = composition.body["date"]
-        body["performer"] = [one for one in composition.body["author"] if "reference" in one]
+        entries = tx.entries
+        body["performer"] = [
+            one for one in composition.body["author"] if "reference" in one and entries[one["reference"]].kind in PROFESSIONAL
+        ]
         specimens = source.identifiers(role, "specimen")
         if specimens:
             body["specimen"] = [{"type": "Specimen", "identifier": one} for one in specimens]
@@ -317,7 +322,7 @@ class _Reference:
         for name in ("legalAuthenticator", "authenticator"):
             one = first(self._root, name)
             if one is not None and "authenticator" not in body:
-                source.set(body, "authenticator", self._people.practitioner(first(one, "assignedEntity")), one)
+                source.set(body, "authenticator", self._people.who(first(one, "assignedEntity"), PROFESSIONAL), one)
         house = first(self._root, "custodian", "assignedCustodian", "representedCustodianOrganization")
         if house is not None:
             source.set(body, "custodian", self._people.organization(house), house)

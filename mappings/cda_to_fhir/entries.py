@@ -32,10 +32,12 @@ class Entries:
                     found += self.statement(statement, about)
                 elif isinstance(statement.tag, str) and local(statement.tag) not in ("templateId", "sequenceNumber"):
                     self._kit.source.lost(statement, "not carried: no rule for this kind of entry")
-        return [one for number, one in enumerate(found) if one not in found[:number]]
+        return list({one["reference"]: one for one in found}.values())
 
     def statement(self, statement: Element, about: About) -> list[Body]:
         """References to what one statement has become; none where it says nothing, or nothing that a rule knows."""
+        if not self._kit.source.count(statement):
+            return []
         if about.too_deep:
             self._kit.source.lost(statement, "not carried: nested too deep")
             return []
@@ -131,18 +133,18 @@ class Entries:
         """What several data elements of a group say together, and the members that are for themselves."""
         roles = [self._row_role(one) for one in members]
         if diagnoses := [one for one, role in zip(members, roles, strict=True) if role in _DIAGNOSIS]:
-            return self._diagnoses(diagnoses, about), [one for one in members if one not in diagnoses]
+            return self._diagnoses(diagnoses, about), _without(members, diagnoses)
         allergies = [one for one, role in zip(members, roles, strict=True) if role in _ALLERGY]
         if len(allergies) > 1 and (made := self._conditions.told_allergy(allergies[0], allergies, about)) is not None:
-            return [made], [one for one in members if one not in allergies]
+            return [made], _without(members, allergies)
         if roles.count("item") == 1 and (others := [one for one, role in zip(members, roles, strict=True) if role in _OF_ITEM]):
             item = members[roles.index("item")]
             made = self._observations.observation(item, about, tuple(others))
-            return ([made] if made is not None else []), [one for one in members if one is not item and one not in others]
+            return ([made] if made is not None else []), _without(members, [item, *others])
         if "procedure" in roles and "procedure-name" in roles:
             code, name = members[roles.index("procedure")], members[roles.index("procedure-name")]
             made = self._procedures.procedure(code, about, name)
-            return ([made] if made is not None else []), [one for one in members if one not in (code, name)]
+            return ([made] if made is not None else []), _without(members, [code, name])
         return [], members
 
     def _diagnoses(self, members: list[Element], about: About) -> list[Body]:
@@ -161,3 +163,8 @@ class Entries:
             pairs[-1].append(one)
         made = [self._conditions.condition(pair[0], pair, about) for pair in pairs]
         return [one for one in made if one is not None]
+
+
+def _without(members: list[Element], others: list[Element]) -> list[Element]:
+    gone = set(others)
+    return [one for one in members if one not in gone]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.formats.cda import XSI_TYPE, Element, attribute, children, first, text_of
+from mappings.cda_to_fhir.people import ACTOR, PROFESSIONAL
 from mappings.cda_to_fhir.statements import DATA_ELEMENTS, PLANNED, About, Kit
 from mappings.hl7v2_to_fhir.primitives import decimal
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
@@ -51,7 +52,7 @@ class Medications:
             period = next((found for time in children(statement, "effectiveTime") if (found := self._bounds(time))), None)
             if period is not None:
                 source.set(body, "effective" + period[0], period[1], first(statement, "effectiveTime"))
-        author = kit.author(statement)
+        author = kit.author(statement, ACTOR if request else PROFESSIONAL)
         if author is not None:
             source.set(body, "requester" if request else "informationSource", author[1], author[0])
             source.set(body, "authoredOn" if request else "dateAsserted", author[2], author[0])

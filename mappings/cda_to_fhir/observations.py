@@ -139,7 +139,7 @@ class Observations:
             if attribute(code, "codeSystem") == DATA_ELEMENTS:
                 self._component(body, inner)
                 self._components(body, inner, about.within()) if about.depth < 6 else None
-            elif (reference := self.observation(inner, about.within())) is not None and not about.too_deep:
+            elif not about.too_deep and self._source.count(inner) and (reference := self.observation(inner, about.within())) is not None:
                 body.setdefault("hasMember", []).append(reference)
 
     def _component(self, body: Body, inner: Element) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from engine.formats.cda import Code, Element, Id, attribute, children, first, id_of, text_of
 from mappings.cda_to_fhir.context import CdaTransaction
 from mappings.cda_to_fhir.loading import Compiled
-from mappings.cda_to_fhir.source import Source, identifier, main_number
+from mappings.cda_to_fhir.source import Source, distinct, identifier, main_number
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
 from mappings.hl7v2_to_fhir.references import query_of, ready
 from mappings.transaction import KEY_SYSTEM, Body, Draft, Ready, name_uuid
 
+PERSON: Final = frozenset(("Practitioner",))
+PROFESSIONAL: Final = frozenset(("Practitioner", "Organization"))
+ACTOR: Final = frozenset(("Practitioner", "Organization", "Device"))
+"""Who may stand in an element, as FHIR R4 has it: a person only, no device, any."""
 _HAN: Final = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af·]+")
 _NAME_USES: Final = {"L": "official", "C": "official", "P": "nickname", "A": "anonymous", "ASGN": "usual", "I": "usual"}
 _USES: Final = {
@@ -100,8 +104,7 @@ def telecom(element: Element) -> Body | None:
 def patient(compiled: Compiled, tx: CdaTransaction, ids: Iterable[Id], fallback: str) -> Draft:
     """A Patient with its identifiers and identity, not yet put in. `fallback` names one who has no number."""
     draft = Draft("Patient", "create", "", [], {})
-    found = [made for one in ids if (made := identifier(compiled, tx.facility, one, "patient")) is not None]
-    identifiers = [one for number, one in enumerate(found) if one not in found[:number]]
+    identifiers = distinct(identifier(compiled, tx.facility, one, "patient") for one in ids)
     main = main_number(identifiers)
     if main is None:
         main = {"system": KEY_SYSTEM, "value": name_uuid(f"Patient {fallback}")}
@@ -172,7 +175,13 @@ class People:
 
     # --- professionals ----------------------------------------------------------------------------
 
-    def practitioner(self, role: Element | None, person: str = "assignedPerson") -> Body | None:
+    def who(self, role: Element | None, kinds: Collection[str]) -> Body | None:
+        """An assigned entity as a reference, where what it is may stand there."""
+        reference = self.practitioner(role)
+        made = self._tx.entries.get(reference["reference"]) if reference is not None else None
+        return reference if made is not None and made.kind in kinds else None
+
+    def practitioner(self, role: Element | None) -> Body | None:
         """An assigned entity as a reference to its Practitioner; to its organization (or device) where it names no person."""
         if role is None:
             return None
@@ -182,7 +191,7 @@ class People:
             for child in children(role, "id")
             if (ii := id_of(child)).extension and (one := source.identifier(ii, "staff" if self._known(ii) else "")) is not None
         ]
-        playing = first(role, person)
+        playing = first(role, "assignedPerson")
         names = [name for element in children(playing, "name") if (name := human_name(element))]
         if not identifiers and not names:
             device = first(role, "assignedAuthoringDevice")

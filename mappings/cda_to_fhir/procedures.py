@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.formats.cda import Element, attribute, children, first, text_of
+from mappings.cda_to_fhir.people import ACTOR
 from mappings.cda_to_fhir.statements import DATA_ELEMENTS, About, Kit
 from mappings.hl7v2_to_fhir.terminology import coding
 from mappings.transaction import Body
@@ -95,7 +96,7 @@ class Procedures:
             source.set(body, "doNotPerform", True, statement, "negationInd")
         kit.subject(draft)
         kit.put_when(body, "occurrence", statement, about)
-        author = kit.author(statement)
+        author = kit.author(statement, ACTOR)
         if author is not None:
             source.set(body, "requester", author[1], author[0])
             source.set(body, "authoredOn", author[2], author[0])

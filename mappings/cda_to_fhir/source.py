@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from engine.formats.cda import ClinicalDocument, Element, Id, attribute, children, first, id_of, local, text_of
@@ -14,6 +15,9 @@ from mappings.hl7v2_to_fhir.terminology import uri_part
 from mappings.transaction import KEY_SYSTEM, Body, Draft, name_uuid
 
 UNMAPPED: Final = {"system": FLAGS, "code": "unmapped-code", "display": "A code is of a coding system that nobody here knows"}
+CUT: Final = {"system": FLAGS, "code": "cut", "display": "The document has more statements than are mapped"}
+MOST: Final = 20_000
+"""Statements of one document that are mapped; the text and the original are there all the same."""
 NATIONAL: Final = "2.16.156.10011.2."
 """Value sets and data elements of the national standards, which have no other name than their OID."""
 
@@ -35,20 +39,31 @@ class Source:
         self.marked: set[str] = set()
         self._texts: dict[str, Element] | None = None
         self._taken: dict[str, int] = {}
+        self._paths: dict[Element, str] = {}
+        self._places: dict[Element, dict[Element, int]] = {}
+        self.statements = 0
         self._row = ""
 
     # --- lineage --------------------------------------------------------------------------------
 
     def path(self, element: Element) -> str:
         """`ClinicalDocument/component[1]/…`: an element by its names, numbered where there are several."""
-        steps = []
-        parent = element.getparent()
-        while parent is not None:
-            same = [child for child in parent if child.tag == element.tag]
-            name = local(element.tag)
-            steps.append(name if len(same) == 1 else f"{name}[{same.index(element) + 1}]")
-            element, parent = parent, parent.getparent()
-        return "/".join([f"{self.place}{local(element.tag)}", *reversed(steps)])
+        if not self._paths:
+            self._name(self.header.root, self.place + local(self.header.root.tag))
+        return self._paths[element]
+
+    def _name(self, root: Element, path: str) -> None:
+        """Note the path of every element, once: to look for each by itself would take as many steps as it has siblings."""
+        todo = [(root, path)]
+        while todo:
+            element, path = todo.pop()
+            self._paths[element] = path
+            names = Counter(local(child.tag) for child in element)
+            seen: Counter[str] = Counter()
+            for child in element:
+                name = local(child.tag)
+                seen[name] += 1
+                todo.append((child, f"{path}/{name}" if names[name] == 1 else f"{path}/{name}[{seen[name]}]"))
 
     def claim(self, body: Body, element: Element | None, rule: str = "") -> None:
         """While explaining: what nobody has claimed in `body` stems from `element`, which is thereby carried, with all inside it."""
@@ -72,7 +87,8 @@ class Source:
 
     def add(self, body: Body, name: str, value: Any, element: Element | None, rule: str = "") -> None:
         """Add to a list, but nothing twice."""
-        if value not in (None, "", [], {}) and value not in body.get(name, ()):
+        there = body.get(name, ())
+        if value not in (None, "", [], {}) and (len(there) >= _COMPARED or value not in there):
             body.setdefault(name, []).append(value)
             self.claim(body, element, rule)
 
@@ -86,8 +102,7 @@ class Source:
         return identifier(self.compiled, self.tx.facility, one, role)
 
     def identifiers(self, element: Element | None, role: str = "") -> list[Body]:
-        found = [self.identifier(one, role) for child in children(element, "id") if (one := id_of(child))]
-        return [one for number, one in enumerate(found) if one is not None and one not in found[:number]]
+        return distinct(self.identifier(one, role) for child in children(element, "id") if (one := id_of(child)))
 
     def draft(self, kind: str, element: Element, write: str = "put") -> Draft:
         """A resource made of a statement; `finish` puts it in."""
@@ -100,7 +115,7 @@ class Source:
         kind; else its place in the document. Then put it in."""
         body = draft.body
         own = [one for one in self.identifiers(element) if not part]
-        query = query_of(own[0]) if own and draft.kind not in _NO_IDENTIFIER else ""
+        query = query_of(own[0]) if own else ""
         if query and self._taken.setdefault(f"{draft.kind} {query}", id(draft)) != id(draft):
             query = ""
         uuid = name_uuid(f"{draft.kind} {query}")
@@ -119,9 +134,20 @@ class Source:
         steps = []
         parent = element.getparent()
         while parent is not None:
-            steps.append(str(parent.index(element)))
+            places = self._places.get(parent)
+            if places is None:
+                places = self._places[parent] = {child: number for number, child in enumerate(parent)}
+            steps.append(str(places[element]))
             element, parent = parent, parent.getparent()
         return ".".join(reversed(steps))
+
+    def count(self, statement: Element) -> bool:
+        """Whether one more statement may be mapped; a document with more than MOST is cut, and says so."""
+        self.statements += 1
+        if self.statements <= MOST:
+            return True
+        self.lost(statement, f"not carried: more than {MOST} statements")
+        return False
 
     def flag(self) -> int:
         """Tag every resource of this document that has a code of an unknown coding system; how many such codes."""
@@ -134,7 +160,7 @@ class Source:
                     tags.append(UNMAPPED)
                     self.claim(draft.body, self.header.root, "codes of an unknown coding system")
             count += strange
-        return count
+        return count + (1 if self.statements > MOST else 0)
 
     # --- narrative ------------------------------------------------------------------------------
 
@@ -159,7 +185,13 @@ class Source:
         return text_of(element)
 
 
-_NO_IDENTIFIER: Final = frozenset[str]()
+_COMPARED: Final = 100
+"""How long a list may be in which nothing stands twice."""
+
+
+def distinct(identifiers: Iterable[Body | None]) -> list[Body]:
+    """Each identifier once, in their order."""
+    return list({(one.get("system"), one["value"]): one for one in reversed([*identifiers]) if one is not None}.values())[::-1]
 
 
 def _codings(value: Any) -> Iterator[Body]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from engine.formats.cda import Element, attribute, children, first, local, text_of
-from mappings.cda_to_fhir.people import People
+from mappings.cda_to_fhir.people import PROFESSIONAL, People
 from mappings.cda_to_fhir.source import Source
 from mappings.cda_to_fhir.values import Values
 from mappings.tables import Row
@@ -120,15 +120,15 @@ class Kit:
         return [
             (one, found)
             for one in children(statement, "performer")
-            if (found := self.people.practitioner(first(one, "assignedEntity"))) is not None
+            if (found := self.people.who(first(one, "assignedEntity"), PROFESSIONAL)) is not None
         ]
 
-    def author(self, statement: Element) -> tuple[Element, Body | None, str | None] | None:
+    def author(self, statement: Element, kinds: Collection[str] = PROFESSIONAL) -> tuple[Element, Body | None, str | None] | None:
         """(the element, who, when) of the first author of a statement."""
         element = first(statement, "author")
         if element is None:
             return None
-        return element, self.people.practitioner(first(element, "assignedAuthor")), self.values.time(first(element, "time"))
+        return element, self.people.who(first(element, "assignedAuthor"), kinds), self.values.time(first(element, "time"))
 
     def notes(self, body: Body, statement: Element) -> None:
         """Comments inside, and what somebody wrote beside the codes."""

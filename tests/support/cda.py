@@ -161,8 +161,8 @@ def clinic_record() -> bytes:
     )
 
 
-def prescription() -> bytes:
-    """C0004: a prescription of one drug."""
+def prescription(*, total: bool = True) -> bytes:
+    """C0004: a prescription of one drug; `total` with its total amount, for which the schema knows no unit but days."""
     drug = (
         '<substanceAdministration classCode="SBADM" moodCode="EVN"><text/>'
         '<routeCode code="1" displayName="口服" codeSystem="2.16.156.10011.2.3.1.158" codeSystemName="用药途径代码表"/>'
@@ -172,7 +172,7 @@ def prescription() -> bytes:
         "<consumable><manufacturedProduct><manufacturedLabeledDrug><code/><name>阿莫西林</name></manufacturedLabeledDrug></manufacturedProduct>"
         "</consumable>"
         + part(de("DE08.50.043.00", "药物规格", st("0.25g×24片")))
-        + part(de("DE06.00.135.00", "药物使用总剂量", pq("5.25", "g")))
+        + (part(de("DE06.00.135.00", "药物使用总剂量", pq("5.25", "g"))) if total else "")
         + "</substanceAdministration>"
     )
     return wst(
@@ -203,9 +203,9 @@ def laboratory_report() -> bytes:
             "30954-2",
             "STUDIES SUMMARY",
             cluster(
-                de("DE04.30.019.00", "检验项目代码", st("血清葡萄糖"), part(specimen), time="20260314080000"),
+                de("DE04.30.019.00", "检验项目代码", st("血清葡萄糖"), part(specimen), time="20260314"),
                 de("DE04.30.017.00", "检验结果代码", cd("2", "异常", "2.16.156.10011.2.3.2.38")),
-                de("DE04.30.015.00", "检验定量结果", '<value xsi:type="REAL" value="7.80"/>'),
+                de("DE04.30.015.00", "检验定量结果", '<value xsi:type="REAL" value="7.8000"/>'),
                 de("DE04.30.016.00", "检查定量结果计量单位", st("mmol/L")),
             ),
         ),

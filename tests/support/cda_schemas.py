@@ -72,7 +72,7 @@ class Generator:
         for attribute in self._attributes(complex_type):
             around = made.getparent()
             place = (local(made), attribute.get("name") or "", "" if around is None else local(around))
-            if attribute.get("use") == "required" or self._full or place in _FACTS:
+            if attribute.get("use") == "required" or self._full or place in _FACTS or place == ("code", "code", "ClinicalDocument"):
                 self._attribute(made, attribute)
         if content is not None:
             base = content[0].get("base") or ""
