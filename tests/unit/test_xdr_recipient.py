@@ -20,7 +20,6 @@ from engine.formats.soap import SoapFault
 from engine.formats.xds.names import FAILURE, PROVIDED, SUCCESS
 from engine.formats.xds.responses import RegistryResponse, read_response
 from engine.message import ACCEPTED, Judgement, Verdict
-from tests.support.peers import require
 from tests.support.xdr import (
     CONTENT_TYPE,
     PATIENT,
@@ -201,8 +200,8 @@ def test_a_cda_document_against_its_entry() -> None:
         assert answers[2].status == SUCCESS
 
 
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the WSDLs and schemas of IHE are not on this machine")
 def test_the_request_of_these_tests_is_valid() -> None:
-    require(SCHEMAS.exists(), "the schemas of IHE are not here")
     inline = '<xdsb:Document id="Document01">YQ==</xdsb:Document>'
     schema("IHE/IHEXDSB.xsd").assertValid(etree.fromstring(request([Doc()], documents=inline)))
 
