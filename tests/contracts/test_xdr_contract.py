@@ -210,6 +210,23 @@ class XdrContract(DestinationContract, TestCase):
         assert self.peer.documents["1.2.156.10011.9.4000"] == ("text/plain", b"Getting better.")
 
     @inlineCallbacks
+    def test_identifiers_of_a_bundle(self):  # type: ignore[no-untyped-def]
+        """An UUID is an OID of its own; an extension stands below its OID; without any, one that is the same each time."""
+        yield self.again()
+        for identifier, expected in (
+            ({"system": "urn:ietf:rfc:3986", "value": "urn:uuid:00000000-0000-4000-8000-000000000001"}, "2.25.302240678275694148452353"),
+            ({"system": "urn:oid:1.2.3", "value": "D-7"}, "1.2.3^D-7"),
+            (None, "2.25."),
+        ):
+            bundle = json.loads(json.dumps(BUNDLE))
+            bundle["entry"][0]["resource"]["masterIdentifier"] = identifier
+            yield self.destination.deliver(made(json.dumps(bundle).encode(), content_type=FHIR_JSON))
+            first = self.sent().entries[0].unique_id
+            yield self.destination.deliver(made(json.dumps(bundle).encode(), content_type=FHIR_JSON))
+            assert self.sent().entries[0].unique_id == first
+            assert first.startswith(expected) if identifier is None else first == expected, first
+
+    @inlineCallbacks
     def test_a_cda_document_becomes_a_submission(self):  # type: ignore[no-untyped-def]
         """With the metadata of its header; its time, which says no offset, by the site's."""
         yield self.again()

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
+from certs import Authority
 from engine.bench.loopback import HOST
 from engine.formats import soap
 from tests.support.soap import SoapSite, post
@@ -147,3 +149,40 @@ def test_documents_reach_the_repository(tmp_path: Path) -> None:
         assert said.message.payload.get("status", "").endswith(":Success")
         _until(lambda: site.delivered() == ["1.2.156.10011.9.1000"])
     assert json.dumps(site.dead()) == "{}"
+
+
+def test_from_node_to_node_signed_and_over_mutual_tls(tmp_path: Path) -> None:
+    """A clinic passes on to the exchange what it was given: proven by its certificate, signed over metadata and documents, both as they
+    came. An answer that is signed too is understood. One that is not allowed is refused before it has sent a document."""
+    authority = Authority.create(tmp_path / "authority", "test authority")
+    exchange = SoapSite(
+        tmp_path / "exchange", {"tls": {"client_auth": "required", "allow": ["clinic"]}, "security": {"answers": {}}}, "xdr"
+    )
+    to = {"url": f"https://localhost:{exchange.soap}/xdr", "tls": {"peer": "exchange"}, "security": {}}
+    places = {}
+    for name in ("clinic", "stranger"):
+        places[name] = SoapSite(
+            tmp_path / name, protocol="xdr", destinations=[{"name": "hie", "xdr": to, "retry": {"first": "200ms", "most": "200ms"}}]
+        )
+        authority.issue(name, out=places[name].certs, dns=("localhost",), ips=(HOST,))
+    authority.issue("exchange", out=exchange.certs, dns=("localhost",), ips=(HOST,))
+    doc = Doc(bytes(range(256)) * 3000, mime="application/pdf")
+    with exchange.running(), places["clinic"].running(), places["stranger"].running():
+        for place in places.values():
+            assert post(place.soap, packed([doc]), CONTENT_TYPE, "/xdr").status == 200
+        _until(lambda: len(places["clinic"].delivered()) == 1)
+        assert places["stranger"].delivered() == []
+        _until(lambda: places["stranger"].waiting() == 1)
+    (kept,) = exchange.kept()
+    assert (kept.verdict, kept.peer) == ("accepted", "urn:meridian:party:clinic")
+    (body,) = exchange.bodies()
+    message = soap.read(body)
+    (part,) = message.parts.values()
+    assert bytes(part.content) == doc.content
+    assert any(str(block.tag).endswith("}Security") for block in message.header)
+    assert payload_of(body) == payload_of(places["clinic"].bodies()[0])
+
+
+def payload_of(body: bytes) -> bytes:
+    """In its canonical form."""
+    return bytes(etree.tostring(soap.read(body).payload, method="c14n", exclusive=True))

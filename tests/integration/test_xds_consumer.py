@@ -23,7 +23,7 @@ from twisted.trial.unittest import TestCase
 from adapters.soap.xdr import adapter, xds_adapter
 from adapters.soap.xdr.consumer import DocumentConsumer
 from engine.bench.loopback import free_port
-from engine.errors import ConfigError
+from engine.errors import ConfigError, PermanentDelivery, TransientDelivery
 from engine.formats import soap
 from engine.formats.xds.checking import check
 from engine.formats.xds.names import APPROVED
@@ -339,6 +339,27 @@ class BigDocumentTests(WithPeer, TestCase):
                 most = max(most, node.resident_bytes)
                 time.sleep(0.02)
             return before, max(most, node.resident_bytes)
+
+
+class AskingTests(WithPeer, TestCase):
+    """Stored queries that the source does not need itself."""
+
+    @inlineCallbacks
+    def test_documents_are_found_and_got(self):  # type: ignore[no-untyped-def]
+        """By patient, and by uniqueId; what a registry refuses is Permanent, or Transient where it has no time."""
+        self.publish(1, Doc(), Doc(id="Document02", unique_id="1.2.3.9"))
+        asking = self.source(home="urn:oid:1.2.3")._asking
+        asking.open()
+        by_patient = {"$XDSDocumentEntryPatientId": PATIENT, "$XDSDocumentEntryStatus": [APPROVED]}
+        found = yield asking.query("FindDocuments", by_patient)
+        assert [one.unique_id for one in found.submission.entries] == [Doc().unique_id, "1.2.3.9"]
+        found = yield asking.query("GetDocuments", {"$XDSDocumentEntryUniqueId": ["1.2.3.9", "1.2.3.10"]})
+        assert [one.unique_id for one in found.submission.entries] == ["1.2.3.9"]
+        assert self.peer.requests[-1][1].find("rim:AdhocQuery", NS).get("home") == "urn:oid:1.2.3"
+        for code, kind in (("XDSTooManyResults", PermanentDelivery), ("XDSRegistryBusy", TransientDelivery)):
+            self.peer.errors = [code]
+            yield self.assertFailure(asking.query("FindDocuments", by_patient), kind)
+        yield asking.close()
 
 
 class PeerTests(WithPeer, TestCase):

@@ -160,10 +160,9 @@ def test_a_document_comes_again_with_other_content(tmp_path: Path) -> None:
 
 def test_a_book_that_cannot_be_used_is_no_fault_of_the_message(tmp_path: Path) -> None:
     (tmp_path / "documents.db").write_bytes(b"no database" * 1000)
-    examined = examine(message(), DocumentRecipient(DocumentBook(tmp_path / "documents.db")))
-    assert examined.judgement is not None
-    assert examined.judgement.verdict is Verdict.UNAVAILABLE
-    assert [one.code for one in response(examined).errors] == ["XDSRepositoryBusy"]
+    with pytest.raises(SoapFault) as caught:
+        examine(message(), DocumentRecipient(DocumentBook(tmp_path / "documents.db")))
+    assert (caught.value.fault_code, caught.value.status) == ("Receiver", 503)
 
 
 def test_the_book_serves_several_threads(tmp_path: Path) -> None:

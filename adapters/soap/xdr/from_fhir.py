@@ -7,12 +7,13 @@ import binascii
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
 from adapters.soap.xdr.outgoing import Document, Metadata, cx, dtm, offset, scheme_of
 from engine.errors import PermanentDelivery
-from engine.formats.xds.forms import is_oid
+from engine.formats.xds.forms import is_oid, is_uuid
 from engine.formats.xds.model import Author, Code
 
 Resource = Mapping[str, Any]
@@ -108,14 +109,14 @@ def _mime(attachment: Resource, one: Resource, resources: _Resources) -> str:
 
 
 def _unique_id(one: Resource) -> str:
-    """masterIdentifier: an OID or UUID as URN, or an extension below an OID."""
+    """masterIdentifier: an OID as URN, an UUID as URN (as an OID: ITU-T X.667), or an extension below an OID."""
     identifier = one.get("masterIdentifier") or {}
     value, system = identifier.get("value", ""), identifier.get("system", "")
     if value.startswith("urn:oid:"):
         return str(value.removeprefix("urn:oid:"))
     if system.startswith("urn:oid:") and value:
         return f"{system.removeprefix('urn:oid:')}^{value}" if len(value) <= 16 else ""
-    return str(value) if value.startswith("urn:") else ""
+    return f"2.25.{UUID(value).int}" if is_uuid(value) else str(value) if value.startswith("urn:") else ""
 
 
 # --- codes, times ---------------------------------------------------------------------------------------------

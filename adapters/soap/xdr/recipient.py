@@ -15,7 +15,7 @@ from adapters.soap.service import Examined, Request
 from adapters.soap.xdr import wsdl
 from engine.errors import MessageError, ParseError
 from engine.formats import cda
-from engine.formats.soap import SENDER, Part, SoapFault, SoapMessage, envelope, reply_headers
+from engine.formats.soap import RECEIVER, SENDER, Part, SoapFault, SoapMessage, envelope, reply_headers
 from engine.formats.soap.names import WSA, qname
 from engine.formats.xds.checking import check
 from engine.formats.xds.claims import claimed
@@ -86,14 +86,14 @@ class DocumentRecipient:
         return _examined(message, submission, contents, errors)
 
     def _against_book(self, submission: Submission, contents: _Contents) -> list[RegistryError]:
-        """3.42.4.1.3.3. What cannot be looked up just now is for the sender to send again."""
+        """3.42.4.1.3.3. Raises SoapFault where it cannot be looked up just now: the sender may send it again."""
         digests = {entry.unique_id: contents.sha1(submission, entry) for entry in submission.entries if entry.id in submission.contents}
         try:
             other = self._book.other(digests)
             if not other:
                 self._book.keep(digests)
         except sqlite3.Error:
-            return [RegistryError("XDSRepositoryBusy", "the book of documents cannot be read or written now")]
+            raise SoapFault(RECEIVER, "the book of documents cannot be read or written now; try again later", status=503) from None
         text = "the document was there before with another content"
         return [RegistryError("XDSNonIdenticalHash", text, entry.path) for entry in submission.entries if entry.unique_id in other]
 
@@ -174,7 +174,6 @@ def _against_cda(entry: DocumentEntry, submission: Submission, contents: _Conten
 
 def _examined(message: SoapMessage, submission: Submission, contents: _Contents, errors: list[RegistryError]) -> Examined:
     grave = [one for one in errors if not one.warning]
-    busy = bool(grave) and all(one.code == "XDSRepositoryBusy" for one in grave)
     unique_id, source_id = submission.set.unique_id, submission.set.get("sourceId")
 
     def answer(judgement: Judgement) -> bytes:
@@ -183,7 +182,6 @@ def _examined(message: SoapMessage, submission: Submission, contents: _Contents,
         return envelope(message.version, write_response(response), headers)
 
     first = grave[0] if grave else None
-    verdict = Verdict.UNAVAILABLE if busy else Verdict.INVALID
     return Examined(
         message_type=MESSAGE_TYPE,
         control_id=unique_id,
@@ -192,7 +190,7 @@ def _examined(message: SoapMessage, submission: Submission, contents: _Contents,
         patient_ids=submission.patient_ids(),
         facts=_facts(submission),
         idempotency_key=f"xdr|{source_id}|{unique_id}" if not grave else "",
-        judgement=Judgement(verdict, first.context, location=first.location) if first else None,
+        judgement=Judgement(Verdict.INVALID, first.context, location=first.location) if first else None,
         packaged=True,
         content_digest=_digest(submission, contents, message) if not grave else b"",
     )

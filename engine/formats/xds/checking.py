@@ -106,10 +106,10 @@ def _patients(submission: Submission) -> Iterator[RegistryError]:
             yield RegistryError("XDSPatientIdDoesNotMatch", "patientId is not that of the submission set", f"{one.path}.patientId")
 
 
-def _patient(one: Described) -> tuple[str, str]:
+def _patient(one: Described) -> tuple[str, ...]:
     parts = one.patient_id.split("^")
     authority = (parts[3] if len(parts) > 3 else "").split("&")
-    return (parts[0], authority[1] if len(authority) > 1 else authority[0]) if one.patient_id else ()  # type: ignore[return-value]
+    return (parts[0], authority[1] if len(authority) > 1 else authority[0]) if one.patient_id else ()
 
 
 # --- associations -------------------------------------------------------------------------------------
