@@ -122,6 +122,11 @@ class SoapSite(Site):
         self.soap = free_port()
         super().__init__(folder, source={protocol: {"listen": f"{HOST}:{self.soap}", **(soap or {})}}, **channel)
 
+    def reasons(self) -> list[str]:
+        """Why each message goes no further, "" where nothing is said."""
+        sql = "SELECT coalesce(message.reason, outcome.reason) FROM message LEFT JOIN outcome ON outcome.message = id ORDER BY id"
+        return [row[0] or "" for row in self._rows(sql)]
+
     def bodies(self) -> list[bytes]:
         """As they are kept, in the order of arrival, those in files too."""
         sql = "SELECT lower(hex(digest)), typeof(digest), digest, body FROM message LEFT JOIN body ON body.message = message.id ORDER BY message.id"
