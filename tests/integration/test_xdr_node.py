@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +19,7 @@ from certs import Authority
 from engine.bench.loopback import HOST
 from engine.formats import soap
 from tests.support.soap import SoapSite, post
+from tests.support.waiting import until
 from tests.support.xdr import CONTENT_TYPE, Doc, in_envelope, packed, request
 
 MEGABYTES = int(os.environ.get("MERIDIAN_XDR_MB", "200"))
@@ -106,7 +106,7 @@ def test_a_big_document_at_flat_memory(tmp_path: Path, recipient: Recipient) -> 
     most = [0]
     with site.running() as node:
         post(site.soap, packed([Doc(unique_id="1.2.3.1")]).replace(b"10011.9.1000", b"10011.9.1001"), CONTENT_TYPE, "/xdr")
-        _until(lambda: len(site.delivered()) == 2)
+        until(lambda: len(site.delivered()) == 2)
         start = node.resident_bytes
         watching = threading.Event()
 
@@ -120,7 +120,7 @@ def test_a_big_document_at_flat_memory(tmp_path: Path, recipient: Recipient) -> 
         answer = soap.read(b"Content-Type: " + said.content_type.encode() + b"\r\n\r\n" + said.body)
         assert answer.payload is not None
         assert answer.payload.get("status", "").endswith(":Success"), said
-        _until(lambda: len(site.delivered()) == 4)
+        until(lambda: len(site.delivered()) == 4)
         watching.set()
         watcher.join()
     print(f"{MEGABYTES} MB in and out; resident before {start >> 20} MB, at most {most[0] >> 20} MB")
@@ -128,14 +128,6 @@ def test_a_big_document_at_flat_memory(tmp_path: Path, recipient: Recipient) -> 
     assert content_type.startswith("multipart/related")
     assert sent > MEGABYTES << 20
     assert most[0] - start < ROOM
-
-
-def _until(done: Any, within: float = 120.0) -> None:
-    """Looks at the store, which another process writes."""
-    end = time.monotonic() + within
-    while not done():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)
 
 
 def test_documents_reach_the_repository(tmp_path: Path) -> None:
@@ -147,7 +139,7 @@ def test_documents_reach_the_repository(tmp_path: Path) -> None:
         said = post(site.soap, body, "application/soap+xml", "/xdr")
         assert said.message.payload is not None
         assert said.message.payload.get("status", "").endswith(":Success")
-        _until(lambda: site.delivered() == ["1.2.156.10011.9.1000"])
+        until(lambda: site.delivered() == ["1.2.156.10011.9.1000"])
     assert json.dumps(site.dead()) == "{}"
 
 
@@ -170,9 +162,9 @@ def test_from_node_to_node_signed_and_over_mutual_tls(tmp_path: Path) -> None:
     with exchange.running(), places["clinic"].running(), places["stranger"].running():
         for place in places.values():
             assert post(place.soap, packed([doc]), CONTENT_TYPE, "/xdr").status == 200
-        _until(lambda: len(places["clinic"].delivered()) == 1)
+        until(lambda: len(places["clinic"].delivered()) == 1)
         assert places["stranger"].delivered() == []
-        _until(lambda: places["stranger"].waiting() == 1)
+        until(lambda: places["stranger"].waiting() == 1)
     (kept,) = exchange.kept()
     assert (kept.verdict, kept.peer) == ("accepted", "urn:meridian:party:clinic")
     (body,) = exchange.bodies()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from engine.message import ACCEPTED, SOAP, Ack, Envelope, Excerpt, Parcel
 from tests.support.dicomweb import FolderSpool
 from tests.support.fhir import context
 from tests.support.sites import Site
+from tests.support.waiting import until
 from tests.support.xdr import PATIENT, SCHEMAS, SOURCE_ID, Doc, objects, submission_set
 from tests.support.xds_peer import NS, XdsPeer
 
@@ -335,9 +335,13 @@ class BigDocumentTests(WithPeer, TestCase):
         """Resident bytes of the node when it is ready, and the most until the document is kept."""
         with site.running() as node:
             before = most = node.resident_bytes
-            while not site.kept():
+
+            def kept() -> bool:
+                nonlocal most
                 most = max(most, node.resident_bytes)
-                time.sleep(0.02)
+                return bool(site.kept())
+
+            until(kept)
             return before, max(most, node.resident_bytes)
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import shutil
 import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from engine import registry
+from engine.bench.loopback import free_port
 from engine.formats import soap
 from engine.formats.xds.reading import read_submission
 from tests.support.peers import ROOT, ForeignPeer, python_script, require
 from tests.support.soap import SoapSite, post
+from tests.support.waiting import until
 from tests.support.xdr import CONTENT_TYPE, SCHEMAS, SET_ID, Doc, in_envelope, mtom, objects, packed, request
 
 PEERS = ROOT / "tests" / "interop" / "soap_peers"
@@ -133,3 +141,45 @@ def test_an_answer_is_packed_as_its_request_was(site: SoapSite) -> None:
     assert plain.message.payload is not None
     assert plain.content_type.startswith("application/soap+xml")
     assert len(site.bodies()) == 1
+
+
+@contextmanager
+def gsoap_recipient(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """A Document Recipient by gSOAP: its port, and the lines that it says. Documents are files in the folder then."""
+    require(all(map(shutil.which, ("soapcpp2", "cc"))), "gsoap, libgsoap-dev and a C compiler")
+    for name in ("recipient.h", "gsoap_recipient.c"):
+        shutil.copy(PEERS / name, folder)
+    command = ["soapcpp2", "-c", "-S", "-L", "-x", "-I/usr/share/gsoap/import", "recipient.h"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    sources = ["gsoap_recipient.c", "soapC.c", "soapServer.c"]
+    subprocess.run(["cc", "-w", "-o", "recipient", *sources, "-lgsoap"], cwd=folder, check=True, capture_output=True)
+    port, said = free_port(), []
+    with subprocess.Popen([str(folder / "recipient"), str(port), str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        reader = threading.Thread(target=lambda: said.extend(process.stdout or ()))
+        reader.start()
+        try:
+            until(lambda: said)
+            yield port, said
+        finally:
+            process.terminate()
+            reader.join()
+
+
+def test_gsoap_takes_what_is_passed_on(tmp_path: Path) -> None:
+    """Two documents as XOP, bit by bit, addressed; the metadata as they came."""
+    docs = [Doc(bytes(range(256)) * 4000, mime="application/pdf"), Doc(b"", "Document02", "1.2.3.9")]
+    (tmp_path / "gsoap").mkdir()
+    with gsoap_recipient(tmp_path / "gsoap") as (port, said):
+        destination = {"name": "hie", "xdr": {"url": f"http://127.0.0.1:{port}/xdr"}}
+        site = SoapSite(tmp_path / "site", protocol="xdr", destinations=[destination])
+        with site.running():
+            assert post(site.soap, packed(docs), CONTENT_TYPE, "/xdr").status == 200
+            until(lambda: site.delivered() == [SET_ID])
+    action = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
+    assert [line.split() for line in said[1:]] == [
+        ["Document01", "xop", "application/pdf", action],
+        ["Document02", "xop", "text/plain", action],
+    ]
+    assert [(tmp_path / "gsoap" / f"part-{number}").read_bytes() for number in (1, 2)] == [doc.content for doc in docs]
+    came, went = etree.fromstring(objects(docs)), etree.fromstring((tmp_path / "gsoap" / "metadata-1").read_bytes())
+    assert etree.tostring(went, method="c14n", exclusive=True) == etree.tostring(came, method="c14n", exclusive=True)
