@@ -16,7 +16,7 @@ from adapters.soap.security.canonical import ContentOf
 from adapters.soap.security.refusal import Refusal
 from engine.errors import ConfigError, DeliveryError, MessageError, ParseError, PermanentDelivery, TransientDelivery, UncertainDelivery
 from engine.formats.soap import LIMITS, Attachment, Package, SoapMessage, content_type, envelope, kept_form, package, read, read_fault
-from engine.formats.soap.names import RELATED, WSA, namespace, qname
+from engine.formats.soap.names import RELATED, SOAP12, WSA, namespace, qname
 from engine.formats.xml import parse
 from engine.http_client import refusal_of
 
@@ -72,34 +72,30 @@ def request(
     url: str, action: str, payload: Any, new_id: str, attachments: Sequence[Attachment] = (), secure: Secure | None = None
 ) -> Request:
     """Pure, and may take a while: for a thread. `new_id` makes the MessageID. Always an MTOM package, as 3.41 and 3.43 want it. Raises
-    LocalProtocolError where an attachment has no Content-ID of its own."""
-    root = envelope("1.2", payload, _headers(url, action, f"urn:uuid:{uuid5(_NAMESPACE, new_id)}"))
-    if secure is not None:
-        root = _secured(root, secure, attachments)
-    made = package("1.2", root, attachments, f"MIME-{secrets.token_hex(20)}", action)
-    return Request(
-        {"Content-Type": made.content_type, "Content-Length": str(made.length), "Accept": f"{RELATED}, application/soap+xml"}, made
-    )
+    LocalProtocolError where an attachment has no Content-ID of its own; DeliveryError where it cannot be signed."""
+    root = _root(url, action, payload, new_id, attachments, secure)
+    return _out(package("1.2", root, attachments, f"MIME-{secrets.token_hex(20)}", action), f"{RELATED}, application/soap+xml")
 
 
 def query(url: str, action: str, payload: Any, new_id: str, secure: Secure | None = None) -> Request:
-    """A request without attachments that goes as plain SOAP (3.18)."""
-    root = envelope("1.2", payload, _headers(url, action, f"urn:uuid:{uuid5(_NAMESPACE, new_id)}"))
-    if secure is not None:
-        root = _secured(root, secure, ())
-    made = Package(content_type("1.2", action), [root])
-    return Request(
-        {"Content-Type": made.content_type, "Content-Length": str(made.length), "Accept": f"application/soap+xml, {RELATED}"}, made
-    )
+    """A request without attachments that goes as plain SOAP (3.18). Raises as `request` does."""
+    root = _root(url, action, payload, new_id, (), secure)
+    return _out(Package(content_type("1.2", action), [root]), f"application/soap+xml, {RELATED}")
 
 
-def _headers(url: str, action: str, message_id: str) -> list[Any]:
-    made = [_header("To", url), _header("Action", action), _header("MessageID", message_id)]
-    made[0].set(qname("http://www.w3.org/2003/05/soap-envelope", "mustUnderstand"), "true")
-    made[1].set(qname("http://www.w3.org/2003/05/soap-envelope", "mustUnderstand"), "true")
+def _out(made: Package, accept: str) -> Request:
+    return Request({"Content-Type": made.content_type, "Content-Length": str(made.length), "Accept": accept}, made)
+
+
+def _root(url: str, action: str, payload: Any, new_id: str, attachments: Sequence[Attachment], secure: Secure | None) -> bytes:
+    """The envelope, addressed (IHE ITI TF-2 appendix V.3: Action must be understood)."""
+    headers = [_header("To", url), _header("Action", action), _header("MessageID", f"urn:uuid:{uuid5(_NAMESPACE, new_id)}")]
+    for block in headers[:2]:
+        block.set(qname(SOAP12, "mustUnderstand"), "true")
     reply = etree.Element(qname(WSA, "ReplyTo"), nsmap={"wsa": WSA})
     etree.SubElement(reply, qname(WSA, "Address")).text = f"{WSA}/anonymous"
-    return [*made, reply]
+    root = envelope("1.2", payload, [*headers, reply])
+    return root if secure is None else _secured(root, secure, attachments)
 
 
 def _header(name: str, text: str) -> Any:
