@@ -30,6 +30,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_worklist": "adapters.dicom.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
+        "hip": "adapters.soap.hip:adapter",
         "soap": "adapters.soap:adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
@@ -54,6 +55,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
         "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
+        "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
 }
 
@@ -69,6 +71,11 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "pyarrow": "parquet",
 }
 """Which extra installs what a shipped part may lack."""
+
+
+def extra_of(package: str) -> str:
+    """The extra that installs a package, "" where it comes otherwise."""
+    return _EXTRAS.get(package, "")
 
 
 def adapter(name: str) -> Adapter:

@@ -31,7 +31,7 @@ def faults(name: str, document: bytes) -> list[str]:
 
 
 def test_there_are_as_many_as_the_standard_has() -> None:
-    assert SCHEMAS == [f"C{number:04}" for number in range(1, 54)]
+    assert [f"C{number:04}" for number in range(1, 54)] == SCHEMAS
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["least", "most"])
