@@ -18,9 +18,10 @@ from lxml import etree
 from certs import Authority
 from engine.bench.loopback import HOST
 from engine.formats import soap
+from engine.formats.xds.responses import read_response
 from tests.support.soap import SoapSite, post
 from tests.support.waiting import until
-from tests.support.xdr import CONTENT_TYPE, Doc, in_envelope, packed, request
+from tests.support.xdr import CONTENT_TYPE, Doc, in_envelope, packed, request, submission_set
 
 MEGABYTES = int(os.environ.get("MERIDIAN_XDR_MB", "200"))
 ROOM = 96 << 20
@@ -37,6 +38,7 @@ class Recipient:
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, int, str]] = []
+        self.answer = SUCCESS
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,9 +53,9 @@ class Recipient:
                 outer.taken.append((self.headers["Content-Type"], length, digest.hexdigest()))
                 self.send_response(200)
                 self.send_header("Content-Type", "application/soap+xml; charset=utf-8")
-                self.send_header("Content-Length", str(len(SUCCESS)))
+                self.send_header("Content-Length", str(len(outer.answer)))
                 self.end_headers()
-                self.wfile.write(SUCCESS.encode())
+                self.wfile.write(outer.answer.encode())
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -141,6 +143,30 @@ def test_documents_reach_the_repository(tmp_path: Path) -> None:
         assert said.message.payload.get("status", "").endswith(":Success")
         until(lambda: site.delivered() == ["1.2.156.10011.9.1000"])
     assert json.dumps(site.dead()) == "{}"
+
+
+def test_the_sender_hears_the_recipient(tmp_path: Path, recipient: Recipient) -> None:
+    """In a channel that answers with its destination's result: the errors of who was to have it, in the packing of the sender."""
+    site = SoapSite(
+        tmp_path / "site",
+        protocol="xdr",
+        answer="from hie",
+        destinations=[{"name": "hie", "xdr": {"url": f"http://{HOST}:{recipient.port}/xdr"}}],
+    )
+    refused = SUCCESS.replace(
+        ':Success"/>',
+        ':Failure"><rs:RegistryErrorList><rs:RegistryError errorCode="XDSUnknownPatientId" codeContext="no"/></rs:RegistryErrorList></rs:RegistryResponse>',
+    )
+    with site.running():
+        heard = []
+        for number, recipient.answer in enumerate((SUCCESS, refused)):
+            body = packed([Doc(unique_id=f"1.2.3.{number}")], submission_set(f"1.2.4.{number}"))
+            said = post(site.soap, body, CONTENT_TYPE, "/xdr")
+            answer = soap.read(b"Content-Type: " + said.content_type.encode() + b"\r\n\r\n" + said.body)
+            assert answer.addressing.relates_to == "urn:uuid:11111111-2222-4333-8444-555555555555"
+            response = read_response(answer.payload)
+            heard.append((response.status.rpartition(":")[2], [one.code for one in response.errors]))
+    assert heard == [("Success", []), ("Failure", ["XDSUnknownPatientId"])]
 
 
 def test_from_node_to_node_signed_and_over_mutual_tls(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lxml import etree
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -131,8 +132,8 @@ class DocumentSource:
         return sent.addCallback(self._settled, unique_id, parcel.attempt)
 
     def _settled(self, message: Message, unique_id: str, attempt: int) -> Receipt | Deferred[Receipt]:
-        kept = message.body[:MOST_KEPT]
         answer = read_answer(message, self._context.clock)
+        kept = etree.tostring(answer.root, encoding="UTF-8")[:MOST_KEPT]  # out of its package: who sent us the message may hear it
         if answer.payload is None:
             return fail(unreadable(ParseError("the Body is empty"), kept))
         try:
