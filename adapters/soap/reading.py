@@ -31,6 +31,7 @@ from engine.formats.xml import Limits
 from engine.http_answers import HttpRefusal
 from engine.message import SOAP, BodyRef, Envelope, Excerpt, Judgement, Verdict
 
+_MOST_NAMED: Final = 50
 WSSE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 
 
@@ -159,7 +160,7 @@ def _check(message: SoapMessage, binding: Binding, rules: Rules, service: Servic
         raise addressing_fault(error)
     strange = [block for block in message.to_understand() if not _understood(block.tag, service, verifier)]
     if strange:
-        raise must_understand(strange)
+        raise must_understand(strange[:_MOST_NAMED])
 
 
 def _understood(tag: str, service: Service, verifier: Verifier | None) -> bool:

@@ -66,7 +66,7 @@ class Signers:
         return out
 
     def trust(self, known: dict[str, str] | None = None, strict: bool = False) -> Trust:
-        return TrustFolder(self.authority.folder, known=known or {}, strict=strict).current()
+        return TrustFolder(self.authority.folder, known=known or {}, strict=strict).read()
 
 
 def certificate(folder: Path) -> x509.Certificate:

@@ -169,6 +169,22 @@ class TestParts:
             soap.read(kept(related(), in_parts(envelope("<a>" + "x" * 600 + "</a>"))), limits)
 
 
+class TestDigest:
+    def test_of_attachments_not_of_their_names(self) -> None:
+        """And the message is left as it was."""
+        again = mtom("cid:other", part(DOCUMENT, "other")).replace(b"a@b", b"c@d")
+        first, second = soap.read(mtom()), soap.read(again)
+        assert soap.content_digest(first) == soap.content_digest(second) == soap.content_digest(first)
+        assert first.payload[1][0].get("href") == "cid:a%40b"
+        assert soap.content_digest(soap.read(mtom().replace(b"PDF", b"DOC"))) != soap.content_digest(first)
+
+    def test_without_a_canonical_form(self) -> None:
+        """A namespace that is a relative reference: bad, and seen."""
+        one, other = (soap.read(envelope(f"<Order xmlns='hospital'><id>{n}</id></Order>")) for n in (1, 2))
+        assert soap.content_digest(one) != soap.content_digest(other)
+        assert soap.content_digest(soap.read(envelope(""))) == hashlib.sha256().digest()
+
+
 class TestMediaType:
     def test_quoted_parameters(self) -> None:
         found = parse_media_type(r'multipart/Related; Boundary="a;\"b"; start=<x@y>;')

@@ -24,6 +24,7 @@ from adapters.soap.security.names import DS, EXCLUSIVE_C14N, KEY_IDENTIFIERS, TH
 from adapters.soap.security.outgoing import Outgoing, Signer
 from adapters.soap.security.refusal import Code
 from adapters.soap.security.trust import Trust, TrustFolder
+from adapters.soap.security.watched import Watched
 from engine.errors import ConfigError
 from engine.formats.xml import parse
 from tests.support.wsse import NOW, SECOND, Signers, at, certificate, judged, made, plain, refused, signed
@@ -123,9 +124,9 @@ class TestWhoSigns:
         own = Signers(tmp_path)
         message = signed(own.curve(), method=EC)
         folder = TrustFolder(own.authority.folder)
-        assert judged(message, folder.current()).party == WARD
+        assert judged(message, folder.read()).party == WARD
         own.authority.revoke("ward")
-        assert refused(message, folder.current()) == (Code.FAILED_AUTHENTICATION, "the certificate has been revoked")
+        assert refused(message, folder.read()) == (Code.FAILED_AUTHENTICATION, "the certificate has been revoked")
 
     def test_a_missing_list_is_tolerated_unless_strict(self, tmp_path: Path) -> None:
         own = Signers(tmp_path)
@@ -193,7 +194,7 @@ class TestKnownCertificates:
     def trust(self, tmp_path: Path, signers: Signers, vendor: Path) -> Trust:
         (tmp_path / "ca.pem").write_bytes((signers.authority.folder / "ca.pem").read_bytes())
         (tmp_path / "partner.pem").write_bytes((vendor / "node.pem").read_bytes())
-        return TrustFolder(tmp_path, known={"vendor": "partner.pem"}).current()
+        return TrustFolder(tmp_path, known={"vendor": "partner.pem"}).read()
 
     def test_it_proves_the_party_that_the_site_says(self, vendor: Path, trust: Trust) -> None:
         assert judged(signed(vendor, method=EC), trust).party == "urn:meridian:party:vendor"
@@ -506,13 +507,18 @@ def _key(folder: Path) -> Any:
     return load_pem_private_key((folder / "node.key").read_bytes(), None)
 
 
-class TestTrustFolder:
+def watched(folder: Path, warnings: list[str]) -> Watched[Trust]:
+    trust = TrustFolder(folder)
+    return Watched(trust.files, trust.read, warnings.append)
+
+
+class TestWatched:
     def test_new_files_are_read(self, tmp_path: Path, signers: Signers, ward: Path) -> None:
         folder = tmp_path / "certs"
         folder.mkdir()
         other = Signers(tmp_path / "other")
         (folder / "ca.pem").write_bytes((other.authority.folder / "ca.pem").read_bytes())
-        trust = TrustFolder(folder)
+        trust = watched(folder, [])
         refused(signed(ward, method=EC), trust.current())
         (folder / "new").write_bytes((signers.authority.folder / "ca.pem").read_bytes())
         (folder / "new").rename(folder / "ca.pem")
@@ -520,10 +526,17 @@ class TestTrustFolder:
 
     @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("no certificate")])
     def test_files_that_cannot_be_read_leave_those_before(self, tmp_path: Path, signers: Signers, spoil: Callable[[Path], Any]) -> None:
-        (tmp_path / "ca.pem").write_bytes((signers.authority.folder / "ca.pem").read_bytes())
-        trust = TrustFolder(tmp_path)
+        """Which is said once, until they change again."""
+        good = (signers.authority.folder / "ca.pem").read_bytes()
+        (tmp_path / "ca.pem").write_bytes(good)
+        warnings: list[str] = []
+        trust = watched(tmp_path, warnings)
         before = trust.current()
         spoil(tmp_path / "ca.pem")
-        assert trust.current() is before
+        assert [trust.current(), trust.current()] == [before, before]
+        assert len(warnings) == 1
         with pytest.raises(ConfigError):
-            TrustFolder(tmp_path).current()
+            watched(tmp_path, []).current()
+        (tmp_path / "ca.pem").write_bytes(good)
+        assert trust.current() is not before
+        assert len(warnings) == 1

@@ -1,4 +1,4 @@
-"""What a certs folder holds for WS-Security, from the options that name it."""
+"""What a certs folder holds for WS-Security, from the options that name it. New files are used at once: a renewal needs no restart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from adapters.soap.security.keys import KeyFiles
 from adapters.soap.security.options import CLIENT_SECURITY, SECURITY
 from adapters.soap.security.outgoing import Login, Outgoing
 from adapters.soap.security.trust import TrustFolder
+from adapters.soap.security.watched import Watched
 from engine.options import Settings
 
 if TYPE_CHECKING:
@@ -48,13 +49,14 @@ def outgoing(options: Settings, context: Context) -> Outgoing:
     """What a destination puts on its envelopes. Raises ConfigError where key, certificate or password cannot be used."""
     check_files(context.tls.folder, options)
     files, login = key_files(context.tls.folder, options), None
+    watched = Watched(files.files, files.read, context.log.warning)
     if options.username is not None:
         login = Login(options.username.name, options.username.password.reveal, options.username.type == "text")
     return Outgoing(
         clock=context.clock,
         new_id=context.new_id,
         random=os.urandom,
-        signer=files.signer if options.sign else None,
+        signer=watched.current if options.sign else None,
         parts=options.signed,
         login=login,
         lifetime=int(options.lifetime * _SECOND) if options.timestamp else 0,

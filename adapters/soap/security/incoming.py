@@ -20,6 +20,7 @@ from adapters.soap.security.replays import Replays, Seen
 from adapters.soap.security.trust import Trust
 from adapters.soap.security.username import User
 from adapters.soap.security.verify import Proof, Rules, verify
+from adapters.soap.security.watched import Watched
 from engine.errors import ConfigError, ParseError, StoreError
 from engine.formats.soap import LIMITS, SENDER, SoapFault, SoapMessage
 from engine.formats.xml import parse
@@ -67,7 +68,8 @@ class Verifier:
         self._channel, self._answers_repeated = context.name, options.replay == "answer"
         self._rules = _rules(options)
         check_files(context.tls.folder, options)
-        self._trust = trust_folder(context.tls.folder, options)
+        trust = trust_folder(context.tls.folder, options)
+        self._trust = Watched(trust.files, trust.read, context.log.warning)
         self._replays = None if options.require == "none" else Replays(context.data / _FILE)
         self._answers = outgoing(options.answers, context) if options.answers is not None else None
 

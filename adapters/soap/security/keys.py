@@ -1,8 +1,9 @@
-"""Our certificate and private key, read again when their files change, so that a renewal needs no restart."""
+"""Our certificate and private key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -16,27 +17,19 @@ from engine.errors import ConfigError
 from engine.secrets import Secret
 
 
-@dataclass
+@dataclass(frozen=True)
 class KeyFiles:
-    """Files in a certs folder. Files that cannot be used leave those from before in force."""
+    """Files in a certs folder."""
 
     folder: Path
     certificate: str
     key: str
     digest: str
     passphrase: Secret | None = None
-    _read: tuple[object, Signer] | None = field(default=None, repr=False)
 
-    def signer(self) -> Signer:
-        """Raises ConfigError where there is none that was ever usable."""
-        stamp = [_stamp(self.folder / name) for name in (self.certificate, self.key)]
-        if self._read is None or self._read[0] != stamp:
-            try:
-                self._read = stamp, self.read()
-            except ConfigError:
-                if self._read is None:
-                    raise
-        return self._read[1]
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.folder / self.certificate, self.folder / self.key]
 
     def read(self) -> Signer:
         """Raises ConfigError."""
@@ -62,11 +55,3 @@ class KeyFiles:
 
 def _public(key: object) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
-    try:
-        state = file.stat()
-    except OSError:
-        return 0, 0, 0
-    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -9,7 +9,6 @@ Sources: RFC 5280 clauses 4.2.1.3 (digitalSignature), 4.2.1.9, 4.2.1.12, 6.1 (by
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -121,28 +120,18 @@ def _extension(certificate: x509.Certificate, kind: Any) -> Any:
         return None
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrustFolder:
-    """Trust from a certs folder, read again when its files change. `known` gives file names by party. For several threads."""
+    """Trust from a certs folder. `known` gives file names by party."""
 
     folder: Path
     ca: str = "ca.pem"
     known: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
-    _read: tuple[object, Trust] | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def current(self) -> Trust:
-        """Files that cannot be used leave what was in use before in force. Raises ConfigError where nothing was."""
-        with self._lock:
-            stamp = [_stamp(self.folder / name) for name in (self.ca, REVOCATION_LIST, *self.known.values())]
-            if self._read is None or self._read[0] != stamp:
-                try:
-                    self._read = stamp, self.read()
-                except ConfigError:
-                    if self._read is None:
-                        raise
-            return self._read[1]
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.folder / name for name in (self.ca, REVOCATION_LIST, *self.known.values())]
 
     def read(self) -> Trust:
         """Raises ConfigError."""
@@ -157,11 +146,3 @@ class TrustFolder:
 
     def _first(self, name: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate((self.folder / name).read_bytes())
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
-    try:
-        state = file.stat()
-    except OSError:
-        return 0, 0, 0
-    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -114,10 +114,20 @@ def content_digest(message: SoapMessage) -> bytes:
     includes = [(include, include.get("href", ""), _referred(include, message.parts)) for include in message.payload.iter(_INCLUDE)]
     for include, _, part in includes:
         include.set("href", part.sha256())
-    written: bytes = etree.tostring(message.payload, method="c14n", exclusive=True, with_tail=False)
+    written = _canonical(message.payload)
     for include, href, _ in includes:
         include.set("href", href)
     return hashlib.sha256(written).digest()
+
+
+def _canonical(element: etree._Element) -> bytes:
+    """As it is written where there is no canonical form: of namespaces that are relative references (Canonical XML 1.0 clause 1)."""
+    written: bytes
+    try:
+        written = etree.tostring(element, method="c14n", exclusive=True, with_tail=False)
+    except etree.C14NError:
+        written = etree.tostring(element, encoding="UTF-8", with_tail=False)
+    return written
 
 
 def _include(element: etree._Element) -> etree._Element | None:
