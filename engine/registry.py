@@ -52,6 +52,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hashlib import sha1, sha256
 from typing import Final
 
+from engine.formats.cda import whole
 from engine.message import Excerpt
 from mappings.cda_to_fhir.context import CdaTransaction
 from mappings.transaction import Body, Draft, name_uuid
@@ -27,7 +28,7 @@ def attach(tx: CdaTransaction, content: Content, media_type: str) -> tuple[Body,
         second.update(piece)
     digest = second.hexdigest()
     made: Body = {"contentType": media_type, "size": size, "hash": b64encode(first.digest()).decode()}
-    made["url"] = _binary(tx, bytes(content), media_type, digest) if size <= INLINE else f"urn:sha256:{digest}"
+    made["url"] = _binary(tx, whole(content), media_type, digest) if size <= INLINE else f"urn:sha256:{digest}"
     return made, digest
 
 

@@ -35,7 +35,8 @@ _RELATED_ROLES: Final = frozenset(("order", "report", "specimen", "prescription"
 _SHA256: Final = "urn:meridian:sha256"
 _UNSAID: Final = Code()
 _XML: Final = "text/xml"
-_MARKUP: Final = (b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\x00", b"\xfe\xff\x00<")
+_BEGIN: Final = 64 << 10
+"""Bytes within which a clinical document has its root element."""
 
 
 def documents(site_mappings: Path | None) -> Documents:
@@ -78,8 +79,10 @@ class Documents:
         self, tx: CdaTransaction, content: Content, media_type: str, claimed: Claimed | None = None, described: Described | None = None,
         place: str = "",
     ) -> Mapped:  # fmt: skip
-        """A document, or an attachment where it is none: what is no XML, or XML of another kind."""
-        if bytes(content[:4]).lstrip(b" \t\r\n").startswith(_MARKUP):
+        """A document, or an attachment where it is none: what is no XML, or XML of another kind. What names itself a clinical document and
+        cannot be read is at fault (ParseError)."""
+        begin = bytes(content[:_BEGIN]).replace(b"\x00", b"")
+        if b"ClinicalDocument" in begin and begin.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<"):
             try:
                 return self.document(tx, content, claimed, described, place)
             except UnsupportedError:

@@ -123,10 +123,12 @@ class Medications:
             element = first(statement, tag)
             if element is None or (tag == "rateQuantity" and not attribute(element, "unit") and first(element, "low") is None):
                 continue  # a rate without unit is a frequency: see _timing
-            found = self._values.range(element)
-            if found is not None and "value" in (found[1].get("low") or found[1]):
-                quantity = {key: value for key, value in found[1].items() if key != "comparator" or value != ">="}
-                made[f"{name}{found[0]}"] = quantity
+            ends = {end: amount for end in ("low", "high") if (amount := self._values.quantity(first(element, end))) and "value" in amount}
+            whole = self._values.quantity(element)
+            if ends:
+                made[f"{name}Range"] = ends
+            elif whole and "value" in whole:
+                made[f"{name}Quantity"] = whole
         return made
 
     def _timing(self, statement: Element) -> Body:

@@ -36,6 +36,7 @@ _SCHEMES: Final = {"tel": "phone", "fax": "fax", "mailto": "email", "http": "url
 _LINES: Final = ("streetAddressLine", "streetName", "houseNumber", "additionalLocator", "township", "unitID", "postBox")
 _PARTS: Final = (("city", "city"), ("county", "district"), ("state", "state"), ("postalCode", "postalCode"), ("country", "country"))
 _ESCAPED: Final[dict[int, str]] = {ord(mark): f"\\{letter}\\" for mark, letter in zip("\\^&~|", "ESTRF", strict=True)}
+_CONTACTS: Final = frozenset(("CON", "ECON", "NOK", "PRS", "GUAR", "CAREGIVER"))
 _PLACES: Final = ("ward", "room", "bed")
 
 
@@ -143,6 +144,8 @@ class People:
             source.add(body, "telecom", telecom(element), element)
         if person is not None:
             self._person(body, person)
+        for element in children(source.header.root, "participant"):
+            self._contact(body, first(element, "associatedEntity"))
         managing = first(role, "providerOrganization")
         if managing is not None and (house := self.organization(managing)):
             source.set(body, "managingOrganization", house, managing)
@@ -172,6 +175,23 @@ class People:
                 if attribute(first(element, "preferenceInd"), "value") == "true":
                     spoken["preferred"] = True
                 source.add(body, "communication", spoken, element)
+
+    def _contact(self, body: Body, entity: Element | None) -> None:
+        """A participant whom one may call about the patient, or who is related to them."""
+        if entity is None or attribute(entity, "classCode") not in _CONTACTS:
+            return
+        made: Body = {}
+        if (kin := self._values.concept(first(entity, "code"))) is not None:
+            made["relationship"] = [kin]
+        name = first(entity, "associatedPerson", "name")
+        if name is not None and (called := human_name(name)):
+            made["name"] = called
+        if points := [point for element in children(entity, "telecom") if (point := telecom(element))]:
+            made["telecom"] = points
+        if (place := first(entity, "addr")) is not None and (lives := address(place)):
+            made["address"] = lives
+        if "name" in made or "telecom" in made or "address" in made:
+            self._source.add(body, "contact", made, entity)
 
     # --- professionals ----------------------------------------------------------------------------
 

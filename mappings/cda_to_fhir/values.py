@@ -122,7 +122,7 @@ class Values:
             return None
         return {"value": value, "unit": word, "system": "urn:iso:std:iso:4217", "code": code} if code else {"value": value}
 
-    def range(self, element: Element) -> tuple[str, Body] | None:
+    def range(self, element: Element) -> tuple[str, Any] | None:
         """IVL_PQ: a range, or with one end only a quantity that says how it compares."""
         ends = {name: self.quantity(first(element, name)) for name in ("low", "high", "center")}
         low, high = ends["low"], ends["high"]
@@ -132,8 +132,8 @@ class Values:
             end = ends[name]
             if end and "value" in end:
                 return "Quantity", {"comparator": opened if attribute(first(element, name), flag) == "false" else closed, **end}
-        whole = ends["center"] or self.quantity(element)
-        return ("Quantity", whole) if whole else None
+        whole = ends["center"] or self.quantity(element) or {}
+        return ("Quantity", whole) if "value" in whole else self._string(whole.get("unit", ""))
 
     def ratio(self, element: Element) -> Body | None:
         made = {name: value for name in ("numerator", "denominator") if (value := self.quantity(first(element, name))) and "value" in value}
@@ -198,7 +198,8 @@ class Values:
             word = text.lower()
             return ("Boolean", word in ("true", "1")) if word in ("true", "false", "1", "0") else self._string(text)
         if kind in ("integer", "number", "quantity") or (kind == "string" and default and decimal(text) is not None):
-            return self._named("Quantity", self.quantity(element, unit, default)) or self._string(text)
+            amount = self.quantity(element, unit, default) or {}
+            return ("Quantity", amount) if "value" in amount else self._string(amount.get("unit", text))
         if kind == "time":
             return self._named("DateTime", self.time(element)) or self._string(text)
         if kind == "string":

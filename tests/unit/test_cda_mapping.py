@@ -306,6 +306,29 @@ def test_results_by_their_types_and_ranges() -> None:
     assert b'"value":16.20' in registry.mapping("cda-to-fhir").compile(None).map(CCD).body
 
 
+def test_amounts_of_doses_and_what_is_no_number() -> None:
+    """One end of a dose is no comparator, which a dose may not have; a text where a number should be stays text."""
+    dosed = cda.us_medication().replace(
+        '<doseQuantity value="1"/>', '<doseQuantity><low value="1" unit="mg"/><high value="2" unit="mg"/></doseQuantity>'
+    )
+    capped = dosed.replace('<low value="1" unit="mg"/>', "").replace("M-EVN", "M2")
+    odd = cda.us_result("R7", "2345-7", "Glucose", '<value xsi:type="PQ" value="trace" unit="mmol/L"/>')
+    found = mapped(cda.ccd(cda.us_section("10160-0", "Medications", dosed, capped), cda.us_section("30954-2", "Results", odd)))
+    both, most = (one["dosage"][0]["doseAndRate"][0]["doseRange"] for one in found["MedicationStatement"])
+    assert (both["low"]["value"], both["high"]["value"], set(most)) == (1, 2, {"high"})
+    assert found["Observation"][0]["valueString"] == "trace mmol/L"
+
+
+def test_whom_to_call() -> None:
+    contact = (
+        '<participant typeCode="IND"><associatedEntity classCode="CON"><code code="SPS" codeSystem="2.16.840.1.113883.5.111"/><telecom value="tel:139"/>'
+        "<associatedPerson><name>钱二</name></associatedPerson></associatedEntity></participant>"
+    )
+    (patient,) = mapped(CCD.replace(b"<documentationOf>", contact.encode() + b"<documentationOf>"))["Patient"]
+    (one,) = patient["contact"]
+    assert (one["name"]["text"], one["telecom"][0]["value"], codes(one["relationship"][0])[0][1]) == ("钱二", "139", "SPS")
+
+
 def test_done_planned_given_and_refused() -> None:
     found = mapped(CCD)
     assert found["Procedure"][0]["code"]["text"] == "Appendix taken out"
@@ -490,6 +513,9 @@ def test_other_attachments_are_kept_with_what_the_envelope_says() -> None:
 def test_xml_that_is_no_document_is_an_attachment_but_cda_at_fault_is_not() -> None:
     rules = documents(None)
     assert rules.take(CdaTransaction(), b"<Report/>", "text/xml").header is None
+    assert rules.take(CdaTransaction(), b"<html><p>not well-formed<br></html>", "text/html").header is None
+    assert rules.take(CdaTransaction(), "\ufeff".encode() + CCD, "application/xml").header is not None
+    assert rules.take(CdaTransaction(), CCD.replace(b"UTF-8", b"UTF-16").decode().encode("utf-16"), "text/xml").header is not None
     with pytest.raises(UnsupportedError):
         rules.document(CdaTransaction(), b"<Report/>")
     with pytest.raises(Exception, match="no id"):
