@@ -43,7 +43,7 @@ codec: Final = CdaCodec()
 
 
 __all__ = [
-    "LIMITS", "NO_CODE", "NO_ID", "V3", "XSI_TYPE", "Author", "Claimed", "ClinicalDocument", "Code", "Discrepancy", "Element", "Encounter",
-    "Id", "NonXmlBody", "Party", "Related", "attribute", "checked", "children", "code_of", "codec", "cross_check", "first", "id_of", "local",
-    "read", "text_of", "time_of", "whole",
+    "LIMITS", "NO_CODE", "NO_ID", "V3", "XSI_TYPE", "Author", "Claimed", "ClinicalDocument", "Code", "Discrepancy", "Element",
+    "Encounter", "Id", "NonXmlBody", "Party", "Related", "attribute", "checked", "children", "code_of", "codec", "cross_check", "first",
+    "id_of", "local", "read", "text_of", "time_of", "whole",
 ]  # fmt: skip
