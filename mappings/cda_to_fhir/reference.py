@@ -11,7 +11,7 @@ from mappings.cda_to_fhir.composition import RELATIONS
 from mappings.cda_to_fhir.context import CdaTransaction, Described
 from mappings.cda_to_fhir.loading import Compiled
 from mappings.cda_to_fhir.people import PROFESSIONAL, People
-from mappings.cda_to_fhir.source import Source, identifier
+from mappings.cda_to_fhir.source import Source, distinct, identifier
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
 from mappings.hl7v2_to_fhir.references import query_of
@@ -29,10 +29,8 @@ def identify(draft: Draft, number: Body) -> None:
 
 def tell(body: Body, told: Described, compiled: Compiled, tx: CdaTransaction, digest: str) -> None:
     """What the envelope says."""
-    numbers = [{"system": SHA256, "value": digest}]
-    if told.set_id and (one := identifier(compiled, tx.facility, told.set_id)) is not None:
-        numbers.insert(0, one)
-    body["identifier"] = [one for one in numbers if one != body["masterIdentifier"]] or numbers
+    group = identifier(compiled, tx.facility, told.set_id) if told.set_id else None
+    body["identifier"] = distinct([body["masterIdentifier"], group, {"system": SHA256, "value": digest}])
     if told.type:
         body["type"] = told.type
     for name, value in (("category", told.category), ("securityLabel", told.security), ("author", told.authors)):
@@ -65,8 +63,8 @@ class Reference:
         identify(draft, number)
         body = draft.body
         source.set(body, "masterIdentifier", number, first(self._root, "id"))
-        numbers = [one for one in (source.identifier(header.set_id) if header.set_id else None,) if one and one != number]
-        body["identifier"] = [*numbers, {"system": SHA256, "value": source.digest}]
+        group = source.identifier(header.set_id) if header.set_id else None
+        body["identifier"] = distinct([number, group, {"system": SHA256, "value": source.digest}])
         source.claim({}, first(self._root, "setId"))
         source.claim({}, first(self._root, "versionNumber"))
         body["status"] = told.status

@@ -55,6 +55,7 @@ def test_the_document_is_kept_with_size_and_hash() -> None:
     assert b64decode(attachment["hash"]) == sha1(document).digest()
     assert attachment["contentType"] == binary["contentType"] == "text/xml"
     assert {"system": "urn:meridian:sha256", "value": sha256(document).hexdigest()} in reference["identifier"]
+    assert reference["masterIdentifier"] in reference["identifier"]  # not every search by identifier looks at the master's
     assert binary["@url"] == f"Binary/{binary['id']}"
     assert reference["date"] == "2026-03-14T09:26:53+08:00"
     assert codes(reference["securityLabel"][0]) == [("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "N")]
