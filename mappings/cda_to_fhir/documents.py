@@ -14,6 +14,7 @@ from mappings.cda_to_fhir.attachment import Content, attach
 from mappings.cda_to_fhir.carried import claim_binaries, uncarried
 from mappings.cda_to_fhir.composition import Header
 from mappings.cda_to_fhir.context import FLAGS, CdaTransaction, Described, Mapped
+from mappings.cda_to_fhir.encounters import Encounters
 from mappings.cda_to_fhir.entries import Entries
 from mappings.cda_to_fhir.loading import Compiled, compile_all
 from mappings.cda_to_fhir.people import People
@@ -103,7 +104,7 @@ class Documents:
         entries = Entries(kit, prescribed=row is not None and row["medication"] == "request")
         patient = people.patient()
         heading = Header(kit, entries)
-        heading.encounter()
+        Encounters(kit).own()
         reference = Reference(source, values, people, told, row).draft(attached)
         reference = tx.put(reference)
         source.drafts.append(reference)

@@ -172,7 +172,9 @@ class Observations:
         status = first(organizer, "statusCode")
         word = _STATUS.get(attribute(status, "code"), "final")
         source.set(body, "status", word, status if status is not None else organizer)
-        body["category"] = [{"coding": [coding(TERMINOLOGY + "v2-0074", "LAB", "Laboratory")]}]
+        section = "RAD" if about.category == "imaging" else "LAB" if about.category in ("", "laboratory") else ""
+        if section:
+            body["category"] = [grouped(section)]
         source.set(body, "code", concept, code)
         kit.subject(draft)
         kit.put_when(body, "effective", organizer, about)

@@ -318,6 +318,19 @@ def test_amounts_of_doses_and_what_is_no_number() -> None:
     both, most = (one["dosage"][0]["doseAndRate"][0]["doseRange"] for one in found["MedicationStatement"])
     assert (both["low"]["value"], both["high"]["value"], set(most)) == (1, 2, {"high"})
     assert found["Observation"][0]["valueString"] == "trace mmol/L"
+    small = cda.us_result("R8", "2345-7", "Glucose", '<value xsi:type="PQ" value="1.50E-2" unit="mmol/L"/>')
+    body = registry.mapping("cda-to-fhir").compile(None).map(cda.ccd(cda.us_section("30954-2", "Results", small))).body
+    assert b'"value":0.0150,' in body
+
+
+def test_encounters_beside_the_documents_own() -> None:
+    own, seen, planned = mapped(CCD)["Encounter"]
+    assert [one["status"] for one in (own, seen, planned)] == ["finished", "finished", "planned"]
+    assert [one["class"]["code"] for one in (own, seen)] == ["AMB", "AMB"]
+    assert codes(seen["type"][0])[0] == ("http://www.ama-assn.org/go/cpt", "99213")
+    assert seen["location"][0]["location"]["display"] == "Urgent Care"
+    assert own["@url"] == "Encounter"
+    assert seen["@url"] == "Encounter?identifier=urn:oid:1.2.3.19|E-EVN"
 
 
 def test_whom_to_call() -> None:
