@@ -30,6 +30,8 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_worklist": "adapters.dicom.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
+        "hip": "adapters.soap.hip:adapter",
+        "soap": "adapters.soap:adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
@@ -39,6 +41,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
+        "application/soap+xml": "engine.formats.soap:codec",
         "application/hl7-cda+xml": "engine.formats.cda:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
@@ -49,6 +52,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
 }
 
@@ -56,7 +60,6 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "pydicom": "dicom",
     "pynetdicom": "dicom",
     "zeep": "soap",
-    "signxml": "soap",
     "sqlalchemy": "database",
     "psycopg": "database",
     "psycopg2": "database",
@@ -65,6 +68,11 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "pyarrow": "parquet",
 }
 """Which extra installs what a shipped part may lack."""
+
+
+def extra_of(package: str) -> str:
+    """The extra that installs a package, "" where it comes otherwise."""
+    return _EXTRAS.get(package, "")
 
 
 def adapter(name: str) -> Adapter:
