@@ -138,7 +138,8 @@ class Observations:
                 continue
             if attribute(code, "codeSystem") == DATA_ELEMENTS:
                 self._component(body, inner)
-                self._components(body, inner, about.within()) if about.depth < 6 else None
+                if not about.too_deep:
+                    self._components(body, inner, about.within())
             elif not about.too_deep and self._source.count(inner) and (reference := self.observation(inner, about.within())) is not None:
                 body.setdefault("hasMember", []).append(reference)
 

@@ -93,7 +93,9 @@ class Source:
             self.claim(body, element, rule)
 
     def lost(self, element: Element, why: str) -> None:
-        self.tx.lost(self.path(element), why) if self.tx.notes is not None else None
+        """While explaining: of `element` nothing was made, for this reason."""
+        if self.tx.notes is not None:
+            self.tx.lost(self.path(element), why)
 
     # --- what identifies ------------------------------------------------------------------------
 
