@@ -8,10 +8,10 @@ from engine.formats.cda import Element
 from mappings.cda_to_fhir.context import CdaTransaction
 from mappings.cda_to_fhir.source import Source
 
-_FORMAL: Final = frozenset(("realmCode", "typeId", "templateId", "statusCode"))
+_FORMAL: Final = frozenset(("realmCode", "typeId", "templateId", "statusCode", "reference"))
 _STRUCTURAL: Final = frozenset(
-    ("classCode", "moodCode", "typeCode", "determinerCode", "contextControlCode", "contextConductionInd", "nullFlavor", "ID")
-)
+    ("classCode", "moodCode", "typeCode", "determinerCode", "contextControlCode", "contextConductionInd", "nullFlavor", "ID", "negationInd")
+) | {"inversionInd"}
 
 
 def _protocol(element: Element) -> bool:

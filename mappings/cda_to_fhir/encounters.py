@@ -64,6 +64,7 @@ class Encounters:
         source.add(body, "location", {"location": place} if place else None, location)
         source.set(body, "serviceProvider", house, location)
         source.claim(body, element)
+        source.use(*children(element, "id"))
         source.encounter = source.tx.put(draft)
         source.drafts.append(source.encounter)
 
@@ -93,6 +94,7 @@ class Encounters:
 
     def _kind(self, body: Body, code: Element | None) -> None:
         """The class, from the code or a translation of it; the code itself is the type."""
+        self._source.use(code)
         known = [one for one in (code, *children(code, "translation")) if attribute(one, "code") in _CLASSES]
         own = next((attribute(one, "code") for one in known if attribute(one, "codeSystem") in (_ACT_CODE, "")), "")
         body["class"] = coding(TERMINOLOGY + "v3-ActCode", own) if own else coding(TERMINOLOGY + "v3-NullFlavor", "UNK")

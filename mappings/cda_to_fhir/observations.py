@@ -103,7 +103,7 @@ class Observations:
         elif null_flavor(element):
             source.set(body, "dataAbsentReason", absent(null_flavor(element)), element)
         for one in (*others, *([inner_unit] if inner_unit is not None else [])):
-            source.claim({}, one)
+            source.use(one)
 
     def _item(self, body: Body, statement: Element) -> None:
         """The test that a group is of: what the data element's value names is what was observed."""

@@ -58,7 +58,7 @@ class People:
         body = draft.body
         source.claim(body, role if role is not None else header.root, "patient ids")
         for element in children(role, "id"):
-            source.claim({}, element)
+            source.use(element)
         person = first(role, "patient")
         for element in children(role, "addr"):
             source.add(body, "address", address(element), element)
@@ -79,7 +79,7 @@ class People:
     def _person(self, body: Body, person: Element) -> None:
         source, values = self._source, self._values
         for element in children(person, "id"):
-            source.claim({}, element)
+            source.use(element)
         for element in children(person, "name"):
             source.add(body, "name", human_name(element), element)
         sex = first(person, "administrativeGenderCode")

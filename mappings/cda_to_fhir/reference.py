@@ -65,8 +65,8 @@ class Reference:
         source.set(body, "masterIdentifier", number, first(self._root, "id"))
         group = source.identifier(header.set_id) if header.set_id else None
         body["identifier"] = distinct([number, group, {"system": SHA256, "value": source.digest}])
-        source.claim({}, first(self._root, "setId"))
-        source.claim({}, first(self._root, "versionNumber"))
+        source.use(first(self._root, "setId"))
+        source.use(first(self._root, "versionNumber"))
         body["status"] = told.status
         version = header.version
         replaces = any(one.type == "RPLC" and one.id for one in header.related)
@@ -132,10 +132,10 @@ class Reference:
         header = self._source.header
         if header.language:
             made["language"] = header.language
-            self._source.claim({}, first(self._root, "languageCode"))
+            self._source.use(first(self._root, "languageCode"))
         if header.title or self._told.title:
             made["title"] = header.title or self._told.title
-            self._source.claim({}, first(self._root, "title"))
+            self._source.use(first(self._root, "title"))
         at = self._values.time(first(self._root, "effectiveTime"))
         if at:
             made["creation"] = at

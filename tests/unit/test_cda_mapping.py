@@ -463,6 +463,22 @@ def test_a_narrative_is_bounded() -> None:
     assert b"8517006" in rendition.body
 
 
+def test_what_is_not_carried_is_named() -> None:
+    """A part of a statement that has no place in its resource, a statement without a rule, and nothing that is in the Bundle."""
+    odd = cda.smoking().replace("<statusCode", '<repeatNumber value="3"/><statusCode')
+    supply = '<supply classCode="SPLY" moodCode="EVN"><id root="1.2.3" extension="S"/><quantity value="2"/></supply>'
+    document = cda.ccd(cda.us_section("29762-2", "Social history", odd, supply))
+    lost = {
+        line.source.rpartition("section/")[2]: line.rule
+        for line in registry.mapping("cda-to-fhir").compile(None).explain(document)[1]
+        if not line.target
+    }
+    assert lost["entry[1]/observation/repeatNumber"] == "not carried"
+    assert lost["entry[2]/supply"] == "not carried: no rule for supply"
+    assert not [source for source in lost if source.startswith("entry[1]") and source != "entry[1]/observation/repeatNumber"]
+    assert not [source for source in lost if source.startswith("ClinicalDocument/")]
+
+
 # --- in another mapping's envelope ------------------------------------------------------------------------
 
 
