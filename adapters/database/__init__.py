@@ -1,0 +1,29 @@
+"""Databases: a source that polls tables, a destination that runs statements, capture of changes, and the platform's tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.message import ROWS
+
+if TYPE_CHECKING:
+    from engine.contracts import Context, Destination, Source
+    from engine.options import Settings, Spec
+
+
+class DatabaseAdapter:
+    """engine.contracts.Adapter: rows are polled, and written by statements."""
+
+    name = "database"
+    content_types = (ROWS,)
+    source_options: Spec | None = None
+    destination_options: Spec | None = None
+
+    def source(self, options: Settings, context: Context) -> Source:
+        raise NotImplementedError
+
+    def destination(self, options: Settings, context: Context) -> Destination:
+        raise NotImplementedError
+
+
+adapter: Any = DatabaseAdapter()
