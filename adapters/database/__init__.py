@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from adapters.database.polling.options import SOURCE
+from adapters.database.polling.source import DatabaseSource
 from engine.message import ROWS
 
 if TYPE_CHECKING:
@@ -16,14 +18,14 @@ class DatabaseAdapter:
 
     name = "database"
     content_types = (ROWS,)
-    source_options: Spec | None = None
+    source_options: Spec | None = SOURCE
     destination_options: Spec | None = None
 
     def source(self, options: Settings, context: Context) -> Source:
-        raise NotImplementedError
+        return DatabaseSource(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         raise NotImplementedError
 
 
-adapter: Any = DatabaseAdapter()
+adapter = DatabaseAdapter()

@@ -188,7 +188,7 @@ def _timedelta(value: timedelta) -> tuple[Any, str]:
 _WORDS: Final[dict[type[Any], Callable[[Any], tuple[Any, str]]]] = {
     str: lambda value: (value, "text"),
     bool: lambda value: (value, "boolean"),
-    int: lambda value: (value, "integer"),
+    int: lambda value: (value, "integer") if -(2**63) <= value < 2**64 else (str(value), "decimal"),
     Exact: lambda value: (value, "float"),
     Decimal: _decimal,
     float: _float,

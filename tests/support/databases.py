@@ -78,10 +78,10 @@ def _encoded(server: str, charset: str) -> str:
 
 def connection_options(url: URL | str, **options: Any) -> Settings:
     """The option `connection` for an address."""
-    return CONNECTION.defaults(url=_written(url), **options)
+    return CONNECTION.defaults(url=written(url), **options)
 
 
-def _written(url: URL | str) -> str:
+def written(url: URL | str) -> str:
     """As a site writes it."""
     return url if isinstance(url, str) else url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
 
