@@ -44,6 +44,7 @@ def build() -> typer.Typer:
         db,
         deidentify,
         demo,
+        doctor,
         init,
         ledger,
         messages,
@@ -59,6 +60,7 @@ def build() -> typer.Typer:
     for name, module in {
         "init": init,
         "check": check,
+        "doctor": doctor,
         "test": test,
         "run": run,
         "demo": demo,
