@@ -102,7 +102,22 @@ class DatabaseSourceTests(SourceContract, TestCase):
 
     def test_it_is_a_source(self) -> None:
         self.assertIsInstance(self.source, Source)
-        self.assertNotIsInstance(adapter, Rehearsing)
+        self.assertIsInstance(adapter, Rehearsing)
+
+    def test_a_rehearsal_is_what_the_source_makes_of_it(self) -> Any:
+        """The same message from the bytes of its record; of what is none an invalid one."""
+        self._execute("INSERT INTO orders VALUES ('7', 'N', NULL)")
+        options = adapter.source_options.defaults(connection=written(self.url), table="orders", status=STATUS)
+        return self.intake.arrived(1).addCallback(lambda _: self._rehearsed(options))
+
+    def _rehearsed(self, options: Any) -> None:
+        real = self.intake.kept[0]
+        tried, judgement = adapter.rehearse(options, real.body, "")
+        self.assertIsNone(judgement)
+        for name in ("body", "content_type", "message_type", "control_id", "sender", "facts", "patient_ids"):
+            self.assertEqual(getattr(tried, name), getattr(real, name))
+        self.assertEqual(adapter.rehearse(options, b"{", "")[1].verdict, Verdict.INVALID)
+        self.intake.release(0)
 
 
 class AwayTests(TestCase):

@@ -161,6 +161,8 @@ class DatabaseSource(PollingSource):
 
     def _tell(self, notice: Notice) -> None:
         getattr(self._context.log, notice.level)(notice.text, extra={"channel": self._context.name, **notice.facts})
+        doc = "what was noticed about a database: changed columns, another server, rows ahead of the clock …"
+        self._context.metrics.counter("meridian_database_notices_total", doc, channel=self._context.name, event=notice.event).inc()
         self._context.audit(notice.event, channel=self._context.name, **notice.facts)
 
     def _resumed(self) -> None:
