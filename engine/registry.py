@@ -34,6 +34,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
+        "fhir_tables": "adapters.database.landing:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",

@@ -1,0 +1,111 @@
+"""What the tests of the landing schema share: databases of all three kinds, Bundles, and everything that has been landed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import select
+from sqlalchemy.engine import URL, Engine, make_url
+
+from adapters.database.connection import make_engine
+from adapters.database.landing.layout import Layout, shipped
+from adapters.database.landing.options import DESTINATION
+from adapters.database.landing.schema import Schema, schema_of
+from adapters.database.landing.writer import Writer
+from engine.contracts import Context
+from engine.message import FHIR_JSON, Parcel
+from engine.observe import Metrics
+from engine.options import Settings
+from tests.support.databases import own_database
+
+KINDS = ("sqlite", "postgresql", "mysql")
+NOON = 1_793_620_800_000_000  # 2026-11-02T12:00:00Z
+
+
+@contextmanager
+def database(kind: str) -> Iterator[URL]:
+    """An empty one of that kind, as a site would write its address."""
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            yield make_url(f"sqlite:///{folder}/landing.db")
+        else:
+            yield stack.enter_context(own_database(kind))
+
+
+def options(url: URL | str, **more: Any) -> Settings:
+    written = url if isinstance(url, str) else url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
+    more.setdefault("schema", "fhir" if written.startswith("postgresql") else None)
+    given = {name: value for name, value in more.items() if value is not None}
+    return DESTINATION.defaults(**{"connection": written, **given})
+
+
+def context(reactor: Any = None, name: str = "results/tables", clock: Any = lambda: NOON) -> Context:
+    return Context(
+        name=name, reactor=reactor, site=Path("."), data=Path("."), clock=clock, new_id=lambda: "x", log=logging.getLogger("test.landing"),
+        metrics=Metrics(), tls=None, audit=lambda *_, **__: None, node="test",
+    )  # fmt: skip
+
+
+class Landing:
+    """A writer without threads, and what is in its database."""
+
+    def __init__(self, url: URL, layout: Layout | None = None, **more: Any) -> None:
+        self.options = options(url, **more)
+        self.context = context()
+        self.layout = layout or shipped()
+        self.engine: Engine = make_engine(self.options.connection, self.context)
+        self.schema: Schema = schema_of(self.layout, self.options.schema)
+        self.writer = Writer(self.options, self.context, lambda: self.engine, self.layout)
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.dispose()
+
+    def land(self, *bodies: bytes, first: int = 1) -> list[Any]:
+        """In one group; keys are k1, k2 …"""
+        return self.writer.write([parcel(number, body) for number, body in enumerate(bodies, first)])
+
+    def rows(self, table: str, *columns: str, **where: Any) -> list[Any]:
+        """Of one table or view, by primary key; plain values where one column is asked for."""
+        made = self.schema.metadata.tables.get(f"{self.schema.name}.{table}" if self.schema.name else table)
+        if made is None:
+            made = sqlalchemy.Table(table, sqlalchemy.MetaData(schema=self.schema.name), autoload_with=self.engine)
+        query = select(*(made.c[name] for name in columns or made.c.keys())).order_by(*made.primary_key.columns)
+        for name, value in where.items():
+            query = query.where(made.c[name] == value)
+        with self.engine.connect() as connection:
+            found = connection.execute(query).all()
+        return [row[0] for row in found] if len(columns) == 1 else [tuple(row) for row in found]
+
+    def one(self, table: str, **where: Any) -> dict[str, Any]:
+        """The one row of a table, without what is NULL; content as JSON."""
+        names = list(self.schema.metadata.tables[f"{self.schema.name}.{table}" if self.schema.name else table].c.keys())
+        (row,) = self.rows(table, *names, **where)
+        found = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        if isinstance(found.get("content"), str):
+            found["content"] = json.loads(found["content"])
+        return found
+
+    def everything(self) -> dict[str, list[Any]]:
+        """All rows of all tables but those that say when."""
+        return {table.name: self.rows(table.name) for table in self.schema.metadata.sorted_tables if table.name != "landing_migration"}
+
+
+def parcel(number: int, body: bytes, key: str | None = None, control_id: str = "") -> Parcel:
+    name = f"k{number}" if key is None else key
+    return Parcel(number, number, body, FHIR_JSON, "Bundle transaction", control_id or str(number), name, received_at=NOON)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
