@@ -43,6 +43,7 @@ def build() -> typer.Typer:
         convert,
         deidentify,
         demo,
+        export,
         init,
         ledger,
         messages,
@@ -64,6 +65,7 @@ def build() -> typer.Typer:
         "convert": convert,
         "deidentify": deidentify,
         "send": send,
+        "export": export,
         "ledger": ledger,
         "schema": schema,
     }.items():

@@ -41,10 +41,8 @@ def instants(text: str, zone: tzinfo) -> tuple[datetime | None, datetime | None]
     year, month, day = (int(part) for part in match.group(1, 2, 3))
     leap = second == "60"  # FHIR allows the leap second, Python does not
     try:
-        local = datetime(year, month, day, int(hour), int(minute), 59 if leap else int(second or 0))
-        low = (
-            local.replace(tzinfo=zone).astimezone(UTC) if offset is None else local.replace(tzinfo=UTC) - _offset(offset)
-        ) + leap * _SECOND
+        local = datetime(year, month, day, int(hour), int(minute), 59 if leap else int(second or 0), tzinfo=UTC)
+        low = (local.replace(tzinfo=zone).astimezone(UTC) if offset is None else local - _offset(offset)) + leap * _SECOND
         low += timedelta(microseconds=int((fraction or "0")[:6].ljust(6, "0")))
         step = (
             timedelta(minutes=1) if second is None else _SECOND if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction)))

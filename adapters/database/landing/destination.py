@@ -1,4 +1,4 @@
-"""The destination `fhir_tables`: gathers parcels into groups, lands each group in one transaction, and singles out what the database refuses.
+"""The destination `fhir_tables`: gathers parcels into groups, lands each in one transaction, and singles out what the database refuses.
 
 While one group is being written, further parcels gather, and go as the next one.
 """

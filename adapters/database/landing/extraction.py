@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def rows(layout: Layout, resource: Mapping[str, Any], zone: tzinfo) -> Iterator[tuple[Table, list[Row]]]:
-    """For each table that this type of resource has rows in: the rows, the resource's own first; with the columns out of the content only."""
+    """For each table that this type of resource has rows in: its rows, the resource's own first; what comes out of the content only."""
     own, parts = layout.of(str(resource["resourceType"]))
     yield own, [row(own, resource, (), zone)]
     for table in parts:

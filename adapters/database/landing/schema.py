@@ -192,7 +192,7 @@ _MAY_MISS: Final = ("sender", "control_id", "received_at", "message_id")
 
 def _column(name: str, form: Form, doc: str, key: bool = False, needed: bool = False, indexed: bool = False) -> Column[Any]:
     kind = Short() if indexed and form is Form.TEXT else _FORMS[form]
-    return Column(name, kind, primary_key=key, nullable=not (key or needed), autoincrement=False, comment=doc)
+    return Column(name, kind, primary_key=key, nullable=not (key or needed), autoincrement=False, comment=doc, info={"form": form})
 
 
 _OPTIONS: Final[dict[str, Any]] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
