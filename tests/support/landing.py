@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from sqlalchemy import select
 from sqlalchemy.engine import URL, Engine, make_url
 
 from adapters.database.connection import make_engine
-from adapters.database.landing.layout import Layout, shipped
+from adapters.database.landing import extraction
+from adapters.database.landing.kinds import Form
+from adapters.database.landing.layout import Layout, Table, shipped
 from adapters.database.landing.options import DESTINATION
-from adapters.database.landing.schema import Schema, schema_of
+from adapters.database.landing.schema import OWN, Schema, schema_of
 from adapters.database.landing.writer import Writer
 from engine.contracts import Context
+from engine.formats import fhir
 from engine.message import FHIR_JSON, Parcel
 from engine.observe import Metrics
 from engine.options import Settings
@@ -62,6 +66,7 @@ class Landing:
         self.options = options(url, **more)
         self.context = context()
         self.layout = layout or shipped()
+        self.dialect = url.get_backend_name()
         self.engine: Engine = make_engine(self.options.connection, self.context)
         self.schema: Schema = schema_of(self.layout, self.options.schema)
         self.writer = Writer(self.options, self.context, lambda: self.engine, self.layout)
@@ -109,3 +114,53 @@ def parcel(number: int, body: bytes, key: str | None = None, control_id: str = "
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def check(landing: Landing) -> None:
+    """What must always hold: columns and parts are those of the JSON, versions have no gaps, books and tables say the same."""
+    zone = landing.options.zone
+    parts: dict[str, list[Any]] = {table.name: [] for table in landing.layout.tables if not table.of_resources}
+    for table in landing.layout.tables:
+        if table.of_resources:
+            _check_resources(landing, table, zone, parts)
+    for part in landing.layout.tables:
+        if not part.of_resources:
+            _check_parts(landing, part, parts[part.name])
+    versions: dict[tuple[str, str], list[Any]] = {}
+    for kind, name, version, seq, deleted, received, digest in landing.rows(
+        "resource_version", "resource_type", "id", "version", "seq", "deleted", "received", "digest"
+    ):
+        versions.setdefault((kind, name), []).append((version, seq, deleted))
+        assert (received is None) == deleted
+        assert deleted or digest == sha256(received.encode()).hexdigest()
+    assert all([version for version, _, _ in found] == list(range(1, len(found) + 1)) for found in versions.values())
+    books = {(kind, name): rest for kind, name, *rest in landing.rows("resource", "resource_type", "id", "version", "seq", "deleted")}
+    assert books == {key: list(found[-1]) for key, found in versions.items()}
+    numbers = [seq for found in versions.values() for _, seq, _ in found] + landing.rows("landed_message", "landing")
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert landing.rows("landing_state", "value") == [len(numbers)]
+
+
+def _check_resources(landing: Landing, table: Table, zone: Any, parts: dict[str, list[Any]]) -> None:
+    own = [name for name, _, _ in OWN]
+    kinds = ["resource_type"] if table.of_any else []
+    columns = [name for column in table.columns for name, form, _ in column.sql() if form is not Form.NUMERIC or landing.dialect != "sqlite"]
+    for row in landing.rows(table.name, *kinds, *own, "content", *columns):
+        found = dict(zip([*kinds, *own, "content", *columns], row, strict=True))
+        resource = fhir.parse(found["content"].encode()) if isinstance(found["content"], str) else found["content"]
+        assert resource["id"] == found["id"]
+        assert found["deleted"] or resource["meta"]["versionId"] == str(found["version"])
+        for part, wanted in extraction.rows(landing.layout, resource, zone):
+            if part is table:
+                assert {name: found[name] for name in columns} == {name: wanted[0][name] for name in columns}, table.name
+            elif not found["deleted"]:
+                kept = {"resource_id": found["id"], "version": found["version"], "seq": found["seq"]}
+                kept |= {"resource_type": resource["resourceType"]} if part.of_any else {}
+                parts[part.name] += [{**kept, **one} for one in wanted]
+
+
+def _check_parts(landing: Landing, part: Table, wanted: list[dict[str, Any]]) -> None:
+    inexact = {name for column in part.columns for name, form, _ in column.sql() if form is Form.NUMERIC and landing.dialect == "sqlite"}
+    names = [name for name in landing.schema.tables[part.name].c.keys() if name not in inexact]
+    found = sorted(landing.rows(part.name, *names), key=repr)
+    assert found == sorted((tuple(one[name] for name in names) for one in wanted), key=repr), part.name

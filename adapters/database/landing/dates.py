@@ -47,11 +47,12 @@ def instants(text: str, zone: tzinfo) -> tuple[datetime | None, datetime | None]
         step = (
             timedelta(minutes=1) if second is None else _SECOND if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction)))
         )
-        return low, low + step
     except (ValueError, OverflowError):
         return None, None
+    return low, low + step if low <= _END - step else None
 
 
+_END: Final = datetime.max.replace(tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 
 

@@ -175,7 +175,7 @@ _IDENTITY: Final = ("resource_type", "id", "version", "seq")
 # --- views ---------------------------------------------------------------------------------------
 
 
-def views(layout: Layout) -> list[tuple[str, str, str]]:
+def views() -> list[tuple[str, str, str]]:
     """Name, what it is for, and SQL with {s} for the schema, in the order in which they can be made."""
     text = (files("adapters.database.landing") / "views.sql").read_text("utf-8")
     return [(match["name"], match["doc"].strip(), match["sql"].strip()) for match in _VIEW.finditer(text)]
@@ -183,7 +183,7 @@ def views(layout: Layout) -> list[tuple[str, str, str]]:
 
 def create_views(connection: Connection, schema: Schema) -> None:
     prefix = _prefix(connection, schema)
-    for name, doc, sql in views(schema.layout):
+    for name, doc, sql in views():
         connection.exec_driver_sql(f"CREATE VIEW {prefix}{name} AS\n{sql.replace('{s}', prefix)}".replace("%", "%%"))
         if connection.dialect.name == "postgresql":
             quoted = doc.replace("'", "''").replace("%", "%%")
@@ -191,7 +191,7 @@ def create_views(connection: Connection, schema: Schema) -> None:
 
 
 def drop_views(connection: Connection, schema: Schema) -> None:
-    for name, _, _ in reversed(views(schema.layout)):
+    for name, _, _ in reversed(views()):
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {_prefix(connection, schema)}{name}")
 
 
