@@ -113,19 +113,19 @@ class Writer:
             if connection.dialect.name == "sqlite":  # readers and the writer do not wait for each other
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 connection.commit()
-            with connection.begin():
-                self._at_version(connection)
+            has = version_of(connection, self._schema)
+            connection.rollback()
+            if has != self._schema.layout.version:
+                self._change(connection, has)
         self._ready = True
 
-    def _at_version(self, connection: Connection) -> None:
+    def _change(self, connection: Connection, has: int) -> None:
         wanted = self._schema.layout.version
-        if self._migrates:
-            with _alone(connection):
-                done = migrate(connection, self._schema, self._where.zone, self._now())
-            if done:
-                self._log.info("landing schema changed", extra={"facts": {"version": wanted}})
-        elif (has := version_of(connection, self._schema)) != wanted:
+        if not self._migrates:
             raise StoreError(f"the landing schema in the database is version {has}, this program needs {wanted}, and `migrate` is false")
+        with connection.begin(), _alone(connection):
+            migrate(connection, self._schema, self._where.zone, self._now())
+        self._log.info("landing schema changed", extra={"facts": {"from": has, "to": wanted}})
 
 
 class _CommitLost(Exception):
