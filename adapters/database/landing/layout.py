@@ -86,19 +86,19 @@ class Layout:
 
     def of(self, resource_type: str) -> tuple[Table, tuple[Table, ...]]:
         """The table with the resource's own row, and those with rows for parts of it."""
-        return self._by_type()[0].get(resource_type, self._other), self._by_type()[1].get(resource_type, self._parts_of_any)
+        return self._by_type[0].get(resource_type, self._other), self._by_type[1].get(resource_type, self._parts_of_any)
 
-    @cache  # noqa: B019  a layout lives as long as the process
+    @cached_property
     def _by_type(self) -> tuple[Mapping[str, Table], Mapping[str, tuple[Table, ...]]]:
         own = {table.resource: table for table in self.tables if table.of_resources and not table.of_any}
         parts = {kind: tuple(t for t in self.tables if not t.of_resources and t.resource in (kind, ANY)) for kind in own}
         return own, parts
 
-    @property
+    @cached_property
     def _other(self) -> Table:
         return next(table for table in self.tables if table.of_resources and table.of_any)
 
-    @property
+    @cached_property
     def _parts_of_any(self) -> tuple[Table, ...]:
         return tuple(table for table in self.tables if not table.of_resources and table.of_any)
 

@@ -113,7 +113,7 @@ def _table(folder: Folder, snapshot: _Snapshot, table: Table, manifest: Manifest
     manifest.schemas[schema] = folder.sum(schema)
     after = manifest.upto.get(table.name, request.since or 0)
     pages = _pages(snapshot, table, after)
-    columns = [(column.name, column.info["form"]) for column in table.c]
+    columns = [(str(column.name), column.info["form"]) for column in table.c]
     place = next(index for index, (name, _) in enumerate(columns) if name == _sequence(table).name)
     left: list[Any] = []
     while True:
