@@ -175,7 +175,9 @@ def test_what_no_column_holds_is_in_the_json(prepared: URL) -> None:
             assert str(row["value"]) == row["value_text"]
         (received,) = landing.rows("resource_version", "received", id="k-o")
         assert '"value":0.1234567890123456789012345678901234567890' in received
-        again = body.replace(b"k-o", b"k-q").replace(b'"PUT","url":"Observation/k-q"', b'"PUT","url":"Observation?identifier=' + b"y" * 5000 + b'"')
+        again = body.replace(b"k-o", b"k-q").replace(
+            b'"PUT","url":"Observation/k-q"', b'"PUT","url":"Observation?identifier=' + b"y" * 5000 + b'"'
+        )
         again = again.replace(b'"id":"k-q",', b"")
         assert json.loads(landing.land(again, first=5001)[0].answer)["unchanged"] == 1  # it is found by all of its identifier
 
@@ -188,7 +190,9 @@ def test_a_refusal_names_the_entry_and_changes_nothing(prepared: URL) -> None:
     with Landing(prepared) as landing:
         landing.land(twins, first=6000)
         before = landing.everything()
-        several, none, other = landing.land(transaction(create), transaction(put("Flag", "k-x"), lost), first=6001) + landing.land(b"{}", first=6000)
+        several, none, other = landing.land(transaction(create), transaction(put("Flag", "k-x"), lost), first=6001) + landing.land(
+            b"{}", first=6000
+        )
         assert (several.text, several.location) == ("several resources match the condition", "Bundle.entry[0]")
         assert (none.text, none.location) == ("no Patient matches a conditional reference", "Bundle.entry[1]")
         assert "another Bundle" in other.text
@@ -332,4 +336,3 @@ def test_the_shipped_layout_is_version_one() -> None:
     """Whoever changes it gives what is new the next number, and this test too."""
     assert shipped().version == 1
     assert shipped().up_to(1) == shipped()
-

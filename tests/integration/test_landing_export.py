@@ -73,7 +73,13 @@ def test_what_is_exported_is_what_is_there(landing: Landing, tmp_path: Path) -> 
     table = parquet.read_table(file)
     assert table.num_rows == 22
     schema = {field.name: str(field.type) for field in table.schema}
-    wanted = {"seq": "int64", "deleted": "bool", "value": "decimal128(38, 12)", "value_text": "string", "effective_from": "timestamp[us, tz=UTC]"}
+    wanted = {
+        "seq": "int64",
+        "deleted": "bool",
+        "value": "decimal128(38, 12)",
+        "value_text": "string",
+        "effective_from": "timestamp[us, tz=UTC]",
+    }
     assert {name: schema[name] for name in wanted} == wanted
     rows = {row["id"]: row for row in table.to_pylist()}
     assert [(rows[name]["value"], rows[name]["value_text"]) for name in ("o1", "o21", "o22")] == [
@@ -103,7 +109,9 @@ def test_it_is_incremental(landing: Landing, tmp_path: Path) -> None:
     ]
     assert run(landing, tmp_path).files == []
     landing.land(observations(5, 2, "7"), b'{"resourceType":"Patient"}', first=50)
-    landing.land(b'{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Observation/o1"}}]}', first=60)
+    landing.land(
+        b'{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Observation/o1"}}]}', first=60
+    )
     second = run(landing, tmp_path)
     assert [(file.name, file.rows) for file in second.files] == [
         ("observation/observation-000000000012-000000000018.parquet", 3),
@@ -220,7 +228,9 @@ def test_a_folder_keeps_what_it_is_of(landing: Landing, tmp_path: Path) -> None:
     assert run(landing, tmp_path / "later", since=2).files[0].rows == 2
 
 
-def test_the_command(url: URL, landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    url: URL, landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """`meridian export` finds the site's destination, is audited, and says in JSON what it did."""
     landing.land(observations(1, 3))
     site = tmp_path / "site"

@@ -138,6 +138,9 @@ def _moves(body: bytes) -> bool:
         url, _, condition = one["request"]["url"].partition("?identifier=urn:s|")
         if condition and condition != one["resource"]["identifier"][0]["value"]:
             return True
-        if len({other["request"]["url"].partition("?")[0].partition("/")[0] for other in json.loads(body)["entry"]}) > 1 or url == "Encounter":
+        if (
+            len({other["request"]["url"].partition("?")[0].partition("/")[0] for other in json.loads(body)["entry"]}) > 1
+            or url == "Encounter"
+        ):
             return True
     return False

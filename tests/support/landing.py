@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,11 @@ def at(text: str) -> datetime:
 def check(landing: Landing) -> None:
     """What must always hold: columns and parts are those of the JSON, versions have no gaps, books and tables say the same."""
     zone = landing.options.zone
+    latest = _latest(landing)
     parts: dict[str, list[Any]] = {table.name: [] for table in landing.layout.tables if not table.of_resources}
     for table in landing.layout.tables:
         if table.of_resources:
-            _check_resources(landing, table, zone, parts)
+            _check_resources(landing, table, zone, latest, parts)
     for part in landing.layout.tables:
         if not part.of_resources:
             _check_parts(landing, part, parts[part.name])
@@ -140,15 +142,51 @@ def check(landing: Landing) -> None:
     assert landing.rows("landing_state", "value") == [len(numbers)]
 
 
-def _check_resources(landing: Landing, table: Table, zone: Any, parts: dict[str, list[Any]]) -> None:
+def _latest(landing: Landing) -> dict[tuple[str, str], Any]:
+    """Each resource as it was last received, with its references as they were resolved."""
+    found = {}
+    for kind, name, received, resolved in landing.rows("resource_version", "resource_type", "id", "received", "resolved"):
+        if received is not None:
+            found[kind, name] = _resolved(fhir.parse(received.encode()), json.loads(resolved or "{}"))
+    return found
+
+
+def _resolved(value: Any, targets: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _resolved(item, targets) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, targets) for item in value]
+    return targets.get(value, value) if isinstance(value, str) else value
+
+
+def _numbers(value: Any) -> Any:
+    """With every number as what it is worth: JSONB writes 1e3 as 1000."""
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return Decimal(repr(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _check_content(content: dict[str, Any], received: dict[str, Any]) -> None:
+    stamps = ("versionId", "lastUpdated")
+    one, other = ({name: value for name, value in whole.items() if name not in ("id", "meta")} for whole in (content, received))
+    assert _numbers(one) == _numbers(other)
+    metas = ({name: value for name, value in whole.get("meta", {}).items() if name not in stamps} for whole in (content, received))
+    assert next(metas) == next(metas)
+
+
+def _check_resources(landing: Landing, table: Table, zone: Any, latest: dict[tuple[str, str], Any], parts: dict[str, list[Any]]) -> None:
     own = [name for name, _, _ in OWN]
     kinds = ["resource_type"] if table.of_any else []
     columns = [name for column in table.columns for name, _, _ in column.sql()]
     for row in landing.rows(table.name, *kinds, *own, "content", *columns):
         found = dict(zip([*kinds, *own, "content", *columns], row, strict=True))
-        resource = fhir.parse(found["content"].encode()) if isinstance(found["content"], str) else found["content"]
-        assert resource["id"] == found["id"]
-        assert found["deleted"] or resource["meta"]["versionId"] == str(found["version"])
+        content = fhir.parse(found["content"].encode()) if isinstance(found["content"], str) else found["content"]
+        assert content["id"] == found["id"]
+        assert found["deleted"] or content["meta"]["versionId"] == str(found["version"])
+        resource = latest[content["resourceType"], found["id"]]
+        _check_content(content, resource)
         for part, wanted in extraction.rows(landing.layout, resource, zone):
             if part.name == table.name:
                 assert {name: found[name] for name in columns} == _fitted(landing, table, wanted[0]), table.name

@@ -70,7 +70,7 @@ def _step(connection: Connection, schema: Schema, number: int, zone: tzinfo) -> 
             Schema(schema.layout.up_to(number), schema.name).tables[table.name].create(connection, checkfirst=True)
             if number > 1:
                 _fill_table(connection, schema, table, zone)
-        elif added := [column for column in table.columns if column.since == number]:
+        elif table.since < number and (added := [column for column in table.columns if column.since == number]):
             _add(connection, schema, table, added)
             _fill_columns(connection, schema, table, added, zone)
 
