@@ -81,7 +81,8 @@ def test_results_are_found_in_the_views(prepared: URL) -> None:
         assert {row[1:] for row in results} == {("mmol/L", "Lin")}
         (latest,) = landing.rows("v_latest_result", "value", "value_text", "effective_from", "interpretation_code", patient_id=patient)
         assert (Decimal(str(latest[0])), latest[1], latest[3]) == (Decimal("4.1"), "4.1", "H")
-        assert str(latest[2]).startswith("2026-11-03") and "00:30" in str(latest[2])
+        assert str(latest[2]).startswith("2026-11-03")
+        assert "00:30" in str(latest[2])
         orders = landing.rows("v_order_report", "placer", "report_status", "results", patient_id=patient)
         assert sorted(orders) == [("O1", "final", 1), ("O2", "final", 1), ("O3", "final", 1)]
         (stay,) = landing.rows("v_encounter_timeline", "visit", "class_code", "patient_family", "location_name", patient_id=patient)
@@ -320,16 +321,15 @@ def test_an_upgrade_that_was_cut_off_goes_on(kind: str) -> None:
 
 def test_a_database_that_may_not_be_changed_is_waited_for() -> None:
     """`migrate: false`: the tables are somebody else's business."""
-    with database("sqlite") as url:
-        with Landing(url, migrate=False) as landing:
-            (waits,) = landing.land(b"{}")
-            assert isinstance(waits, TransientDelivery)
-            assert waits.whole_destination
-            assert "version 0" in waits.text
-            with Landing(url) as other:
-                other.land()
-            (refused,) = landing.land(b"{}")
-            assert isinstance(refused, PermanentDelivery)
+    with database("sqlite") as url, Landing(url, migrate=False) as landing:
+        (waits,) = landing.land(b"{}")
+        assert isinstance(waits, TransientDelivery)
+        assert waits.whole_destination
+        assert "version 0" in waits.text
+        with Landing(url) as other:
+            other.land()
+        (refused,) = landing.land(b"{}")
+        assert isinstance(refused, PermanentDelivery)
 
 
 def test_the_shipped_layout_is_version_one() -> None:

@@ -17,9 +17,8 @@ from tests.support.waiting import until
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_are_landed(tmp_path: Path, kind: str) -> None:
     """Each once, though one is sent twice; what the database refuses is a dead letter that names the constraint."""
-    with database(kind) as url:
-        if kind == "sqlite":
-            url = url.set(database=str(tmp_path / "site/data/landing.db"))
+    with database(kind) as made:
+        url = made.set(database=str(tmp_path / "site/data/landing.db")) if kind == "sqlite" else made
         written = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
         tables = {"connection": written, "zone": "Asia/Shanghai", **({"schema": "fhir"} if kind == "postgresql" else {})}
         site = Site(tmp_path / "site", map="hl7v2-to-fhir", destinations=[{"name": "tables", "fhir_tables": tables, "order": "by patient"}])

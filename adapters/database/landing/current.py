@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, tuple_, update
+from sqlalchemy import Connection, bindparam, insert, update
 
 from adapters.database.landing.extraction import rows
-from adapters.database.landing.known import Known, pages
+from adapters.database.landing.known import Known, among, by_type
 from adapters.database.landing.planning import Key, Version
 from adapters.database.landing.schema import Schema
 from engine.formats import fhir
@@ -72,12 +72,15 @@ class Tables:
         self._connection.execute(statement, [{f"{'k' if name in keys else 'n'}_{name}": row[name] for name in row} for row in changed])
 
     def _remove(self, table: Any, keys: list[Key]) -> None:
-        for some in pages(keys):
-            if "resource_type" in table.c:
-                beyond = tuple_(table.c.resource_type, table.c.resource_id).in_(some)
-            else:
-                beyond = table.c.resource_id.in_([name for _, name in some])
-            self._connection.execute(table.delete().where(beyond))
+        if "resource_type" not in table.c:
+            self._remove_of(table, [name for _, name in keys])
+            return
+        for kind, names in by_type(keys).items():
+            self._remove_of(table, names, table.c.resource_type == kind)
+
+    def _remove_of(self, table: Any, names: list[str], *further: Any) -> None:
+        for condition in among(self._connection, table.c.resource_id, names):
+            self._connection.execute(table.delete().where(condition, *further))
 
 
 def _of(of_any: bool, version: Version, part: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Text, bindparam, cast, insert, select
 from sqlalchemy.schema import CreateColumn, CreateSchema, SetColumnComment
 
 from adapters.database.landing.extraction import part_rows, row
-from adapters.database.landing.layout import Column, Layout, Table
+from adapters.database.landing.layout import Column, Table
 from adapters.database.landing.schema import CLOCK, Schema
 from engine import __version__
 from engine.errors import StoreError
