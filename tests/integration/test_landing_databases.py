@@ -19,10 +19,14 @@ from adapters.database.landing.migration import views
 from engine import registry
 from engine.errors import MessageError, PermanentDelivery, TransientDelivery
 from engine.message import Receipt
+from tests.contracts.test_dicom_mapping import REPORT
+from tests.support.databases import OWN_SERVERS
+from tests.support.dicom_studies import image, study
 from tests.support.landing import KINDS, Landing, at, check, database
 from tests.support.pages import ROOT
 
 MESSAGES = sorted(ROOT.glob("examples/*/tests/*/*.hl7"))
+RECORDS = sorted(ROOT.glob("examples/*/tests/*/*.astm"))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -36,15 +40,16 @@ def prepared(request: pytest.FixtureRequest) -> Iterator[URL]:
 
 @pytest.fixture(scope="module")
 def mapped() -> list[bytes]:
-    """What the shipped mapping makes of every example message that it can read."""
-    mapper = registry.mapping("hl7v2-to-fhir").compile(None)
-    found = []
-    for file in MESSAGES:
-        try:
-            found.append(mapper.map(file.read_bytes().replace(b"\n", b"\r")).body)
-        except MessageError:  # some of them are there to be refused
-            continue
-    assert len(found) > len(MESSAGES) // 2
+    """What the shipped mappings make of every example message that they can read, and of a study with a structured report."""
+    found = [registry.mapping("dicom-to-fhir").compile(None).map(study(*(image(number) for number in range(1, 4)), REPORT)).body]
+    for name, messages in (("hl7v2-to-fhir", MESSAGES), ("astm-to-fhir", RECORDS)):
+        mapper = registry.mapping(name).compile(None)
+        for file in messages:
+            try:
+                found.append(mapper.map(file.read_bytes().replace(b"\n", b"\r")).body)
+            except MessageError:  # some of them are there to be refused
+                continue
+    assert len(found) > (len(MESSAGES) + len(RECORDS)) // 2
     return found
 
 
@@ -336,3 +341,20 @@ def test_the_shipped_layout_is_version_one() -> None:
     """Whoever changes it gives what is new the next number, and this test too."""
     assert shipped().version == 1
     assert shipped().up_to(1) == shipped()
+
+
+@pytest.mark.parametrize("kind", list(OWN_SERVERS))
+def test_an_empty_server_in_its_place_is_taken(kind: str) -> None:
+    """Failed over to a standby that has nothing: what comes then is landed there, in tables made anew."""
+    body = transaction(put("Patient", "p"))
+    with OWN_SERVERS[kind]() as server, Landing(server.url) as landing:
+        assert [type(one) for one in landing.land(body)] == [Receipt]
+        server.kill()
+        (waits,) = landing.land(body, first=2)
+        assert isinstance(waits, TransientDelivery)
+        assert waits.whole_destination
+        with OWN_SERVERS[kind](server.port):
+            outcomes = [landing.land(body, first=2)[0] for _ in range(2)]
+            assert isinstance(outcomes[-1], Receipt)
+            assert landing.rows("landed_message", "control_id") == ["2"]
+            check(landing)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy.engine import URL
@@ -18,8 +19,6 @@ from adapters.database.landing.export import exporting as exporting_module
 from engine.errors import ConfigError
 from tests.support.cli import Said, meridian
 from tests.support.landing import KINDS, Landing, at, database
-
-duckdb: Any = pytest.importorskip("duckdb")
 
 
 @pytest.fixture(scope="module", params=KINDS)

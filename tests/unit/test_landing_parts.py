@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from adapters.database.landing import dates, extraction, requests
+from adapters.database.landing.documentation import documentation
 from adapters.database.landing.kinds import KINDS, Form
 from adapters.database.landing.layout import read, shipped
 from adapters.database.landing.migration import views
@@ -171,6 +172,16 @@ def test_every_view_is_found() -> None:
     assert [name for name, _, _ in views()] == [
         "v_result", "v_latest_result", "v_encounter_timeline", "v_order_report", "v_imaging", "v_document", "v_medication", "v_variant", "v_daily",
     ]  # fmt: skip
+
+
+def test_the_documentation_has_every_column() -> None:
+    """With the element that each comes from."""
+    text = documentation(shipped())
+    for table in shipped().tables:
+        assert f"## {table.name}\n" in text
+    assert "| `birth_date_from` | day | `birthDate` | Date of birth (first day) |" in text
+    assert "- `v_latest_result`: " in text
+    assert text.count("| `") > sum(len(list(column.sql())) for table in shipped().tables for column in table.columns)
 
 
 # --- entries -------------------------------------------------------------------------------------

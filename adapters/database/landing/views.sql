@@ -6,7 +6,8 @@ SELECT o.id AS observation_id, 0 AS component, o.version, o.seq, o.status, o.sub
        p.family AS patient_family, p.given AS patient_given, o.encounter_id, o.based_on_id AS order_id, o.category_code,
        o.code_system, o.code, o.code_display, o.code_text, o.effective, o.effective_from, o.issued_from,
        o.value, o.value_text, o.value_comparator, o.value_unit, o.value_concept_system, o.value_concept_code, o.value_concept_display,
-       COALESCE(o.value_string, o.value_concept_text, o.value_concept_display, o.value_text) AS value_shown,
+       o.value_integer, o.value_boolean, o.value_time, o.value_low, o.value_high, o.value_numerator, o.value_denominator,
+       COALESCE(o.value_string, o.value_concept_text, o.value_concept_display, o.value_text, o.value_time) AS value_shown,
        o.interpretation_code, o.reference_low, o.reference_high, o.reference_text, o.sender, o.received_at
 FROM {s}observation o LEFT JOIN {s}patient p ON p.id = o.subject_id
 WHERE NOT o.deleted
@@ -14,7 +15,8 @@ UNION ALL
 SELECT o.id, c.number, o.version, o.seq, o.status, o.subject_id, p.name_text, p.family, p.given, o.encounter_id, o.based_on_id,
        o.category_code, c.code_system, c.code, c.code_display, c.code_text, o.effective, o.effective_from, o.issued_from,
        c.value, c.value_text, c.value_comparator, c.value_unit, c.value_concept_system, c.value_concept_code, c.value_concept_display,
-       COALESCE(c.value_string, c.value_concept_text, c.value_concept_display, c.value_text),
+       c.value_integer, c.value_boolean, c.value_time, c.value_low, c.value_high, NULL, NULL,
+       COALESCE(c.value_string, c.value_concept_text, c.value_concept_display, c.value_text, c.value_time),
        c.interpretation_code, c.reference_low, c.reference_high, c.reference_text, o.sender, o.received_at
 FROM {s}observation_component c JOIN {s}observation o ON o.id = c.resource_id LEFT JOIN {s}patient p ON p.id = o.subject_id
 WHERE NOT o.deleted;
