@@ -83,6 +83,8 @@ class ChannelProgram:
         self._codec, self._accept, self._filters, self._routes = codec, accept, filters, routes
         self._mappers, self._validate = mappers, validate
         self.light = not mappers
+        predicates = [*filters, *(predicate for route in routes for predicate in route.when)]
+        self.reads_content = bool(mappers) or any(predicate.paths for predicate in predicates)
         self.checks_content = validate != "none" or any(predicate.paths for predicate in accept)
 
     def judge(self, envelope: Envelope) -> Judgement:

@@ -71,6 +71,9 @@ class Program(Protocol):
     checks_content: bool
     """`judge` decodes or validates the body, so it runs in a worker rather than on the reactor thread."""
 
+    reads_content: bool
+    """`plan` reads the body, so one that is a file is brought into memory first, or its beginning (engine.contracts.Codec)."""
+
     def judge(self, envelope: Envelope) -> Judgement:
         """Whether the channel takes it: `accept` over the header facts, the sender's identity, content checks. Never raises."""
 

@@ -64,7 +64,8 @@ class Answer:
 
 class HttpRefusal(MessageError):
     """A request that is not carried out: `status` is what the client hears, the text says why in a sentence; never payload.
-    Protocols have their own kinds of it; how one is worded is the matter of whoever answers (engine.http_source.Desk)."""
+    Protocols have their own kinds of it; how one is worded is the matter of whoever answers (engine.http_source.Desk), who is told to
+    whom by `sender` (None where the request was not refused by the server)."""
 
     code = "message.http"
 
@@ -72,6 +73,7 @@ class HttpRefusal(MessageError):
         super().__init__(text, location=location)
         self.status = status
         self.headers = dict(headers or {})
+        self.sender: Sender | None = None
 
 
 def size(piece: Piece) -> int:

@@ -38,7 +38,7 @@ class ClientConnection(Protocol):
     transport: Any
 
     def __init__(self, closed: Callable[[ClientConnection], None], *, tls: bool, timeout: float, most_answer: int, reactor: Any) -> None:
-        self.ready: Deferred[ClientConnection] = Deferred()
+        self.ready: Deferred[ClientConnection] = Deferred(self._cancelled_early)
         self._closed, self._tls, self._timeout, self._reactor = closed, tls, timeout, reactor
         self._framer = HttpFramer(responses=True, most_body=most_answer, begin=self._begin_answer)
         self._answer: Deferred[Message] | None = None
@@ -68,8 +68,8 @@ class ClientConnection(Protocol):
 
     def send(self, head: bytes, body: Body = b"", begin: Begin | None = None) -> Deferred[Message]:
         """Fires with the response; fails with Transient (nothing was taken), UncertainDelivery, or what `body` or the sink raised.
-        `begin` may give a sink for the answer's body (engine.http1.Begin)."""
-        self._answer, self._begin = Deferred(), begin
+        `begin` may give a sink for the answer's body (engine.http1.Begin). Cancelled, it is given up: uncertain."""
+        self._answer, self._begin = Deferred(self._cancelled), begin
         answer = self._answer  # it may be gone when a body of no length has been fed
         self._wait()
         if isinstance(body, bytes):
@@ -180,6 +180,13 @@ class ClientConnection(Protocol):
 
     def _timed_out(self) -> None:
         self._give_up(UncertainDelivery("no answer in time"))
+
+    def _cancelled_early(self, ready: Deferred[ClientConnection]) -> None:
+        self.abort("given up before there was a secure connection")
+        ready.errback(self._failure)
+
+    def _cancelled(self, _: Any) -> None:
+        self._give_up(UncertainDelivery("given up before the answer"))
 
     def _give_up(self, failure: DeliveryError) -> None:
         self._failure = failure

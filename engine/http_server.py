@@ -60,7 +60,7 @@ class Site(Contract):
     def handle(self, message: Message, connection: Connection) -> Deferred[Answer]:
         """Answer a request whose body was collected. Never fails."""
 
-    def refused(self, refused: HttpRefusal) -> Answer:
+    def refused(self, refused: HttpRefusal, connection: Connection) -> Answer:
         """Word what is said to a request that was refused by its framing, its slowness, or `begin`. Called once for each."""
 
 
@@ -90,7 +90,7 @@ class Connection(Protocol):
             set_no_delay(True)
         self._server.connections.add(self)
         if len(self._server.connections) > self._server.limits.connections:
-            self._last(self._server.site.refused(HttpRefusal(503, "too many connections; try again later")))
+            self._last(self._server.site.refused(HttpRefusal(503, "too many connections; try again later"), self))
         else:
             self._await()
 
@@ -230,7 +230,7 @@ class Connection(Protocol):
 
     def _end_with(self, refused: HttpRefusal) -> None:
         """Nothing more is read from here; what was asked before is answered first."""
-        self._ending = self._server.site.refused(refused)
+        self._ending = self._server.site.refused(refused, self)
         while len(self._uploads) > len(self._waiting):  # not complete, and never will be
             upload = self._uploads.pop()
             if upload is not None:
@@ -277,7 +277,7 @@ class Connection(Protocol):
         if self._paused:
             self._due += self._server.limits.receive_within
         elif not any(self._uploads) or self._received < self._expected or self._server.reactor.seconds() >= self._due:
-            self._last(self._server.site.refused(HttpRefusal(408, "the request did not arrive in time")))
+            self._last(self._server.site.refused(HttpRefusal(408, "the request did not arrive in time"), self))
             return
         self._expect()
 

@@ -143,7 +143,7 @@ class Reception:
         try:
             self._admit(sender)
         except HttpRefusal as refused:
-            return maybeDeferred(self.refused, refused)
+            return maybeDeferred(self.refused, refused, connection)
         answer: Deferred[Answer] = maybeDeferred(self._desk.answer, message, sender)  # type: ignore[call-overload]
         return answer.addErrback(self._failed).addCallback(self._done, sender)
 
@@ -172,8 +172,13 @@ class Reception:
 
     # --- answers ---------------------------------------------------------------------------------
 
-    def refused(self, refused: HttpRefusal) -> Answer:
+    def refused(self, refused: HttpRefusal, connection: Connection) -> Answer:
         """engine.http_server.Site"""
+        if connection.sender is None:  # before its first request, or without the certificate that it needs
+            address = connection.transport.getPeer()
+            refused.sender = Sender("", f"{address.host}:{address.port}")
+        else:
+            refused.sender = connection.sender
         answer = self._desk.worded(refused)
         self._count(answer.status)
         return answer

@@ -132,6 +132,10 @@ class Settings(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def is_of(self, spec: Spec) -> bool:
+        """Whether they were parsed by `spec`."""
+        return self._spec is spec
+
     def masked(self) -> dict[str, Any]:
         """The values with every secret as ``***``: what logs and the console may show."""
         return {name: _masked(value) for name, value in self._values.items()}

@@ -93,13 +93,28 @@ class Pipeline:
         if invalid is not None:
             return self._commit(invalid, envelope, reply, begun)
         if self._channel.program.checks_content:
-            judged = self._workers.submit("judge", self._channel.name, [envelope])
-            return judged.addCallback(lambda results: self._commit(_judgement(results[0]), envelope, reply, begun))
+            judged: Deferred[Any] = self._judge(envelope)
+            return judged.addCallbacks(
+                lambda results: self._commit(_judgement(results[0]), envelope, reply, begun), self._not_read, errbackArgs=(envelope, reply)
+            )
         return self._commit(self._channel.program.judge(envelope), envelope, reply, begun)
 
+    def _judge(self, envelope: Envelope) -> Deferred[list[Any]]:
+        """By a worker, which has the content in memory, or its beginning where a codec reads no more."""
+        if not isinstance(envelope.body, BodyRef) or not _can_be_read(envelope):
+            return self._workers.submit("judge", self._channel.name, [envelope])
+        body: Deferred[Any] = self._store.read_body(envelope.body, WHOLE)
+        return body.addCallback(lambda body: self._workers.submit("judge", self._channel.name, [replace(envelope, body=body)]))
+
+    def _not_read(self, failure: Failure, envelope: Envelope, reply: Reply) -> Ack:
+        if isinstance(envelope.body, BodyRef):
+            self._store.unspool(envelope.body)
+        return self._not_kept(failure, reply)
+
     def _commit(self, judgement: Judgement, envelope: Envelope, reply: Reply, begun: int) -> Deferred[Ack]:
-        accepted = judgement.verdict is Verdict.ACCEPTED
-        plan = self._channel.program.plan(envelope) if accepted and self._channel.program.light else None
+        accepted, program = judgement.verdict is Verdict.ACCEPTED, self._channel.program
+        light = program.light and not (program.reads_content and isinstance(envelope.body, BodyRef))
+        plan = program.plan(envelope) if accepted and light else None
         answer = b"" if accepted and self._channel.answer_from else reply(ACCEPTED if accepted else judgement)
         arrival = Arrival(self._channel.name, envelope, judgement, answer, plan, self._window if envelope.idempotency_key else 0)
         kept = self._store.accept(arrival)
@@ -360,7 +375,7 @@ class Planner:
         return read
 
     def _with_body(self, so_far: list[Envelope | Plan], envelope: Envelope) -> list[Envelope | Plan] | Deferred[list[Envelope | Plan]]:
-        if not isinstance(envelope.body, BodyRef) or (envelope.body.size > WHOLE and not _by_header(envelope)):
+        if not isinstance(envelope.body, BodyRef) or not _can_be_read(envelope):
             return [*so_far, envelope]
         body = self._store.read_body(envelope.body, WHOLE)
         body.addCallbacks(lambda body: [*so_far, replace(envelope, body=body)], self._unreadable, errbackArgs=(so_far, envelope))
@@ -449,9 +464,10 @@ def _died() -> Plan:
     return Plan(Status.ERROR, reason="the mapping process ended abnormally on this message", error_code="message.mapping")
 
 
-def _by_header(envelope: Envelope) -> bool:
-    """Whether the beginning of a message is enough to read it, map it and route it."""
-    return bool(getattr(registry.codec(envelope.content_type), "headers", False))
+def _can_be_read(envelope: Envelope) -> bool:
+    """Whether a body that is a file fits into memory, or its beginning is enough to read the message, map it and route it."""
+    small = not isinstance(envelope.body, BodyRef) or envelope.body.size <= WHOLE
+    return small or bool(getattr(registry.codec(envelope.content_type), "headers", False))
 
 
 def _size(envelope: Envelope) -> int:

@@ -41,8 +41,10 @@ def build() -> typer.Typer:
         certs,
         check,
         convert,
+        db,
         deidentify,
         demo,
+        doctor,
         export,
         init,
         ledger,
@@ -59,6 +61,7 @@ def build() -> typer.Typer:
     for name, module in {
         "init": init,
         "check": check,
+        "doctor": doctor,
         "test": test,
         "run": run,
         "demo": demo,
@@ -70,7 +73,7 @@ def build() -> typer.Typer:
         "schema": schema,
     }.items():
         app.command(name)(module.command)
-    groups = {"messages": messages, "queue": queue, "parties": parties, "certs": certs, "audit": audit, "bench": bench}
+    groups = {"messages": messages, "queue": queue, "parties": parties, "certs": certs, "audit": audit, "bench": bench, "db": db}
     for name, group in groups.items():
         app.add_typer(group.app, name=name)
     app.callback()(_version)

@@ -188,7 +188,7 @@ def _timedelta(value: timedelta) -> tuple[Any, str]:
 _WORDS: Final[dict[type[Any], Callable[[Any], tuple[Any, str]]]] = {
     str: lambda value: (value, "text"),
     bool: lambda value: (value, "boolean"),
-    int: lambda value: (value, "integer"),
+    int: lambda value: (value, "integer") if -(2**63) <= value < 2**64 else (str(value), "decimal"),
     Exact: lambda value: (value, "float"),
     Decimal: _decimal,
     float: _float,
@@ -227,6 +227,7 @@ _NATIVES: Final[dict[str, Callable[[Any], Any]]] = {
     "instant": _instant,
     "binary": lambda value: b64decode(value, validate=True),
     "float": float,
+    "integer": lambda value: int(repr(value)) if isinstance(value, Exact) else value,
 }
 
 

@@ -159,6 +159,14 @@ class FileSpool:
             os.posix_fadvise(self._file.fileno(), self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED)
         self._begun = self._size
 
+    def peek(self) -> Path:
+        try:
+            self._file.flush()
+        except OSError as error:
+            self.abort()
+            raise StoreFull(f"a body cannot be written: {error.strerror}") from None
+        return self._name
+
     def finish(self) -> BodyRef:
         ref = BodyRef(self._digest.hexdigest(), self._size)
         target = self._path(ref.digest)

@@ -224,6 +224,9 @@ class Spool(Protocol):
 
     def write(self, data: bytes | memoryview) -> None: ...
 
+    def peek(self) -> Path:
+        """The file with what was written so far: there until `finish` or `abort`. Who looks before may refuse it without a trace."""
+
     def finish(self) -> BodyRef:
         """Fsync and give the reference to put into an Envelope. Raises StoreFull."""
 

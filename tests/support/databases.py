@@ -1,11 +1,12 @@
 """Databases for tests: one of its own on the servers that are there, and whole servers of its own, which can be killed and lost.
 
-MERIDIAN_TEST_POSTGRESQL and MERIDIAN_TEST_MARIADB say where the servers are. Where there is none, or the programs of a server are not
-installed, a test is skipped, except in continuous integration.
+MERIDIAN_TEST_POSTGRESQL and MERIDIAN_TEST_MARIADB say where the servers are; where none answers one is started. Where the programs of a
+server are not installed a test is skipped, except in continuous integration.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from uuid import uuid4
@@ -51,20 +53,33 @@ def engine_of(url: URL | str, **options: Any) -> Engine:
 @contextmanager
 def own_database(server: str, charset: str = "") -> Iterator[URL]:
     """A new, empty database on the `server` ("postgresql", "mysql") of this machine; dropped at the end. Gives its address."""
-    variable, usual, driver = _SERVERS[server]
-    url = make_url(os.environ.get(variable, usual)).set(drivername=driver)
+    url = _server(server)
     engine = engine_of(url)
     name = f"meridian_{uuid4().hex[:12]}"
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}{_encoded(server, charset)}")
-    except SQLAlchemyError as error:
-        missing(f"{server} at {url} ({type(error).__name__})")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}{_encoded(server, charset)}")
     try:
         yield url.set(database=name)
     finally:
         with engine.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if server == "postgresql" else ""))
+        engine.dispose()
+
+
+@cache
+def _server(server: str) -> URL:
+    """The machine's server; where none answers, one of this run's own."""
+    variable, usual, driver = _SERVERS[server]
+    url = make_url(os.environ.get(variable, usual)).set(drivername=driver)
+    engine = engine_of(url)
+    try:
+        with engine.connect():
+            return url
+    except SQLAlchemyError:
+        own = OWN_SERVERS[server]()
+        atexit.register(own.__exit__)
+        return own.__enter__().url
+    finally:
         engine.dispose()
 
 
@@ -78,10 +93,10 @@ def _encoded(server: str, charset: str) -> str:
 
 def connection_options(url: URL | str, **options: Any) -> Settings:
     """The option `connection` for an address."""
-    return CONNECTION.defaults(url=_written(url), **options)
+    return CONNECTION.defaults(url=written(url), **options)
 
 
-def _written(url: URL | str) -> str:
+def written(url: URL | str) -> str:
     """As a site writes it."""
     return url if isinstance(url, str) else url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
 

@@ -45,6 +45,10 @@ class FolderSpool:
         self._digest.update(data)
         self.size += len(data)
 
+    def peek(self) -> Path:
+        self._file.flush()
+        return Path(self._name)
+
     def finish(self) -> BodyRef:
         self._file.close()
         digest = self._digest.hexdigest()

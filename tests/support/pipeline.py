@@ -23,6 +23,7 @@ class ScriptedProgram:
     """engine.channel.Program: bodies say what is to become of them."""
 
     checks_content = False
+    reads_content = False
 
     def __init__(self, light: bool = True) -> None:
         self.light = light

@@ -15,6 +15,7 @@ class Shouting:
 
     light = False
     checks_content = False
+    reads_content = False
 
     def judge(self, envelope: Envelope) -> Judgement:
         return ACCEPTED

@@ -69,6 +69,10 @@ class Site:
         sql = "SELECT control_id FROM delivery JOIN message ON message.id = delivery.message ORDER BY settled_at, message.id"
         return [row[0] for row in self._rows(sql)]
 
+    def receipts(self) -> list[bytes]:
+        """The destinations' answers that were kept, in the order of the messages."""
+        return [row[0] for row in self._rows("SELECT answer FROM answer ORDER BY message")]
+
     def dead(self) -> dict[str, str]:
         """Control ids of the dead letters, and why."""
         return dict(self._rows("SELECT control_id, queue.reason FROM queue JOIN message ON message.id = queue.message WHERE dead"))

@@ -173,6 +173,22 @@ def test_a_spooled_body_that_goes_to_no_accept_is_swept(site: Site) -> None:
     assert sum(site.wait(store.sweep(10)) for _ in range(2)) == 1
 
 
+def test_a_body_can_be_looked_at_before_it_is_finished(site: Site) -> None:
+    """All of it that came so far; who does not want it leaves nothing, and who does has a file of that content."""
+    store = site.open()
+    for wanted in (False, True):
+        spool = store.spool()
+        spool.write(BIG[:300])
+        spool.write(BIG[300:])
+        path = spool.peek()
+        assert path.read_bytes() == BIG
+        if wanted:
+            assert store.body_file(spool.finish()).read_bytes() == BIG
+        else:
+            spool.abort()
+        assert not path.exists()
+
+
 def test_no_room_for_a_spool_is_said_in_our_words(site: Site) -> None:
     """The first file operation of a spool can fail as well as its last."""
     store = site.open()
