@@ -20,7 +20,7 @@ from engine import registry
 from engine.errors import MessageError, PermanentDelivery, TransientDelivery
 from engine.message import Receipt
 from tests.contracts.test_dicom_mapping import REPORT
-from tests.support.databases import OWN_SERVERS
+from tests.support.databases import OWN_SERVERS, OwnPostgres
 from tests.support.dicom_studies import image, study
 from tests.support.landing import KINDS, Landing, at, check, database
 from tests.support.pages import ROOT
@@ -341,6 +341,25 @@ def test_the_shipped_layout_is_version_one() -> None:
     """Whoever changes it gives what is new the next number, and this test too."""
     assert shipped().version == 1
     assert shipped().up_to(1) == shipped()
+
+
+def test_who_may_do_little_makes_everything_wait() -> None:
+    """A user without rights on the tables: no message is at fault, and what is wrong is said; with the rights it goes on."""
+    with OwnPostgres() as server, Landing(server.url) as owner:
+        owner.land()
+        with owner.engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE ROLE analyst LOGIN"))
+            connection.execute(
+                sqlalchemy.text("GRANT USAGE ON SCHEMA fhir TO analyst; GRANT SELECT ON ALL TABLES IN SCHEMA fhir TO analyst")
+            )
+        with Landing(server.url.set(username="analyst")) as landing:
+            (waits,) = landing.land(transaction(put("Patient", "p")))
+            assert isinstance(waits, TransientDelivery)
+            assert waits.whole_destination
+            assert "42501" in waits.text
+            with owner.engine.begin() as connection:
+                connection.execute(sqlalchemy.text("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fhir TO analyst"))
+            assert [type(one) for one in landing.land(transaction(put("Patient", "p")))] == [Receipt]
 
 
 @pytest.mark.parametrize("kind", list(OWN_SERVERS))

@@ -41,6 +41,8 @@ def test_options_are_checked() -> None:
     for wrong, said in (
         ({"schema": "fhir"}, "only PostgreSQL has schemas"),
         ({"zone": "Beijing Time"}, "not a time zone"),
+        ({"zone": "Asia"}, "not a time zone"),
+        ({"schema": 'a"b'}, "not the name of a schema"),
         ({"group": 0}, "not a whole number in range"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -82,7 +82,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_grouping_and_repetition_make_no_difference(empty: Path, data: st.DataObject) -> None:
     """One by one, against groups of any size in which what came before comes again."""
@@ -115,7 +115,7 @@ def same(result: Any, wanted: Any) -> None:
         assert result == wanted
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies=st.lists(bundles(), min_size=1, max_size=5))
 def test_the_same_bundles_again_under_other_keys_change_nothing_that_is_updated(empty: Path, bodies: list[bytes]) -> None:
     """A Bundle whose last entry per resource is what is there leaves no version: only what differs makes one."""

@@ -53,8 +53,8 @@ def migrate(connection: Connection, schema: Schema, zone: tzinfo, now: datetime)
 
 
 def _begin(connection: Connection, schema: Schema) -> None:
-    if schema.name and connection.dialect.name == "postgresql":
-        connection.execute(CreateSchema(schema.name, if_not_exists=True))
+    if schema.name and not sqlalchemy.inspect(connection).has_schema(schema.name):  # who may not make one may use one that is there
+        connection.execute(CreateSchema(schema.name))
     books = [schema.state, schema.migrations, schema.messages, schema.resources, schema.versions]
     schema.metadata.create_all(connection, books)
     if connection.execute(select(schema.state.c.value).where(schema.state.c.name == CLOCK)).first() is None:

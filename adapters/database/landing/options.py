@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from adapters.database.options import CONNECTION, TABLE
+from adapters.database.options import CONNECTION
 from engine.options import FLAG, Faulty, Kind, Option, Settings, Spec, integer
 
 
@@ -17,6 +18,15 @@ def _zone(raw: Any) -> ZoneInfo:
 
 
 ZONE: Final = Kind("time zone", "a time zone such as Asia/Shanghai, UTC", _zone, {"type": "string"})
+
+
+def _schema(raw: Any) -> str:
+    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", raw):
+        raise Faulty(f"{raw!r} is not the name of a schema")
+    return raw
+
+
+SCHEMA: Final = Kind("schema", "a name of letters, digits and _", _schema, {"type": "string"})
 
 
 def _fitting(settings: Settings) -> str:
@@ -33,7 +43,7 @@ DESTINATION: Final = Spec(
     "Lands FHIR resources in relational tables: columns for what is asked for often, the whole JSON beside them, all versions.",
     [
         Option("connection", CONNECTION, "the database", required=True),
-        Option("schema", TABLE, "PostgreSQL: the schema of the tables, made where it is not there; default: that of the user"),
+        Option("schema", SCHEMA, "PostgreSQL: the schema of the tables, made where it is not there; default: that of the user"),
         Option("zone", ZONE, "the zone of dates and times that name none, and of the days that messages are counted by", default="UTC"),
         Option("group", integer(1, 512), "parcels that are written in one transaction at most", default=64),
         Option("migrate", FLAG, "make and change the tables by itself; false: wait until somebody has", default=True),
