@@ -34,6 +34,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
+        "database": "adapters.database:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -41,6 +42,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
         "application/soap+xml": "engine.formats.soap:codec",
+        "application/rows+json": "engine.formats.rows:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },
