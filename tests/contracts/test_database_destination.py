@@ -26,6 +26,7 @@ COUNT = {"run": "INSERT INTO counted (id, at) VALUES (:id, 'now')", "with": {"id
 
 class DatabaseContract(DestinationContract):
     server = ""
+    lock, limit = "1s", "2s"
 
     def start_peer(self):
         folder = tempfile.TemporaryDirectory()
@@ -40,7 +41,7 @@ class DatabaseContract(DestinationContract):
         return self.to(self.peer.url.set(port=1))
 
     def to(self, url, **options):
-        connection = {"url": written(url), "connect_timeout": "2s", "statement_timeout": "2s", "lock_timeout": "1s", "pool": 3}
+        connection = {"url": written(url), "connect_timeout": "2s", "statement_timeout": self.limit, "lock_timeout": self.lock, "pool": 3}
         node = {"statements": [TAKE, COUNT], "outbox": {"create": True}, "batch": 20, **options}
         return adapter.destination(
             adapter.destination_options.defaults(connection=connection, **node), context(self.data, reactor, name="c/lis")
@@ -129,6 +130,21 @@ class DatabaseContract(DestinationContract):
         yield self.again(statements=[{"run": slow}])
         error = yield self.assertFailure(self.destination.deliver(self.parcel(1)), TransientDelivery)
         self.assertIn("took too long", error.text)
+
+    @inlineCallbacks
+    def test_a_deadlock_is_tried_again_at_once(self):
+        """Two writers whose statements take the same two rows in opposite orders, over and over."""
+        self.peer.run("INSERT INTO taken VALUES ('1', 'a'), ('2', 'a')")
+        touch = "UPDATE taken SET kind = :kind WHERE id = :id"
+        first = {"run": touch, "with": {"id": "${tables.first}", "kind": "${message.control_id}"}}
+        second = {"run": touch, "with": {"id": "${tables.second}", "kind": "${message.control_id}"}}
+        self.lock = self.limit = "10s"  # PostgreSQL looks for deadlocks after a second
+        orders = {"of": "${message.type}", "table": {"A": "1", "B": "2"}}
+        backwards = {"of": "${message.type}", "table": {"A": "2", "B": "1"}}
+        yield self.again(statements=[COUNT, first, second], tables={"first": orders, "second": backwards}, writers=2, batch=1)
+        parcels = [self.parcel(number, message_type="AB"[number % 2]) for number in range(1, 13)]
+        yield gatherResults([self.destination.deliver(parcel) for parcel in parcels])
+        self.assertEqual(len(self.counted()), 12)
 
     @inlineCallbacks
     def test_rows_that_must_be_touched(self):

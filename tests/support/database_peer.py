@@ -31,7 +31,7 @@ class _ClientFactory(ProxyClientFactory):
 
 class _Server(ProxyServer):
     clientProtocolFactory = _ClientFactory  # noqa: N815
-    cut = False
+    cut = wrote = False
 
     def connectionMade(self) -> None:
         self.factory.connections.add(self)
@@ -42,8 +42,9 @@ class _Server(ProxyServer):
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        """The COMMIT goes through; what the database says of it does not come back."""
-        if self.factory.mode == "hang up" and _COMMIT.search(data):
+        """The COMMIT of what was written goes through; what the database says of it does not come back."""
+        self.wrote = self.wrote or b"INSERT" in data
+        if self.factory.mode == "hang up" and self.wrote and _COMMIT.search(data):
             self.cut = True
         if self.peer is not None:
             super().dataReceived(data)

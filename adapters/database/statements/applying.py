@@ -72,6 +72,22 @@ class Broken(Exception):
         self.error, self.committing = error, committing
         self.meaning = meaning_of(error, committing=committing)
 
+    @property
+    def in_conflict(self) -> bool:
+        """Whether it was another transaction that came first, so that the same again may succeed at once."""
+        found = sort(self.error)
+        return (
+            found.meaning is Meaning.BUSY
+            and (type(getattr(self.error, "orig", None)).__module__.partition(".")[0], found.code) in _CONFLICTS
+        )
+
+
+_CONFLICTS: Final = frozenset(
+    [("psycopg", "40001"), ("psycopg", "40P01"), ("pymysql", "1213"), ("pymysql", "1020"), ("pymssql", "1205"), ("pymssql", "3960"),
+     ("oracledb", "ORA-00060"), ("oracledb", "ORA-08177")]
+)  # fmt: skip
+"""Serialization failures and deadlocks, by driver."""
+
 
 def meaning_of(error: BaseException, *, committing: bool = False) -> Meaning:
     return Meaning.CONTENT if isinstance(error, _UNSENDABLE) else sort(error, committing=committing).meaning
@@ -220,7 +236,7 @@ class Applying:
             except Broken as broken:
                 if broken.meaning in (Meaning.DOWN, Meaning.UNCERTAIN):
                     raise
-                again = broken.meaning is Meaning.BUSY or self._came_meanwhile(engine, work)
+                again = broken.in_conflict or (broken.meaning is Meaning.CONTENT and self._came_meanwhile(engine, work))
                 if not tries_left or not again:
                     return outcome_of(broken.error, committing=broken.committing)
         raise AssertionError
