@@ -9,6 +9,7 @@ from engine.options import Faulty
 
 PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 """As SQLAlchemy's text() has it: ``:name``, but not ``::type`` and not ``\\:name``."""
+_CAST: Final = re.compile(r"(?<![:\w\\]):(\w+)::")
 _SILENT: Final = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$",
     re.DOTALL,
@@ -29,8 +30,10 @@ def checked(text: str) -> str:
 
 
 def parameters(text: str) -> list[str]:
-    """The names that it binds, in their order. Raises Faulty where one stands in quotes, in which nothing is bound but all is sent."""
+    """The names that it binds, in their order. Raises Faulty where one stands in quotes, or before a cast with ``::``, where it is not bound."""
     for match in _SILENT.finditer(text):
         if match[0][0] in "'\"`" and (inside := PARAMETER.search(match[0])):
             raise Faulty(f":{inside[1]} stands in quotes; a parameter needs none (a colon that is meant as text is written \\:)")
+    if cast := _CAST.search(text):
+        raise Faulty(f"{cast[0]}… is not bound; write CAST(:{cast[1]} AS …)")
     return list(dict.fromkeys(PARAMETER.findall(text)))
