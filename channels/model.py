@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from channels.documents import read_yaml
 from channels.program import ChannelProgram, Route
 from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
@@ -17,6 +16,7 @@ from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, 
 from engine.contracts import Adapter, Codec, LookingInto, Mapper
 from engine.deidentify.content import CONTENT
 from engine.deidentify.policy import check_key
+from engine.documents import read_yaml
 from engine.errors import ConfigError, Fault
 from engine.expressions import Predicate
 from engine.message import FHIR_JSON

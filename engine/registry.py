@@ -51,6 +51,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "rows-to-fhir": "mappings.rows_to_fhir:rules",
     },
 }
 
