@@ -103,6 +103,7 @@ class Context:
     handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool`, `unspool` and `body_file` are
     the store's (engine.store.contract.Store), for bodies too big for memory: what was spooled goes to the intake, or is unspooled.
     `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
+    `answered`: the channel answers its senders with a destination's result.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Context:
     unspool: Callable[[BodyRef], None] = _no_store
     body_file: Callable[[BodyRef], Path] = _no_store
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
+    answered: bool = False
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

@@ -30,11 +30,14 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_worklist": "adapters.dicom.worklist:adapter",
         "fhir": "adapters.fhir:adapter",
         "fhir_repository": "adapters.fhir:repository_adapter",
+        "hip": "adapters.soap.hip:adapter",
         "soap": "adapters.soap:adapter",
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
+        "xdr": "adapters.soap.xdr:adapter",
+        "xds": "adapters.soap.xdr:xds_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -43,6 +46,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/fhir+json": "engine.formats.fhir:codec",
         "application/soap+xml": "engine.formats.soap:codec",
         "application/rows+json": "engine.formats.rows:codec",
+        "application/hl7-cda+xml": "engine.formats.cda:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },
@@ -50,8 +54,11 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "hl7v2-to-fhir": "mappings.hl7v2_to_fhir:rules",
         "astm-to-fhir": "mappings.astm_to_fhir:rules",
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
+        "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
         "rows-to-fhir": "mappings.rows_to_fhir:rules",
+        "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
+        "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
 }
 
@@ -67,6 +74,11 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "pyarrow": "parquet",
 }
 """Which extra installs what a shipped part may lack."""
+
+
+def extra_of(package: str) -> str:
+    """The extra that installs a package, "" where it comes otherwise."""
+    return _EXTRAS.get(package, "")
 
 
 def adapter(name: str) -> Adapter:

@@ -119,7 +119,9 @@ class Node:
             gate=self._gate(channel),
             audit=self._audit,
         )
-        source = registry.adapter(channel.source).source(channel.source_options, self._context(channel.name))
+        source = registry.adapter(channel.source).source(
+            channel.source_options, self._context(channel.name, answered=bool(channel.answer_from))
+        )
         running = _Running(channel, pipeline, source)
         for outlet in channel.outlets:
             running.deliveries[outlet.name] = self._delivery(channel, outlet, pipeline)
@@ -151,7 +153,7 @@ class Node:
             ended=lambda message_id, end: pipeline.ended(outlet.name, message_id, end),
         )
 
-    def _context(self, name: str) -> Context:
+    def _context(self, name: str, *, answered: bool = False) -> Context:
         return Context(
             name=name,
             reactor=self._reactor,
@@ -171,6 +173,7 @@ class Node:
             body_file=self._store.body_file,
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
+            answered=answered,
         )
 
     # --- life ------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ Sources: SOAP 1.1 clause 6.2 (faults are 500), SOAP 1.2 part 2 table 20 (400 for
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from typing import Final
-
-from lxml import etree
 
 from adapters.soap.binding import Binding
 from adapters.soap.reading import Reading
@@ -22,6 +21,7 @@ from engine.formats.soap import (
     content_type,
     envelope,
     fault_envelope,
+    package,
     read,
     read_fault,
     reply_headers,
@@ -65,56 +65,55 @@ def answer(
     accepted = ack.judgement.verdict is Verdict.ACCEPTED
     if accepted and (examined.one_way or found.addressing.answers_nowhere):
         return Answer(202)
-    if ack.answer.startswith(LINE):
-        line, _, body = ack.answer.partition(b"\r\n\r\n")
+    content = examined.relay(ack.judgement, ack.answer) if examined.relay is not None and ack.answer else ack.answer
+    if content.startswith(LINE):
+        line, _, body = content.partition(b"\r\n\r\n")
         return Answer(200, [body], line[len(LINE) :].decode("latin-1"))
-    said = _said(ack.answer, found) or _said(reply(ack.judgement), found)
-    if said is None:
+    written = _said(content, found) or _said(reply(ack.judgement), found)
+    if not written:
         return fault_answer(found, SoapFault(RECEIVER, "there is no answer that could be said in SOAP"), binding, compress=compress)
+    said = read(written)
     fault = read_fault(said.payload)
     status = 200 if fault is None else fault_status(fault, found.version)
     if ack.judgement.verdict is Verdict.UNAVAILABLE:
         status = 503
-    written = _related(said, found)
+    if found.addressing.expected:
+        written = _related(said, found)
     if secure is not None and found.message is not None:
         written = secure(written, found.message)
+    if examined.packaged and binding.first:
+        made = package(found.version, written, (), hashlib.sha256(written).hexdigest()[:40])
+        return Answer(status, list(made.pieces()), made.content_type, LATER if status == 503 else {})
     return _http(status, written, found.version, binding, compress=compress, headers=LATER if status == 503 else {})
 
 
-def _said(content: bytes, found: Reading) -> SoapMessage | None:
-    """An answer as an envelope of the request's version. A destination's may be one of the other version, or what goes into one; None
-    where it is nothing of all that."""
+def _said(content: bytes, found: Reading) -> bytes:
+    """An answer as an envelope of the request's version; one that is that already goes as it was worded, with its CDATA sections too, which
+    some clients look for. A destination's may be of the other version, or what goes into one; b"" where it is nothing of all that."""
     try:
         root = parse(content)
         if local(root.tag) != "Envelope":
-            return read(envelope(found.version, root))
+            return envelope(found.version, root)
         said = read(content)
     except ParseError:
-        return None
+        return b""
     if said.version == found.version:
-        return said
+        return content
     fault = read_fault(said.payload)
     if fault is not None:
-        return read(fault_envelope(found.version, fault))
-    return read(envelope(found.version, list(said.body)))
+        return fault_envelope(found.version, fault)
+    return envelope(found.version, list(said.body))
 
 
 def _related(said: SoapMessage, found: Reading) -> bytes:
     """With the headers that relate it to this request, which may be a repetition of the one that it was made for."""
     request = found.addressing
-    if not request.expected:
-        return _written(said.root)
     uri = request.namespace
     before = [block for block in said.header if isinstance(block.tag, str)] if said.header is not None else []
     action = said.addressing.action or (found.examined.action if found.examined is not None else "") or f"{found.action}Response"
     related = (qname(uri, "Action"), qname(uri, "RelatesTo"), qname(uri, "MessageID"))
     kept = [block for block in before if block.tag not in related]
     return envelope(said.version, list(said.body), [*reply_headers(request, action, said.addressing.message_id), *kept])
-
-
-def _written(root: etree._Element) -> bytes:
-    written: bytes = etree.tostring(root, encoding="UTF-8", xml_declaration=True)
-    return written
 
 
 def _http(status: int, body: bytes, version: str, binding: Binding, *, compress: bool, headers: dict[str, str]) -> Answer:

@@ -6,6 +6,7 @@ signed or compressed have a small pool of threads, with a limit on how long a se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 THREADS: Final = 4
 _ALLOWED: Final = "POST, GET, HEAD"
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]{0,255}")
 _XML: Final = "text/xml; charset=utf-8"
 _QUIET: Final = frozenset({401, 404, 405, 429, 503})
 """Refusals that are no attack, or audited where they are made."""
@@ -105,6 +107,8 @@ class SoapSource:
         method, target, _ = message.start
         if method not in ("GET", "HEAD"):
             raise HttpRefusal(405, f"here the method must be one of {_ALLOWED}", headers={"Allow": _ALLOWED})
+        if not _HOST.fullmatch(message.headers.get("host", "")):
+            raise self._noted(HttpRefusal(400, "the Host header names no host"), sender)
         return self._reception.in_thread(self._description, target.partition("?")[2], self._reception.url(message.headers))
 
     def _description(self, query: str, address: str) -> Answer:

@@ -43,6 +43,7 @@ def build() -> typer.Typer:
         convert,
         deidentify,
         demo,
+        doctor,
         init,
         ledger,
         messages,
@@ -58,6 +59,7 @@ def build() -> typer.Typer:
     for name, module in {
         "init": init,
         "check": check,
+        "doctor": doctor,
         "test": test,
         "run": run,
         "demo": demo,

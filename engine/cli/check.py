@@ -11,7 +11,9 @@ import typer
 from certs import check as check_certs
 from channels import Site, load
 from engine.cli.output import AS_JSON, print_json
+from engine.cli.parts import parts
 from engine.errors import ConfigError, Fault
+from engine.examination import Level
 from engine.options import Settings
 from engine.tls import check_files
 
@@ -38,7 +40,17 @@ def _check(folder: Path) -> tuple[list[Fault], list[Fault], list[str]]:
     except ConfigError as error:
         return error.faults, [], []
     faults, warnings = _certificates(site)
-    return faults, [*site.warnings, *warnings], [channel.name for channel in site.channels]
+    return faults, [*site.warnings, *warnings, *_adapters(site)], [channel.name for channel in site.channels]
+
+
+def _adapters(site: Site) -> list[Fault]:
+    """What adapters find around their options; it does not keep a site from running."""
+    return [
+        Fault(part.file, part.options.lines.get(finding.option, 0), finding.text + (f"; {finding.advice}" if finding.advice else ""))
+        for part in parts(site)
+        for finding in part.findings()
+        if finding.level is not Level.OK
+    ]
 
 
 def _signing(folder: Path, options: Any) -> None:
@@ -49,16 +61,16 @@ def _signing(folder: Path, options: Any) -> None:
         check_files(folder, options)
 
 
-_CHECKED: Final = {"tls": check_files, "security": _signing}
+NAMING_FILES: Final = {"tls": check_files, "security": _signing}
 """Options that name files of the certs folder."""
 
 
-def _unusable(site: Site) -> list[Fault]:
+def unusable(site: Site) -> list[Fault]:
     """Each channel's certificates and keys, loaded as its listener or client would."""
     found = []
     for channel in site.channels:
         for options in (channel.source_options, *(outlet.options for outlet in channel.outlets)):
-            for name, check in _CHECKED.items():
+            for name, check in NAMING_FILES.items():
                 try:
                     if options.get(name):
                         check(site.certs, options[name])
@@ -71,11 +83,11 @@ def _certificates(site: Site) -> tuple[list[Fault], list[Fault]]:
     """What is wrong in the certs folder; only of interest when a channel uses it, or there is one at all."""
     each = [options for channel in site.channels for options in (channel.source_options, *(outlet.options for outlet in channel.outlets))]
     uses = [options for options in each if options.get("tls")]
-    if not any(options.get(name) for options in each for name in _CHECKED) and not site.certs.is_dir():
+    if not any(options.get(name) for options in each for name in NAMING_FILES) and not site.certs.is_dir():
         return [], []
     findings = [finding for finding in check_certs(site.certs) if finding.problem]
     known = [Fault(f"{site.node.certs}/{f.file}".rstrip("/"), 0, f.problem) for f in findings]
     fatal = [fault for fault, finding in zip(known, findings, strict=True) if finding.fatal and uses]
     if not fatal:
-        fatal += _unusable(site)
+        fatal += unusable(site)
     return fatal, [fault for fault in known if fault not in fatal]

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import keyword_of
-from engine.message import Lineage
 from mappings.hl7v2_to_fhir.context import V2Transaction
-from mappings.hl7v2_to_fhir.lineage import leaves
-from mappings.transaction import Body, Draft
+from mappings.notes import Notes
+from mappings.transaction import Draft
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ESCAPED: Final = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"})
@@ -80,36 +79,3 @@ class DicomTransaction(V2Transaction):
     schemes: dict[str, str] = field(default_factory=dict)
     kept: list[Draft] = field(default_factory=list)
     notes: Notes | None = None
-
-
-class Notes:
-    """While explaining: where each leaf of each body came from."""
-
-    def __init__(self) -> None:
-        self.written: dict[int, dict[str, Lineage]] = {}
-        self.ready: dict[str, Lineage] = {}
-        self.lost: list[Lineage] = []
-
-    def claim(self, body: Body, source: str, rule: str) -> None:
-        """What is in `body` and nobody has claimed stems from `source`."""
-        known = self.written.setdefault(id(body), {})
-        for path, _ in leaves(body):
-            known.setdefault(path, Lineage(path, source, rule))
-
-    def made(self, urls: Iterable[str], source: str, rule: str) -> None:
-        for url in urls:
-            self.ready.setdefault(url, Lineage("", source, rule))
-
-    def lines(self, value: Any, path: str, body: int, inner: str, otherwise: Lineage) -> Iterable[Lineage]:
-        """A line for every leaf below `value`; a body inside another one has notes of its own."""
-        if isinstance(value, dict):
-            if id(value) in self.written and id(value) != body:
-                body, inner = id(value), ""
-            for name, part in value.items():
-                yield from self.lines(part, f"{path}.{name}", body, f"{inner}.{name}" if inner else name, otherwise)
-        elif isinstance(value, list):
-            for index, part in enumerate(value):
-                yield from self.lines(part, f"{path}[{index}]", body, f"{inner}[{index}]", otherwise)
-        else:
-            known = self.written.get(body, {}).get(inner, otherwise)
-            yield Lineage(path, known.source, known.rule)

@@ -16,13 +16,14 @@ from engine.formats.dicom.dictionary import keyword_of
 from engine.formats.hl7v2.separators import STANDARD
 from engine.message import DICOM, FHIR_JSON, Excerpt, Lineage, Rendition
 from mappings.dicom_to_fhir import gathering
-from mappings.dicom_to_fhir.context import DicomTransaction, Notes, View, clean
+from mappings.dicom_to_fhir.context import DicomTransaction, View, clean
 from mappings.dicom_to_fhir.loading import Compiled, compile_all
 from mappings.dicom_to_fhir.provenance import provenance
 from mappings.dicom_to_fhir.report import is_document, report
 from mappings.dicom_to_fhir.study import Study, checked
 from mappings.hl7v2_to_fhir import bundle, times
 from mappings.hl7v2_to_fhir.terminology import uri_part
+from mappings.notes import Notes, written
 from mappings.tables import Row
 
 SOURCE_AE: Final = 0x00020016
@@ -62,7 +63,7 @@ class DicomMapper:
         rendition, instances = self._map(body, None, tx)
         lineage = [
             Lineage("Bundle.identifier", instances[0].path + "SOPInstanceUID", "the instance, or the study"),
-            *_written(tx, notes, instances[0]),
+            *written(tx, notes, Lineage("", instances[0].path + "SOPInstanceUID", "links and provenance of the message")),
             *notes.lost,
             *(Lineage("", what, why) for what, why in tx.losses or ()),
             *_uncarried(instances),
@@ -136,22 +137,6 @@ def _order_keys(study: Study) -> tuple[str, ...]:
     found = [f"{one.get('system', '')}|{one['value']}" for one in study.patient.body["identifier"]]
     named = study.patient.query.removeprefix("identifier=")
     return tuple(dict.fromkeys([*(one for one in found if one == named), *found]))
-
-
-def _written(tx: DicomTransaction, notes: Notes, first: DataSet) -> list[Lineage]:
-    """A line for every element, in the order of the Bundle."""
-    found: list[Lineage] = []
-    otherwise = Lineage("", first.path + "SOPInstanceUID", "links and provenance of the message")
-    for number, draft in enumerate(tx.drafts):
-        for line in notes.lines(draft.body, f"entry[{number}].{draft.kind}", id(draft.body), "", otherwise):
-            if not line.target.endswith((".resourceType", f"{draft.kind}.id")):
-                found.append(line)
-    for number, (url, made) in enumerate(tx.entries.items(), len(tx.drafts)):
-        of = notes.ready.get(url, otherwise)
-        for line in notes.lines(made.body, f"entry[{number}].{made.kind}", 0, "", of):
-            if not line.target.endswith(".resourceType"):
-                found.append(Lineage(line.target, of.source, of.rule))
-    return found
 
 
 def _uncarried(instances: list[DataSet]) -> list[Lineage]:

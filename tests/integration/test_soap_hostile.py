@@ -156,6 +156,12 @@ def test_no_length(running: Running) -> None:
     assert running.wire(b"POST /soap HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\n\r\n").startswith(b"HTTP/1.1 411 ")
 
 
+def test_a_host_that_is_none(running: Running) -> None:
+    """It would be in the WSDL."""
+    for host in (b"a\x01b", b"a b", b"<a>", b"a/b"):
+        assert running.wire(b"GET /soap?wsdl HTTP/1.1\r\nConnection: close\r\nHost: " + host + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
 def test_other_methods_and_paths(running: Running) -> None:
     said = running.post(method="PUT")
     assert (said.status, said.headers["Allow"]) == (405, "POST, GET, HEAD")

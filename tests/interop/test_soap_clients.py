@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 import zeep
+from lxml import etree
 
 from engine.bench.loopback import HOST
 from engine.bench.node import Node
@@ -80,6 +81,17 @@ def test_zeep(tmp_path: Path, version: str) -> None:
     assert served.reports() == [DOCUMENT, b"another"]
 
 
+def test_zeep_and_the_shipped_wsdl(tmp_path: Path) -> None:
+    """Any element goes in; by SOAP 1.2, the first port that the WSDL has."""
+    served = Served(tmp_path, {"versions": ["1.2"]})
+    with served.running(), requests.Session() as session:
+        client = zeep.Client(f"{served.url}?wsdl", transport=zeep.Transport(session=session))
+        said = client.service.Submit(_value_1=[etree.fromstring("<Order xmlns='urn:lab'><id>1</id></Order>")])
+    assert said.code == "accepted"
+    (body,) = served.site.bodies()
+    assert [child.tag for child in read(body).payload] == ["{urn:lab}Order"]
+
+
 def php(**asked: Any) -> list[Any]:
     program = shutil.which("php")
     has_soap = program and "soap" in subprocess.run([program, "-m"], capture_output=True, text=True, check=True).stdout.split()
@@ -134,13 +146,14 @@ def test_npm_soap(tmp_path: Path, version: str) -> None:
     assert served.reports() == [DOCUMENT, DOCUMENT]
 
 
-def test_gsoap_sends_what_is_bigger_than_memory_should_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+def test_gsoap_sends_what_is_bigger_than_memory_should_be(tmp_path: Path, version: str) -> None:
     """A hundred megabytes by true XOP, from its disk to ours: bit by bit, and the node does not grow by it. The codec reads the envelope
     of what is kept, and its filter lets it through."""
     require(all(map(shutil.which, ("soapcpp2", "cc"))), "gsoap, libgsoap-dev and a C compiler")
     for name in ("orders.h", "gsoap_client.c"):
         shutil.copy(CLIENTS / name, tmp_path)
-    subprocess.run(["soapcpp2", "-c", "-C", "-L", "-x", "orders.h"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(["soapcpp2", "-c", "-C", "-L", "-x", f"-{version[2]}", "orders.h"], cwd=tmp_path, check=True, capture_output=True)
     sources = ["gsoap_client.c", "soapC.c", "soapClient.c"]
     subprocess.run(["cc", "-w", "-o", "gsoap_client", *sources, "-lgsoap"], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "small").write_bytes(DOCUMENT)
@@ -167,5 +180,6 @@ def test_gsoap_sends_what_is_bigger_than_memory_should_be(tmp_path: Path) -> Non
     assert most - before < ROOM
     large = max((served.site.folder / "data" / "bodies").rglob("*"), key=lambda path: path.stat().st_size)
     message = read(Excerpt(b"", "", large))
+    assert message.version == version
     with (tmp_path / "large").open("rb") as file:
         assert message.content_of(message.payload[1]).sha256() == hashlib.file_digest(file, "sha256").hexdigest()

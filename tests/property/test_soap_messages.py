@@ -53,11 +53,11 @@ def test_what_is_packed_is_unpacked(version: str, attached: list[bytes], text: s
             assert [bytes(message.content_of(element).content) for element in message.payload] == attached
 
 
-@given(some.text("ab<>&\"' \n\t\r李", max_size=30), some.sampled_from(["1.1", "1.2"]))
+@given(some.text("ab<>&\"' \n\t\r\x00\x1f\uffff李", max_size=30), some.sampled_from(["1.1", "1.2"]))
 def test_a_reason_is_read_as_it_was_given(reason: str, version: str) -> None:
     back = soap.read_fault(soap.read(soap.fault_envelope(version, soap.SoapFault(soap.SENDER, reason))).payload)
     assert back is not None
-    assert back.text == reason
+    assert back.text == reason.replace("\x00", "").replace("\x1f", "").replace("\uffff", "")
 
 
 @given(some.data(), some.booleans(), some.integers(0, 200_000))

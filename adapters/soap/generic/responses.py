@@ -13,13 +13,13 @@ from typing import Final
 from lxml import etree
 
 from engine.errors import ParseError
+from engine.formats.soap.names import legal
 from engine.formats.xml import parse
 
 NAMES: Final = ("message.id", "answer.id", "time", "time.hl7", "code", "text")
 """The control id of the request, a new id, now (xsd:dateTime, and as HL7 writes it), the verdict's code, why."""
 PLACES: Final = " ".join(f"${{{name}}}" for name in NAMES)
 _PLACE: Final = re.compile(r"\$\{([^{}]*)\}")
-_ILLEGAL: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Template:
@@ -49,10 +49,9 @@ def _texts(root: etree._Element) -> Iterator[str]:
 
 
 def _filled(text: str | None, values: Mapping[str, str]) -> str | None:
-    """Characters that XML cannot have (clause 2.2) are left out."""
     if not text or "${" not in text:
         return text
-    return _PLACE.sub(lambda match: _ILLEGAL.sub("", values[match[1]]), text)
+    return _PLACE.sub(lambda match: legal(values[match[1]]), text)
 
 
 DEFAULT: Final = Template(

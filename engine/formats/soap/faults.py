@@ -13,7 +13,7 @@ from lxml import etree
 
 from engine.errors import MessageError
 from engine.formats.soap.addressing import AddressingError
-from engine.formats.soap.names import ENVELOPES, SOAP11, SOAP12, VERSIONS, WSA, XML, local, namespace, qname
+from engine.formats.soap.names import ENVELOPES, SOAP11, SOAP12, VERSIONS, WSA, XML, legal, local, namespace, qname
 
 SENDER: Final = "Sender"
 RECEIVER: Final = "Receiver"
@@ -85,7 +85,7 @@ def _fault_11(fault: SoapFault) -> etree._Element:
     element = etree.Element(qname(SOAP11, "Fault"), nsmap={"soap": SOAP11})
     code = etree.SubElement(element, "faultcode", nsmap=_declared(f=namespace(fault.subcode)))
     code.text = _prefixed(code, fault.subcode or qname(SOAP11, _IN_11.get(fault.fault_code, fault.fault_code)))
-    etree.SubElement(element, "faultstring").text = fault.text
+    etree.SubElement(element, "faultstring").text = legal(fault.text)
     if fault.detail and not about_a_header(fault):
         etree.SubElement(element, "detail").extend(deepcopy(fault.detail))
     return element
@@ -116,7 +116,7 @@ def _fault_12(fault: SoapFault) -> etree._Element:
         value.text = _prefixed(value, name)
     reason = etree.SubElement(etree.SubElement(element, qname(SOAP12, "Reason")), qname(SOAP12, "Text"))
     reason.set(qname(XML, "lang"), "en")
-    reason.text = fault.text
+    reason.text = legal(fault.text)
     if fault.detail:
         etree.SubElement(element, qname(SOAP12, "Detail")).extend(deepcopy(fault.detail))
     return element

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 SOAP11: Final = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -38,3 +39,11 @@ def local(tag: str) -> str:
 def namespace(tag: str) -> str:
     """Its namespace, "" where it has none."""
     return tag[1:].partition("}")[0] if tag.startswith("{") else ""
+
+
+_ILLEGAL: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def legal(text: str) -> str:
+    """Without the characters that XML cannot have (XML 1.0 clause 2.2)."""
+    return _ILLEGAL.sub("", text)
