@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adapters.database.polling import checking
 from adapters.database.polling.options import SOURCE
 from adapters.database.polling.source import DatabaseSource
 from adapters.database.statements.destination import DatabaseDestination
@@ -13,6 +14,7 @@ from engine.message import ROWS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from adapters.database.findings import Finding, Preview
     from engine.contracts import Context, Destination, Source
     from engine.options import Settings, Spec
 
@@ -27,6 +29,14 @@ class DatabaseAdapter:
 
     def source(self, options: Settings, context: Context) -> Source:
         return DatabaseSource(options, context)
+
+    def check(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> list[Finding]:
+        """For `meridian db check`: its source against the real database. Changes nothing."""
+        return checking.check(options, context, checkpoints)
+
+    def preview(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> Preview:
+        """For `meridian db preview`. Raises MeridianError."""
+        return checking.preview(options, context, checkpoints)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         return DatabaseDestination(options, context)

@@ -111,6 +111,19 @@ def _fitting(settings: Settings) -> str:
         return "confirm is for what is read without watermark and status"
     if not settings.table and not settings.watermark and not settings.confirm and settings.procedure is None:
         return "a select needs watermark or confirm; without them all of its rows would come again with every poll"
+    return _watermark_fitting(settings) if settings.watermark else ""
+
+
+def _watermark_fitting(settings: Settings) -> str:
+    if settings.connection.url.get_backend_name() == "mssql" and settings.watermark.overlap < 0.004:
+        return "SQL Server rounds datetimes to 3.33 ms: overlap must be longer"
+    if (
+        settings.watermark.start is None
+        and settings.select
+        and {"watermark"} <= parameters(settings.select)
+        and "key" not in parameters(settings.select)
+    ):
+        return "a select with :watermark needs watermark.start: nothing is compared with it before the first row"
     return ""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from adapters.database.polling.keeping import SCHEMA, Keeping
 from adapters.database.polling.options import parameters
@@ -43,21 +43,28 @@ class PlainPoll:
 
     def next(self, now: int) -> Page:
         self._confirm()
-        options = self._options
-        given = bindings(self._names, None, (), options.limit)
-        if options.procedure:
-            given.update(constants(options.procedure.arguments))
         # a procedure may write (it takes rows off its own list), which a read-only transaction would not let it
-        scope = writing(self._engine()) if options.procedure else reading(self._engine(), options.isolation)
+        scope = writing(self._engine()) if self._options.procedure else reading(self._engine(), self._options.isolation)
         with scope as connection:
-            subject = self._keeping.look(connection)
-            found = subject.fetch(connection, sa.text(self._select), {name: given.get(name) for name in self._names})
-            details = subject.with_details(connection, found)
-        items = [self._wording.item(subject, one, more, now, frozenset()) for one, more in zip(found, details, strict=True)]
+            items = self._called(connection, now)
         digests = tuple(item.digest for item in items)
-        if not options.confirm and digests == self._last:  # nothing has changed since the last call
+        if not self._options.confirm and digests == self._last:  # nothing has changed since the last call
             return Page(())
-        return Page(items, bool(options.confirm) and len(items) >= options.limit, digests)
+        return Page(items, bool(self._options.confirm) and len(items) >= self._options.limit, digests)
+
+    def preview(self, now: int) -> Page:
+        """Of a procedure that writes the database itself refuses it here."""
+        with reading(self._engine(), self._options.isolation) as connection:
+            return Page(self._called(connection, now))
+
+    def _called(self, connection: Connection, now: int) -> list[Item]:
+        given = bindings(self._names, None, (), self._options.limit)
+        if self._options.procedure:
+            given.update(constants(self._options.procedure.arguments))
+        subject = self._keeping.look(connection)
+        found = subject.fetch(connection, sa.text(self._select), {name: given.get(name) for name in self._names})
+        details = subject.with_details(connection, found)
+        return [self._wording.item(subject, one, more, now, frozenset()) for one, more in zip(found, details, strict=True)]
 
     def checkpoint(self, page: Page) -> tuple[str, str] | None:
         return None

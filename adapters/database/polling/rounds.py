@@ -54,4 +54,7 @@ class Poll(Protocol):
     def taken(self, page: Page, acks: Sequence[Ack | None]) -> None:
         """What became of each item; None was not handed in."""
 
+    def preview(self, now: int) -> Page:
+        """What `next` would give, with nothing claimed, called for effect or remembered."""
+
     def notices(self) -> list[Notice]: ...

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Engine
 
 from adapters.database.polling.keeping import SCHEMA, Keeping
-from adapters.database.polling.records import Wording
+from adapters.database.polling.records import Item, Wording
 from adapters.database.polling.rounds import Notice, Page
 from adapters.database.polling.server import clock_of
 from adapters.database.polling.statements import SKIPPING, Claims
@@ -54,9 +54,19 @@ class StatusPoll:
         except BaseException:
             self._keeping.look_again()
             raise
-        left_out = self._own_columns()
-        items = [self._wording.item(subject, one, more, now, left_out) for one, more in zip(found, details, strict=True)]
+        items = self._items(subject, found, details, now)
         return Page(items, len(items) >= self._options.limit, claimed_at)
+
+    def preview(self, now: int) -> Page:
+        with reading(self._engine(), self._options.isolation) as connection:
+            subject = self._keeping.look(connection)
+            expired = self._time(connection, subject, self._options.status.lease) if self._options.status.claimed else None
+            found = subject.fetch(connection, self._claims(subject).page(expired, self._options.limit, locking=False))
+            return Page(self._items(subject, found, subject.with_details(connection, found), now), len(found) >= self._options.limit)
+
+    def _items(self, subject: Subject, found: Sequence[Fetched], details: Sequence[Any], now: int) -> list[Item]:
+        left_out = self._own_columns()
+        return [self._wording.item(subject, one, more, now, left_out) for one, more in zip(found, details, strict=True)]
 
     def _own_columns(self) -> frozenset[str]:
         status = self._options.status

@@ -68,6 +68,9 @@ class WatermarkPoll:
         self._keeping.said = []
         return found
 
+    def preview(self, now: int) -> Page:
+        return self.next(now)  # it only reads
+
     # --- reading -----------------------------------------------------------------------------------
 
     def next(self, now: int) -> Page:

@@ -108,7 +108,7 @@ class Window:
     # --- checkpoints ---------------------------------------------------------------------------------
 
     def checkpoint(self, server: str, **more: Any) -> str:
-        """As text, with what else is to be known after a restart. A small window's digests are in it: even after days nothing comes twice."""
+        """As text, with what else is to be known after a restart. A small window's digests are in it: nothing comes twice after days."""
         seen = b"".join(self._seen) if len(self._seen) <= KEPT_WITH_CHECKPOINT else b""
         front = [] if self.front is None else frozen([self.front.mark, *self.front.key])
         low = [] if self.low is None else frozen([self.low])
