@@ -12,7 +12,7 @@ from mappings import paths
 from mappings.conditions import Unreadable, condition
 from mappings.hl7v2_to_fhir.terminology import Codes
 from mappings.rows_to_fhir.converters import Beside, Convert, Options, RowTransaction, measured
-from mappings.rows_to_fhir.definitions import Element, element_at, types
+from mappings.rows_to_fhir.definitions import Element, element_at, lacking, types
 from mappings.rows_to_fhir.options import ELEMENT
 from mappings.rows_to_fhir.views import Columns, Read, View, fault_of
 from mappings.rules import constant
@@ -111,7 +111,19 @@ class Compiler:
         if len(self._faults) == before and one.each and not one.key and not any(rule.target.startswith("identifier") for rule in rules):
             text = f"resource {name}: one of several needs an identifier, or `key`: the columns by which it is known again"
             self._faults.append(Fault(self._file, line, text))
+        if len(self._faults) == before:
+            self._check_parts(one.resource, rules)
         return Made(name, one.resource, one.each, when, key, key_sources, one.write, tuple(rules), line)
+
+    def _check_parts(self, kind: str, rules: list[Rule]) -> None:
+        """A part that lacks what it must have would make the whole resource invalid."""
+        paths_of = [paths.steps(rule.target, self._vocabulary.urls) for rule in rules]
+        noted: set[tuple[str, str]] = set()
+        for which, part, name in lacking(kind, [path[:-1] if any_value(kind, path) else path for path in paths_of]):
+            if (part, name) not in noted:
+                noted.add((part, name))
+                hint = f"; share the item by a name: {part[:-1]}x].{name}" if part.endswith("[]") else ""
+                self._faults.append(Fault(self._file, rules[which].line, f"{rules[which].target}: {part} needs {name!r}{hint}"))
 
     def _condition(self, text: str | None, each: str | None) -> Holds | None:
         return None if text is None else condition(text, lambda name: self._columns.reader(name, each))

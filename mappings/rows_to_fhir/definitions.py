@@ -59,13 +59,35 @@ def element_at(resource: str, path: Sequence[Step]) -> Element:
         if found.repeats and step.label is None:
             raise Unreadable(f"{written!r} repeats: write {written}[] for a new item, or {written}[name] for one that rules share")
         if not found.repeats and step.label is not None:
-            raise Unreadable(f"{written!r} does not repeat: without brackets")
+            raise Unreadable(f"{written.rpartition('[')[0]!r} does not repeat: without brackets")
         if found.kind not in types() and number < len(path) - 1:
             raise Unreadable(f"{written!r} is of type {found.kind}, which has no parts")
         here = found.kind
     if found is None:
         raise Unreadable("there is no element in the path")
     return found
+
+
+def lacking(resource: str, targets: Sequence[Sequence[Step]]) -> list[tuple[int, str, str]]:
+    """Parts that rules make without what they need, as (which of `targets`, the part, what it needs): a component without its code."""
+    said = {_written(path[: number + 1]) for path in targets for number in range(len(path))}
+    found = []
+    for which, path in enumerate(targets):
+        for number in range(1, len(path)):
+            part = _written(path[:number])
+            kind = element_at(resource, path[:number]).kind
+            found += [
+                (which, part, name) for name, element in types()[kind].items() if element.required and not _is_said(f"{part}.{name}", said)
+            ]
+    return found
+
+
+def _is_said(path: str, said: set[str]) -> bool:
+    return any(one.startswith(path) and one[len(path) :][:1] in ("", "[") for one in said)
+
+
+def _written(path: Sequence[Step]) -> str:
+    return path[-1].path.rstrip(".")
 
 
 def _element(kind: str, name: str) -> Element:

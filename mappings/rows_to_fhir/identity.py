@@ -64,9 +64,11 @@ def _key(instance: Instance, facility: str) -> str:
 
 
 def row_key(record: Record) -> str:
-    """The row as its database knows it."""
-    said = record.key or record.row
-    return f"{record.origin} {record.table} " + "|".join(f"{name}={plain(value)}" for name, value in said.items())
+    """The row as its database knows it; a row without a key is known by all that it says."""
+    if not record.key:
+        said = "|".join(f"{name}={plain(value)}" for name, value in record.row.items())
+        return f"{record.origin} {record.table} {name_uuid(said)}"
+    return f"{record.origin} {record.table} " + "|".join(f"{name}={plain(value)}" for name, value in record.key.items())
 
 
 def _repeats(kind: str) -> bool:

@@ -30,7 +30,7 @@ def checked(text: str) -> str:
 
 
 def parameters(text: str) -> list[str]:
-    """The names that it binds, in their order. Raises Faulty where one stands in quotes, or before a cast with ``::``, where it is not bound."""
+    """The names that it binds, in their order. Raises Faulty where one would not be bound: in quotes, or before ``::``."""
     for match in _SILENT.finditer(text):
         if match[0][0] in "'\"`" and (inside := PARAMETER.search(match[0])):
             raise Faulty(f":{inside[1]} stands in quotes; a parameter needs none (a colon that is meant as text is written \\:)")
