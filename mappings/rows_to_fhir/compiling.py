@@ -11,8 +11,8 @@ from engine.options import Settings
 from mappings import paths
 from mappings.conditions import Unreadable, condition
 from mappings.hl7v2_to_fhir.terminology import Codes
-from mappings.rows_to_fhir.converters import Beside, Convert, Options, RowTransaction, measured
-from mappings.rows_to_fhir.definitions import Element, element_at, lacking, types
+from mappings.rows_to_fhir.converters import Beside, Convert, Options, RowTransaction, clean, measured
+from mappings.rows_to_fhir.definitions import Element, choice, element_at, lacking, types
 from mappings.rows_to_fhir.options import ELEMENT
 from mappings.rows_to_fhir.views import Columns, Read, View, fault_of
 from mappings.rules import constant
@@ -116,9 +116,18 @@ class Compiler:
         return Made(name, one.resource, one.each, when, key, key_sources, one.write, tuple(rules), line)
 
     def _check_parts(self, kind: str, rules: list[Rule]) -> None:
-        """A part that lacks what it must have would make the whole resource invalid."""
+        """A part that lacks what it must have would make the whole resource invalid; so would two types of one value."""
         paths_of = [paths.steps(rule.target, self._vocabulary.urls) for rule in rules]
         noted: set[tuple[str, str]] = set()
+        chosen: dict[str, tuple[Rule, str]] = {}
+        for rule, path in zip(rules, paths_of, strict=True):
+            inside = path[-2].path.rstrip(".") if len(path) > 1 else ""
+            holder = element_at(kind, path[:-1]).kind if len(path) > 1 else kind
+            key = f"{inside}.{choice(holder, path[-1].name)}"
+            other, name = chosen.setdefault(key, (rule, path[-1].name))
+            if name != path[-1].name and not (other.when and rule.when):
+                text = f"{rule.target}: there is {other.target} already; a resource has one of them, so that both need `when`"
+                self._faults.append(Fault(self._file, rule.line, text))
         for which, part, name in lacking(kind, [path[:-1] if any_value(kind, path) else path for path in paths_of]):
             if (part, name) not in noted:
                 noted.add((part, name))
@@ -234,7 +243,7 @@ class Compiler:
 
         def value(view: View, tx: RowTransaction) -> Any:
             text = look(read(view), tx)
-            if not text:
+            if not clean(text):
                 return None
             return convert(text, options, Beside(display[0](view), unit[0](view)), tx)
 

@@ -68,6 +68,18 @@ def element_at(resource: str, path: Sequence[Step]) -> Element:
     return found
 
 
+@cache
+def choice(kind: str, name: str) -> str:
+    """``value`` for ``valueQuantity``: of the elements with the same one a resource has one (FHIR R4, formats#choice). Else `name`."""
+    element = types().get(kind, {}).get(name)
+    if element is None:
+        return name
+    suffix = element.kind[:1].upper() + element.kind[1:]
+    prefix = name.removesuffix(suffix)
+    others = [one for one in types()[kind] if prefix and one != name and one.startswith(prefix) and one[len(prefix) :][:1].isupper()]
+    return prefix if prefix != name and prefix and others else name
+
+
 def lacking(resource: str, targets: Sequence[Sequence[Step]]) -> list[tuple[int, str, str]]:
     """Parts that rules make without what they need, as (which of `targets`, the part, what it needs): a component without its code."""
     said = {_written(path[: number + 1]) for path in targets for number in range(len(path))}

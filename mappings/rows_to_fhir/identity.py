@@ -14,6 +14,7 @@ from engine.formats.rows import Record
 from mappings.hl7v2_to_fhir.identity import own_number
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.rows_to_fhir.compiling import Made
+from mappings.rows_to_fhir.definitions import choice, types
 from mappings.rows_to_fhir.views import View, plain
 from mappings.transaction import KEY_SYSTEM, Body, Draft, name_uuid
 
@@ -72,7 +73,6 @@ def row_key(record: Record) -> str:
 
 
 def _repeats(kind: str) -> bool:
-    from mappings.rows_to_fhir.definitions import types
 
     found = types()[kind].get("identifier")
     return found is not None and found.repeats
@@ -85,10 +85,11 @@ def merged(instances: Iterable[Instance]) -> list[Instance]:
         same = settled.setdefault((one.made.kind, one.draft.ref["reference"]), one)
         if same is one:
             continue
+        said = {choice(one.made.kind, name.lstrip("_")) for name in same.draft.body}
         for name, value in one.draft.body.items():
-            if name not in same.draft.body:
+            if choice(one.made.kind, name.lstrip("_")) not in said:
                 same.draft.body[name] = value
-                prefixes = (name, f"{name}.", f"{name}[")
-                same.lineage |= {path: said for path, said in one.lineage.items() if path == name or path.startswith(prefixes[1:])}
+                inside = (f"{name}.", f"{name}[")
+                same.lineage |= {path: line for path, line in one.lineage.items() if path == name or path.startswith(inside)}
         same.unmapped += one.unmapped
     return list(settled.values())

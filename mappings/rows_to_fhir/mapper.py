@@ -21,6 +21,7 @@ from mappings.hl7v2_to_fhir.mapper import order_keys
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part
 from mappings.rows_to_fhir.compiling import Rule, apply
 from mappings.rows_to_fhir.converters import UNMAPPED, RowTransaction
+from mappings.rows_to_fhir.definitions import choice
 from mappings.rows_to_fhir.identity import Instance, merged, row_key, settle
 from mappings.rows_to_fhir.loading import Compiled, RulesFile, compile_file, compile_site
 from mappings.rows_to_fhir.views import View, plain
@@ -129,6 +130,9 @@ class _Drafting:
         return [View(self._record, detail, number) for number, detail in enumerate(details)]
 
     def _apply(self, rule: Rule, one: Instance) -> bool:
+        family = choice(one.made.kind, rule.target)
+        if family != rule.target and any(name != rule.target and choice(one.made.kind, name) == family for name in one.draft.body):
+            return False  # a value of another type is there: of the rules whose `when` holds the first is taken
         if not self._explaining:
             return apply(rule, one.view, one.draft, self._tx)
         before = {path for path, _ in leaves(one.draft.body)}

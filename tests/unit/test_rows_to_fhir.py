@@ -207,6 +207,7 @@ def test_lookups_and_their_misses(tmp_path: Path) -> None:
         (MINIMAL + "      name[].text: {from: n, lookup: x.y}\n", 6, "there is no lookup 'x'"),
         ("columns: [nam]\n" + MINIMAL + "      name[]: name\n", 7, "`columns` has no name (did you mean 'nam'?)"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      component[c].valueString: x\n", 6, "component[c] needs 'code'"),
+        ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      valueString: x\n      valueInteger: y\n", 7, "both need `when`"),
         ("table: t\nresources:\n  p:\n    resource: Patint\n    set: {}\n", 4, "did you mean 'Patient'?"),
         ("table: t\nresources:\n  p:\n    resource: Appointment\n    set:\n      description: x\n", 4, "a Appointment needs 'participant'"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    each: items\n    set:\n      valueString: x\n", 4, "needs an identifier, or `key`"),
