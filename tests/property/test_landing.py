@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
+from adapters.fhir.outcome import Answer
 from engine.errors import PermanentDelivery
 from engine.message import Receipt
+from tests.support.fhir import open_repository
 from tests.support.landing import Landing, check, parcel
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -144,3 +148,54 @@ def _moves(body: bytes) -> bool:
         ):
             return True
     return False
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(bodies=st.lists(bundles(), min_size=1, max_size=8))
+def test_the_outcome_is_that_of_the_repository(empty: Path, bodies: list[bytes]) -> None:
+    """The node's own FHIR server, given the same Bundles, refuses the same ones and has the same resources, whatever they are called."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "1.db"
+        shutil.copy(empty, file)
+        repository = open_repository(Path(folder) / "repository.db")
+        with Landing(make_url(f"sqlite:///{file}")) as landing:
+            for number, body in enumerate(bodies, 1):
+                (answer,) = repository.apply([(f"k{number}", body)])
+                (outcome,) = landing.land(body, first=number)
+                assert isinstance(outcome, Receipt) == isinstance(answer, Answer)
+            repository.close()
+            landed = {
+                (kind, name): json.loads(content)
+                for table in landing.layout.tables
+                if table.of_resources
+                for kind, name, content in _current(landing, table)
+            }
+        kept = {}
+        with closing(sqlite3.connect(Path(folder) / "repository.db")) as database:
+            for kind, name, content in database.execute("SELECT type, id, body FROM resource WHERE body IS NOT NULL"):
+                kept[kind, name] = json.loads(content)
+    assert _named_alike(landed) == _named_alike(kept)
+
+
+def _current(landing: Landing, table: Any) -> list[tuple[str, str, str]]:
+    if table.of_any:
+        found: list[tuple[str, str, str]] = landing.rows(table.name, "resource_type", "id", "content", deleted=False)
+        return found
+    return [(table.resource, *row) for row in landing.rows(table.name, "id", "content", deleted=False)]
+
+
+def _named_alike(resources: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+    """Their content; ids given by a server, which nobody else can know, are left out, also where they are referred to."""
+    given = {"a", "b", "c"}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items() if name not in ("id", "meta")}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        kind, slash, name = value.partition("/") if isinstance(value, str) else ("", "", "")
+        return f"{kind}/(given)" if slash and kind.isalpha() and (kind, name) in resources and name not in given else value
+
+    return sorted(
+        f"{kind} {name if name in given else ''} {json.dumps(plain(one), sort_keys=True)}" for (kind, name), one in resources.items()
+    )
