@@ -145,7 +145,7 @@ def test_the_paths_that_it_looks_into_content_with() -> None:
              "when": ["message['OBX[*]-2'] == 'NM'"]}
         ],
     )  # fmt: skip
-    assert [path for _, path in content_paths(made)] == ["OBX[*]", "PID-8", "OBX[*]-5", "OBX[*]-2"]
+    assert [path for _, path in content_paths(made)] == ["PID-8", "OBX[*]", "OBX[*]-5", "OBX[*]-2"]
 
 
 # --- values --------------------------------------------------------------------------------------------

@@ -145,15 +145,21 @@ class Applying:
     # --- one group -------------------------------------------------------------------------------
 
     def _applied(self, engine: Engine, works: list[Work]) -> list[Outcome]:
+        outcomes: list[Outcome]
         try:
             self._create(engine)
-            if len(works) > 1:
-                return self._as_group(engine, works)
-            return [self._alone(engine, works[0])]
+            outcomes = self._as_group(engine, works) if len(works) > 1 else [self._alone(engine, works[0])]
         except Broken as broken:
-            return [outcome_of(broken.error, committing=broken.committing) for _ in works]
+            outcomes = [outcome_of(broken.error, committing=broken.committing) for _ in works]
         except ConfigError as error:  # the password is not there any more
-            return [TransientDelivery(str(error), whole_destination=True) for _ in works]
+            outcomes = [TransientDelivery(str(error), whole_destination=True) for _ in works]
+        self._look_for_outbox_again(outcomes)
+        return outcomes
+
+    def _look_for_outbox_again(self, outcomes: Sequence[Outcome]) -> None:
+        """What waits may wait because the outbox is gone: an empty standby has taken the server's place."""
+        if self._settings.outbox and self._settings.outbox.create and any(isinstance(one, TransientDelivery) for one in outcomes):
+            self._created = False
 
     def _create(self, engine: Engine) -> None:
         """The outbox, before the first group. Raises Broken."""

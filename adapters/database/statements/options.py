@@ -196,7 +196,8 @@ DESTINATION: Final = Spec(
 
 def content_paths(settings: Settings) -> Iterator[tuple[int, str]]:
     """engine.contracts.LookingInto."""
-    asked = {name: templates.names_in([table.of]) for name, table in settings.tables.items()}
+    for table in settings.tables.values():
+        yield from ((table.lines.get("of", 0), path) for path in templates.paths_in(templates.names_in([table.of])))
     for _, one in statements_of(settings):
         line = one.lines.get("with", 0)
         if one.each is not None:
@@ -205,10 +206,4 @@ def content_paths(settings: Settings) -> Iterator[tuple[int, str]]:
             names = templates.names_in([settings_of.value]) if isinstance(settings_of.value, str) else ()
             line = settings_of.lines.get("value", 0) or line
             yield from ((line, path) for path in templates.paths_in(names))
-            yield from (
-                (line, path)
-                for name in names
-                if name.startswith("tables.")
-                for path in templates.paths_in(asked.get(name.removeprefix("tables."), ()))
-            )
         yield from ((one.lines.get("when", line), path) for when in one.when for path in when.paths)
