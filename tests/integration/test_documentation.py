@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
+from adapters.database.landing.migration import views
 from adapters.database.polling.server import server_of
 from adapters.fhir.options import DESTINATION
 from engine.audit import Entry, append
@@ -137,7 +138,15 @@ def test_the_operating_pages_options() -> None:
     assert [str(secret) for secret in secrets_of(settings)] == ["env:MERIDIAN_KEY_PASSPHRASE", "file:secrets/platform-token"]
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))])
+def test_the_pages_views_are_those_of_the_landing_schema() -> None:
+    """Each with what it is for."""
+    page = (ROOT / "engine/docs/databases.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(v_\w+)` \| (.*) \|$", page, re.MULTILINE) == [(name, doc) for name, doc, _ in views()]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "engine/docs/databases.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     """Relative links of the README and the examples exist."""
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
