@@ -12,6 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
 from adapters.database.landing.migration import views
+from adapters.database.options import CONNECTION
 from adapters.database.polling.server import server_of
 from adapters.fhir.options import DESTINATION
 from engine.audit import Entry, append
@@ -136,6 +137,15 @@ def test_the_operating_pages_options() -> None:
     settings = DESTINATION.parse(YAML().load(block)["fhir"], Place("operating.md"), faults)
     assert faults == []
     assert [str(secret) for secret in secrets_of(settings)] == ["env:MERIDIAN_KEY_PASSPHRASE", "file:secrets/platform-token"]
+
+
+def test_the_databases_pages_options() -> None:
+    """Its yaml block is a connection as the options have it."""
+    (block,) = blocks("engine/docs/databases.md", "yaml")
+    faults: list[Fault] = []
+    settings = CONNECTION.parse(YAML().load(block)["connection"], Place("databases.md"), faults)
+    assert faults == []
+    assert [str(secret) for secret in secrets_of(settings)] == ["env:LIS_PASSWORD"]
 
 
 def test_the_pages_views_are_those_of_the_landing_schema() -> None:
