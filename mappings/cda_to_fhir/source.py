@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from engine.formats.cda import ClinicalDocument, Element, Id, attribute, children, first, id_of, local, text_of
+from engine.formats.cda import ClinicalDocument, Element, Id, attribute, children, first, id_of, is_no_number, local, text_of
 from mappings.cda_to_fhir.context import FLAGS, CdaTransaction
 from mappings.cda_to_fhir.loading import Compiled
 from mappings.hl7v2_to_fhir.identifiers import CHINA_IDENTITY_CARD, is_identity_card
@@ -225,6 +225,7 @@ def _codings(value: Any) -> Iterator[Body]:
 
 def identifier(compiled: Compiled, facility: str, one: Id, role: str = "") -> Body | None:
     """See Source.identifier."""
+    one = Id(one.root) if is_no_number(one.extension) else one
     row = compiled.identifiers.get(one.root)
     if row is not None and role and row["role"] != role:
         return None

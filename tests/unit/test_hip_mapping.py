@@ -337,6 +337,13 @@ def test_a_discharge_ends_the_stay_that_the_admission_began() -> None:
     assert left["location"][0]["status"] == "completed"
 
 
+@pytest.mark.parametrize(("word", "status"), [("cancelled", "cancelled"), ("nullified", "entered-in-error"), ("completed", "finished")])
+def test_a_visit_that_is_withdrawn_is_not_a_finished_one(word: str, status: str) -> None:
+    """An end, and who let the patient go, may stand there all the same."""
+    stay = called("DischargeInfoUpdate", ("//encounterEvent/statusCode/@code", word))
+    assert one("Encounter", stay)["status"] == status
+
+
 def test_a_transfer_is_a_part_of_the_stay_and_overwrites_nothing() -> None:
     stay, transfer = (entry for entry in entries(called("TransferInfoAdd")) if entry["resource"]["resourceType"] == "Encounter")
     assert stay["fullUrl"] == one("Encounter", called("InPatientInfoAdd"))["fullUrl"]

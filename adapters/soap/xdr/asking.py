@@ -77,8 +77,8 @@ class Asking:
 
     @inlineCallbacks
     def sets(self, patient: str, since: str, until: str) -> Generator[Deferred[Any], Any, tuple[list[SubmissionSet], bool]]:
-        """(the approved submission sets of a patient, whether these are all), from `since` up to, but without, `until` (DTM). Of a time with
-        too many for one answer one half after the other."""
+        """(the approved submission sets of a patient, whether these are all), from `since` up to, but without, `until` (DTM). Where a time
+        has too many for one answer, one half of it after the other."""
         parameters = {
             "$XDSSubmissionSetPatientId": patient,
             "$XDSSubmissionSetStatus": [APPROVED],
