@@ -198,7 +198,9 @@ def test_without_that_the_numbers_are_the_senders_own() -> None:
     assert one("Patient", called("InPatientInfoAdd"))["fullUrl"] == theirs["fullUrl"]
 
 
-@pytest.mark.parametrize("number", ["110101199003070710", "11010119900307071X", "11010119901307071X", "110101900307071", "11010119900307071", "无身份证"])
+@pytest.mark.parametrize(
+    "number", ["110101199003070710", "11010119900307071X", "11010119901307071X", "110101900307071", "11010119900307071", "无身份证"]
+)
 def test_a_number_that_fails_its_check_is_no_national_one(number: str) -> None:
     """It would make two people one: it is kept in words, and flagged."""
     rendition = MAPPER.map(called("PatientInfoRegister", ("//patientPerson/id/item/@extension", number)))
