@@ -249,6 +249,7 @@ class OwnMariaDB(OwnServer):
             str(self._install),
             "--no-defaults",
             f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={self.folder}",  # names in it are made of process ids only
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=8M",
@@ -259,6 +260,7 @@ class OwnMariaDB(OwnServer):
     def command(self) -> list[str]:
         settings = {
             "datadir": self.folder / "data",
+            "tmpdir": self.folder,
             "socket": self.folder / "server.sock",
             "pid_file": self.folder / "server.pid",
             "port": self.port,
