@@ -258,7 +258,7 @@ def earlier(change: Callable[[str, str], tuple[str, str]]) -> Layout:
 
 def _since_two(tables: str, columns: str) -> tuple[str, str]:
     """New in version 2: a column of resources, one of parts, an indexed one, a table of parts, the table of a type; none that a view needs."""
-    wanted = ("patient,gender,", "observation_component,value_low,", "encounter,part_of,", "patient,managing_organization,")
+    wanted = ("patient,gender,", "observation_component,data_absent_reason,", "encounter,part_of,", "patient,managing_organization,")
     columns = columns.replace("encounter,part_of,reference,partOf,,1", "encounter,part_of,reference,partOf,i,1")
     changed = [line.replace(",,1,", ",,2,").replace(",i,1,", ",i,2,") if line.startswith(wanted) else line for line in columns.splitlines()]
     later = ("patient_name,", "specimen,", "observation_reference_range,")
@@ -275,7 +275,7 @@ def test_an_upgrade_fills_what_is_new(kind: str, mapped: list[bytes]) -> None:
     new = earlier(_since_two)
     assert new.version == 2
     specimen = transaction(put("Specimen", "s", type={"text": "blood"}, identifier=[{"value": "9"}]), put("Flag", "f"))
-    component = [{"valueRange": {"low": {"value": 1.5}}}, {"valueString": "x"}]
+    component = [{"dataAbsentReason": {"text": "asked"}}, {"valueString": "x"}]
     more = transaction(put("Observation", "o", component=component), put("Encounter", "e", partOf={"reference": "Encounter/f"}))
     bodies = [*mapped, specimen, more]
     with database(kind) as url, Landing(url, new.up_to(1)) as old:
@@ -288,7 +288,7 @@ def test_an_upgrade_fills_what_is_new(kind: str, mapped: list[bytes]) -> None:
             check(landing)
             assert landing.rows("landing_migration", "number") == [1, 2]
             assert landing.rows("specimen", "type_text", id="s") == ["blood"]
-            assert landing.rows("observation_component", "value_low_text", resource_id="o") == ["1.5", None]
+            assert landing.rows("observation_component", "data_absent_reason_text", resource_id="o") == ["asked", None]
             assert landing.rows("encounter", "part_of_id", id="e") == ["f"]
             (index,) = [found for found in _indexes(landing, "encounter") if found["name"] == "encounter_part_of_id_i"]
             assert index["column_names"] == ["part_of_id"]

@@ -98,6 +98,7 @@ def test_what_was_renamed_is_not_found_by_its_old_name() -> None:
     [
         ([entry("PUT", "Patient/p", {"id": "p"}, ifMatch='W/"2"')], "another version"),
         ([entry("PUT", "Patient/p", {"id": "p"}), entry("PUT", "Patient/p", {"id": "p", "active": True})], "two entries"),
+        ([entry("DELETE", "Patient/p"), entry("DELETE", "Patient/p")], "two entries"),
         ([entry("POST", "Patient", {}, ifNoneExist="identifier=twin")], "several resources"),
         ([entry("PUT", "Patient?identifier=none", {"id": "p"})], "is taken"),
         ([entry("PUT", "Patient?identifier=one", {"id": "q"})], "not that of the match"),

@@ -132,8 +132,7 @@ class _Transaction:
     def _settle(self, index: int, request: Request) -> _Settled:
         settled = {"DELETE": self._delete, "POST": self._create, "PUT": self._update}[request.method](index, request)
         if settled.version:
-            if settled.key in self._own:
-                raise Refused("two entries of the Bundle are about the same resource", location=request.location)
+            self._once(request, settled.key)
             self._own[settled.key] = Version(settled.key, settled.version, request.method, tokens=tokens_of(request.resource))
             _index(self._by_value[0], self._own[settled.key])
             if request.resource is None:
@@ -178,11 +177,17 @@ class _Transaction:
         key: Key | None = (request.resource_type, request.resource_id)
         if request.search is not None:
             key = self._match(request.search, request.location)
+        if key:
+            self._once(request, key)
         old = self._current(key) if key else None
         self._check_version(request, old)
         if key is None or old is None or old.deleted:
             return _Settled(request, (request.resource_type, ""))
         return _Settled(request, key, old.version + 1, old)
+
+    def _once(self, request: Request, key: Key) -> None:
+        if key in self._own:
+            raise Refused("two entries of the Bundle are about the same resource", location=request.location)
 
     def _check_version(self, request: Request, old: Current | None) -> None:
         if request.if_match is not None and (old is None or str(old.version) != request.if_match):
