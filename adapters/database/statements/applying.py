@@ -191,7 +191,7 @@ class Applying:
         """Raises Broken, and PermanentDelivery never: what is one message's fault shows again when they are singled out."""
         try:
             with self._transaction(engine) as connection:
-                self._begin(connection, works)
+                self._begin(connection, works, looking=False)
                 for run in _runs([work for work in works if not work.known]):
                     self._run_shared(connection, run)
                 self._tell(connection, works)
@@ -270,13 +270,14 @@ class Applying:
         except refused(engine) as error:
             raise Broken(error) from None
 
-    def _begin(self, connection: Connection, works: Sequence[Work]) -> None:
-        """Note the keys of those that are new; mark those that are not."""
+    def _begin(self, connection: Connection, works: Sequence[Work], *, looking: bool = True) -> None:
+        """Note the keys of those that are new; mark those that are not. Without `looking` all are taken for new, as nearly always they
+        are: a key that is there already then refuses the transaction."""
         for work in works:
             work.known, work.touched, work.answer = False, 0, b""
         if self._outbox is None:
             return
-        there = self._outbox.applied(connection, [work.digest for work in works])
+        there = self._outbox.applied(connection, [work.digest for work in works]) if looking else {}
         for work in works:
             work.known, work.answer = work.digest in there, there.get(work.digest, b"")
         if new := [work.digest for work in works if not work.known]:
