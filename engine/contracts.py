@@ -165,6 +165,15 @@ class LookingInto(Protocol):
         """Each with its line in the channel's file (0 = unknown); one that ends in ``[*]`` is gone through, index by index."""
 
 
+@runtime_checkable
+class Wording(Protocol):
+    """An adapter whose destination puts messages into words of its own, so that channel tests see what the receiver would."""
+
+    def word(self, options: Settings, parcel: Parcel) -> str:
+        """The request for it, without what no two attempts have in common (signatures). Pure. Raises DeliveryError where none can be
+        made."""
+
+
 class Document(Protocol):
     """A decoded message, as far as filters, routes and search need it."""
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from adapters.database import adapter
 from engine.contracts import Rehearsing, Source
 from engine.message import Judgement, Verdict
-from tests.contracts.source_contract import UNAVAILABLE, SourceContract
+from tests.contracts.source_contract import UNAVAILABLE, HeldIntake, SourceContract
 from tests.support.databases import engine_of, own_database, written
 from tests.support.fhir import context
 from tests.support.waiting import until
@@ -102,7 +103,22 @@ class DatabaseSourceTests(SourceContract, TestCase):
 
     def test_it_is_a_source(self) -> None:
         self.assertIsInstance(self.source, Source)
-        self.assertNotIsInstance(adapter, Rehearsing)
+        self.assertIsInstance(adapter, Rehearsing)
+
+    def test_a_rehearsal_is_what_the_source_makes_of_it(self) -> Any:
+        """The same message from the bytes of its record; of what is none an invalid one."""
+        self._execute("INSERT INTO orders VALUES ('7', 'N', NULL)")
+        options = adapter.source_options.defaults(connection=written(self.url), table="orders", status=STATUS)
+        return self.intake.arrived(1).addCallback(lambda _: self._rehearsed(options))
+
+    def _rehearsed(self, options: Any) -> None:
+        real = self.intake.kept[0]
+        tried, judgement = adapter.rehearse(options, real.body, "")
+        self.assertIsNone(judgement)
+        for name in ("body", "content_type", "message_type", "control_id", "sender", "facts", "patient_ids"):
+            self.assertEqual(getattr(tried, name), getattr(real, name))
+        self.assertEqual(adapter.rehearse(options, b"{", "")[1].verdict, Verdict.INVALID)
+        self.intake.release(0)
 
 
 class AwayTests(TestCase):
@@ -133,3 +149,59 @@ class AwayTests(TestCase):
             self.assertIn("out of reach", said[0])
             self.assertGreaterEqual(source.pause(), 0.5)
             yield source.stop()
+
+
+class AlarmTests(TestCase):
+    """A table that is suddenly empty, as behind a failover."""
+
+    timeout = 60
+
+    @inlineCallbacks
+    def test_it_is_said_once_until_the_rows_are_back(self) -> Any:
+        """Audited, a metric that stays up, nothing handed in; then it goes on by itself."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        engine = engine_of(f"sqlite:///{folder / 'lis.db'}")
+
+        def run(statement: str) -> None:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(statement)
+
+        run("CREATE TABLE result (id integer PRIMARY KEY)")
+        run("INSERT INTO result VALUES (1)")
+        events: list[str] = []
+        awaited: dict[str, Deferred[None]] = {name: Deferred() for name in ("database.stopped", "database.resumed")}
+
+        def audit(event: str, **facts: Any) -> None:
+            events.append(event)
+            awaited[event].callback(None)
+
+        made = context(folder, reactor, name="lis", audit=audit)
+        object.__setattr__(made, "checkpoints", lambda: succeed({}))
+        options = adapter.source_options.defaults(
+            connection="sqlite:///lis.db", table="result", watermark="id", poll="10ms", retry_most="20ms"
+        )
+        source, intake = adapter.source(options, made), HeldIntake()
+        yield source.start(intake)
+        yield intake.arrived(1)
+        intake.release(0)
+        run("DELETE FROM result")
+        yield awaited["database.stopped"]
+        stopped = made.metrics.gauge("meridian_database_stopped", "", channel="lis")
+        self.assertEqual(stopped.value, 1)
+        yield self._failures(source, source.failures + 3)
+        self.assertEqual((events, len(intake.kept)), (["database.stopped"], 1))
+        run("INSERT INTO result VALUES (1), (2)")
+        yield intake.arrived(2)
+        intake.release(1)
+        yield awaited["database.resumed"]
+        self.assertEqual(stopped.value, 0)
+        self.assertEqual([one.control_id for one in intake.kept], ["1", "2"])
+        yield source.stop()
+        engine.dispose()
+
+    @inlineCallbacks
+    def _failures(self, source: Any, number: int) -> Any:
+        """Rounds that have failed."""
+        while source.failures < number:
+            yield deferLater(reactor, 0.005, lambda: None)

@@ -156,7 +156,8 @@ SOURCE: Final = Spec(
         Option("padding", choice("keep", "strip"), "of CHAR columns: whether the blanks at their end belong to the text", default="keep"),
         Option("message_type", choice("table", "table:change"), "what messages are called", default="table"),
         Option("patient_ids", ListOf(COLUMN), "columns with the patient's identifiers", default=[]),
-        Option("server", TEXT, "after a failover: the server that an operator has confirmed, as the alarm called it"),
+        Option("server", TEXT, "after a failover: the server that an operator has confirmed, as the alarm called it; with "
+               "watermark.start it is read from there. To be taken out again once its rows have caught up"),
         Option("retry_most", DURATION, "longest wait after failures", default="1m"),
     ],
     check=_fitting,

@@ -11,7 +11,7 @@ from typing import Any
 
 from lxml import etree
 
-from adapters.soap.client.template import NOT_IN_XML
+from adapters.soap.client.template import NOT_IN_XML, Template
 from engine import templates
 from engine.errors import MessageError, PermanentDelivery
 from engine.formats.soap import FilePart, Package
@@ -52,15 +52,37 @@ def pieces_of(package: Package) -> Iterator[bytes]:
 class Content(templates.Content):
     """A parcel read by a template."""
 
-    def __init__(self, parcel: Parcel, name: str, body_file: Callable[[BodyRef], Path], tables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        parcel: Parcel,
+        name: str,
+        body_file: Callable[[BodyRef], Path],
+        tables: Mapping[str, Any],
+        documents: Mapping[str, Template] | None = None,
+    ) -> None:
         super().__init__(parcel, name, body_file, tables)
+        self._documents = documents or {}
         self.markers: dict[str, str] = {}
         """Stands for the whole content in a filled tree -> which form of it is meant."""
+
+    def value(self, name: str) -> str | None:
+        """For adapters.soap.client.template. Raises PermanentDelivery."""
+        scope, _, rest = name.partition(".")
+        if scope != "documents":
+            return super().value(name)
+        filled: Any = self._documents[rest].fill(self._within)
+        return str(etree.tostring(filled, encoding="unicode"))
 
     def whole(self, form: str) -> str:
         marker = f"content-{secrets.token_hex(16)}"
         self.markers[marker] = form
         return marker
+
+    def _within(self, name: str) -> str | None:
+        """For a document in the message, which is text itself. Raises PermanentDelivery."""
+        if name == "content.text":
+            return self.text()
+        return self.blob().base64() if name == "content.base64" else self.value(name)
 
     def blob(self) -> Blob:
         """The content as it came."""

@@ -1,5 +1,6 @@
 """Templates of a site: what a request says, with ``${…}`` where the message's own values go (engine.templates). Pure.
 
+    ${documents.message}         a message in the message: an XML file of the site, filled like this one, as text (option `documents`)
     ${content.text}              the whole content: as text, in base64, as an attachment, as XML. One of these stands alone in its place
 
 A template is YAML, whose names are the parameters of the operation, or an XML file, whose root is the child of the SOAP Body. Values are
