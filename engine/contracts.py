@@ -157,21 +157,21 @@ class Rehearsing(Protocol):
 
 
 @runtime_checkable
-class Wording(Protocol):
-    """An adapter whose destination puts messages into words of its own, so that channel tests see what the receiver would."""
-
-    def word(self, options: Settings, parcel: Parcel) -> str:
-        """The request for it, without what no two attempts have in common (signatures). Pure. Raises DeliveryError where none can be
-        made."""
-
-
-@runtime_checkable
 class LookingInto(Protocol):
     """An adapter whose destination looks into the content it is given, with paths of its format, so that `meridian check` can say which
     cannot be."""
 
     def content_paths(self, options: Settings) -> Iterable[tuple[int, str]]:
         """Each with its line in the channel's file (0 = unknown); one that ends in ``[*]`` is gone through, index by index."""
+
+
+@runtime_checkable
+class Wording(Protocol):
+    """An adapter whose destination puts messages into words of its own, so that channel tests see what the receiver would."""
+
+    def word(self, options: Settings, parcel: Parcel) -> str:
+        """The request for it, without what no two attempts have in common (signatures). Pure. Raises DeliveryError where none can be
+        made."""
 
 
 class Document(Protocol):

@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from adapters.database.connection import make_engine
-from adapters.database.statements.applying import Applying, Outcome
+from adapters.database.statements.applying import Applying
 from adapters.database.statements.compiled import compiled
 from adapters.database.statements.destination import writing_engine
 from adapters.database.statements.options import DESTINATION
+from adapters.database.statements.outcomes import Outcome
 from engine.errors import PermanentDelivery, TransientDelivery
 from engine.formats.rows import Record, read, write
 from engine.message import ROWS, Parcel, Receipt

@@ -15,93 +15,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from adapters.database.errors import Meaning, Sorted, delivery_error, sort
+from adapters.database.errors import Meaning
 from adapters.database.statements.answers import answer_of
 from adapters.database.statements.binding import Content
-from adapters.database.statements.compiled import Row, Statement
+from adapters.database.statements.compiled import Statement
 from adapters.database.statements.outbox import Outbox, digest_of
+from adapters.database.statements.outcomes import Broken, Outcome, Work, meaning_of, outcome_of, refused
 from engine.errors import ConfigError, DeliveryError, PermanentDelivery, TransientDelivery
-from engine.message import BodyRef, Parcel, Receipt
+from engine.message import BodyRef, Parcel
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from engine.options import Settings
 
-Outcome = Receipt | DeliveryError
 _TRIES: Final = 3
 """How often a transaction that was in conflict with another is tried before its message waits."""
-_UNSENDABLE: Final = (ValueError, OverflowError, TypeError)
-"""What drivers raise of values that they cannot send at all (half a surrogate pair, an integer that is too big)."""
-
-
-def refused(engine: Engine) -> tuple[type[BaseException], ...]:
-    """What a statement may raise. Drivers' own errors come unwrapped from what is no statement (an isolation level)."""
-    return (SQLAlchemyError, *_UNSENDABLE, engine.dialect.loaded_dbapi.Error, OSError)
-
-
-@dataclass(slots=True)
-class Work:
-    """One message, ready to be written."""
-
-    parcel: Parcel
-    digest: str
-    steps: list[tuple[Statement, list[Row]]]
-    touched: int = 0
-    answer: bytes = b""
-    known: bool = field(default=False)
-    """It was applied before: nothing is done."""
-
-    def receipt(self) -> Receipt:
-        if self.known:
-            return Receipt("applied before", self.answer)
-        return Receipt(f"{self.touched} rows" if self.touched != 1 else "1 row", self.answer)
-
-
-class Broken(Exception):
-    """The transaction as a whole is gone."""
-
-    def __init__(self, error: BaseException, *, committing: bool = False) -> None:
-        self.error, self.committing = error, committing
-        self.meaning = meaning_of(error, committing=committing)
-
-    @property
-    def in_conflict(self) -> bool:
-        """Whether it was another transaction that came first, so that the same again may succeed at once."""
-        found = sort(self.error)
-        return (
-            found.meaning is Meaning.BUSY
-            and (type(getattr(self.error, "orig", None)).__module__.partition(".")[0], found.code) in _CONFLICTS
-        )
-
-
-_CONFLICTS: Final = frozenset(
-    [("psycopg", "40001"), ("psycopg", "40P01"), ("pymysql", "1213"), ("pymysql", "1020"), ("pymssql", "1205"), ("pymssql", "3960"),
-     ("oracledb", "ORA-00060"), ("oracledb", "ORA-08177")]
-)  # fmt: skip
-"""Serialization failures and deadlocks, by driver."""
-
-
-def meaning_of(error: BaseException, *, committing: bool = False) -> Meaning:
-    return Meaning.CONTENT if isinstance(error, _UNSENDABLE) else sort(error, committing=committing).meaning
-
-
-def outcome_of(error: BaseException, *, committing: bool = False) -> DeliveryError:
-    """What an error means for a message. A statement that the database cannot run as it is written (a table or a right is missing) is no
-    fault of the message's: it waits for an operator."""
-    if isinstance(error, _UNSENDABLE):
-        return PermanentDelivery("a value of the message cannot be sent to this database", answer=type(error).__name__.encode())
-    found: Sorted = sort(error, committing=committing)
-    if found.meaning is Meaning.SETUP:
-        return TransientDelivery(found.text, answer=found.whole.encode())
-    return delivery_error(error, committing=committing)
 
 
 class Applying:
@@ -191,7 +124,7 @@ class Applying:
         """Raises Broken, and PermanentDelivery never: what is one message's fault shows again when they are singled out."""
         try:
             with self._transaction(engine) as connection:
-                self._begin(connection, works)
+                self._begin(connection, works, looking=False)
                 for run in _runs([work for work in works if not work.known]):
                     self._run_shared(connection, run)
                 self._tell(connection, works)
@@ -270,13 +203,14 @@ class Applying:
         except refused(engine) as error:
             raise Broken(error) from None
 
-    def _begin(self, connection: Connection, works: Sequence[Work]) -> None:
-        """Note the keys of those that are new; mark those that are not."""
+    def _begin(self, connection: Connection, works: Sequence[Work], *, looking: bool = True) -> None:
+        """Note the keys of those that are new; mark those that are not. Without `looking` all are taken for new, as nearly always they
+        are: a key that is there already then refuses the transaction."""
         for work in works:
             work.known, work.touched, work.answer = False, 0, b""
         if self._outbox is None:
             return
-        there = self._outbox.applied(connection, [work.digest for work in works])
+        there = self._outbox.applied(connection, [work.digest for work in works]) if looking else {}
         for work in works:
             work.known, work.answer = work.digest in there, there.get(work.digest, b"")
         if new := [work.digest for work in works if not work.known]:

@@ -9,8 +9,9 @@ from sqlalchemy import event
 from twisted.internet.defer import Deferred, succeed
 
 from adapters.database.connection import Threads, make_engine
-from adapters.database.statements.applying import Applying, Broken, Outcome
+from adapters.database.statements.applying import Applying
 from adapters.database.statements.compiled import compiled
+from adapters.database.statements.outcomes import Broken, Outcome
 from engine.errors import DeliveryError, UncertainDelivery
 from engine.message import Parcel, Receipt
 

@@ -31,8 +31,8 @@ def outbox_table(name: str) -> sa.Table:
     return sa.Table(
         table,
         sa.MetaData(),
+        sa.Column("digest", sa.String(64), primary_key=True),  # first: what is looked up by, however many rows a destination has
         sa.Column("destination", sa.String(190), primary_key=True),
-        sa.Column("digest", sa.String(64), primary_key=True),
         sa.Column("applied_at", sa.DateTime, nullable=False),
         sa.Column("answer", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")),
         sa.Index(f"{table}_applied_at", "applied_at"),

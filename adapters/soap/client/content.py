@@ -66,10 +66,11 @@ class Content(templates.Content):
         """Stands for the whole content in a filled tree -> which form of it is meant."""
 
     def value(self, name: str) -> str | None:
-        """What stands for ``${name}``, documents of the site besides. Raises PermanentDelivery."""
-        if not name.startswith("documents."):
+        """For adapters.soap.client.template. Raises PermanentDelivery."""
+        scope, _, rest = name.partition(".")
+        if scope != "documents":
             return super().value(name)
-        filled: Any = self._documents[name.removeprefix("documents.")].fill(self._within)
+        filled: Any = self._documents[rest].fill(self._within)
         return str(etree.tostring(filled, encoding="unicode"))
 
     def whole(self, form: str) -> str:

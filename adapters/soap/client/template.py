@@ -68,11 +68,6 @@ def text_of(text: str, value: Value) -> str | None:
     return templates.text_of(text, value, _fit)
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Raises Faulty."""
-    return _checked([text])
-
-
 # --- checks --------------------------------------------------------------------------------------------
 
 
