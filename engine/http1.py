@@ -20,7 +20,8 @@ _REQUEST_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) (HTTP/1\
 _STATUS_LINE: Final = re.compile(r"(HTTP/1\.[01]) ([1-5]\d\d)(?: (.*))?")
 _FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _FORBIDDEN: Final = re.compile(r"[\x00\r\n]")
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;.*)?")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
+_LENGTHS: Final = re.compile(r"(\d+)(?:[ \t]*,[ \t]*\1)*", re.ASCII)
 _CHUNK_LINE: Final = 256
 _NO_BODY: Final = frozenset({"204", "304"})
 _TRAILER, _SIZE_LINE, _CHUNK_END = -2, -1, -3  # what is next in a chunked body, where no content is
@@ -169,14 +170,11 @@ class HttpFramer:
         if self._responses and self._start[1] in _NO_BODY:
             return
         if coding is not None:
-            if coding.lower() != "chunked" or length is not None:
+            if coding.lower() != "chunked" or length is not None or "HTTP/1.0" in (self._start[0], self._start[2]):  # 6.1
                 raise FramingError("the transfer coding is not acceptable", reply_hint="400")
             self._chunked = True
         elif length is not None:
-            lengths = set(length.replace(" ", "").split(","))
-            if len(lengths) != 1 or not (text := lengths.pop()).isascii() or not text.isdecimal():
-                raise FramingError("the content length is malformed", reply_hint="400")
-            self._length = int(text[:19])
+            self._length = content_length(length)
             self._limit(self._length)
         else:
             self._until_close = self._responses
@@ -233,6 +231,15 @@ class HttpFramer:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
         return line
+
+
+def content_length(said: str) -> int:
+    """What a Content-Length says; the same number several times over is one (RFC 9110 clause 8.6). Nothing is that long where it has
+    more than 19 digits. Raises FramingError."""
+    match = _LENGTHS.fullmatch(said)
+    if match is None:
+        raise FramingError("the content length is malformed", reply_hint="400")
+    return int(match[1].lstrip("0")[:19] or "0")
 
 
 def head(start: str, headers: Mapping[str, str]) -> bytes:

@@ -22,6 +22,10 @@ def request(wire, **limits):
         (b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1 2\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3,\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;a\rb\r\nabc\r\n0\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "400"),
@@ -38,6 +42,15 @@ def test_what_two_readers_could_understand_differently_is_refused(wire, status):
     with pytest.raises(FramingError) as caught:
         request(wire)
     assert caught.value.reply_hint == status
+
+
+def test_a_content_length_with_zeros_before_it():
+    """Not what is left when a long number is cut: the rest of the body would be read as another request."""
+    wire = b"POST / HTTP/1.1\r\nContent-Length: 0000000000000000000000003\r\n\r\nabc"
+    assert request(wire)[0].body == b"abc"
+    with pytest.raises(FramingError) as caught:
+        request(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+    assert caught.value.reply_hint == "413"
 
 
 def test_equal_content_lengths_are_one():
