@@ -33,7 +33,8 @@ class Decoder(Protocol):
 
 def decoder(headers: Mapping[str, str], most: int, *, ratio: int = RATIO) -> Decoder:
     """For the body that `headers` (lower-case names) announce; no more than `most` bytes come out, nor, beyond GRACE, more than `ratio`
-    times what goes in (0: that is not judged). Raises FramingError: 415; 413 where Content-Length says that it will be too much; 400 where it says nothing."""
+    times what goes in (0: that is not judged). Raises FramingError: 415; 413 where Content-Length says that it will be too much; 400
+    where it is none."""
     if content_length(headers.get("content-length", "0")) > most:
         raise FramingError(_TOO_LARGE, reply_hint="413")
     coding = headers.get("content-encoding", "identity").strip().lower()
