@@ -10,7 +10,7 @@ Bodies are collected, up to a limit; who wants one as it comes, because it may b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,11 +72,13 @@ class HttpFramer:
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes. Raises FramingError; unusable afterwards."""
+        return list(self.each(data))
+
+    def each(self, data: bytes) -> Iterator[Message]:
+        """As `feed`, one by one, to be taken to its end: those before a fault are not lost to it."""
         self._buffer += data
-        messages = []
         while (message := self._next()) is not None:
-            messages.append(message)
-        return messages
+            yield message
 
     def finish(self) -> list[Message]:
         """The stream has ended: gives the response that ends with it, if any. Raises FramingError if a message is cut in two."""

@@ -123,14 +123,15 @@ def content_digest(message: SoapMessage) -> bytes:
     includes = [(include, include.get("href", ""), _referred(include, message.parts)) for include in message.payload.iter(_INCLUDE)]
     for include, _, part in includes:
         include.set("href", part.sha256())
-    written = _canonical(message.payload)
+    written = canonical_form(message.payload)
     for include, href, _ in includes:
         include.set("href", href)
     return hashlib.sha256(written).digest()
 
 
-def _canonical(element: etree._Element) -> bytes:
-    """As it is written where there is no canonical form: of namespaces that are relative references (Canonical XML 1.0 clause 1)."""
+def canonical_form(element: etree._Element) -> bytes:
+    """Exclusive canonical XML, since inclusive takes a stranger's many namespaces to the square; as it is written where there is no
+    canonical form: of namespaces that are relative references (Canonical XML 1.0 clause 1)."""
     written: bytes
     try:
         written = etree.tostring(element, method="c14n", exclusive=True, with_tail=False)
