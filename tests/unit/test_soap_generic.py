@@ -88,6 +88,26 @@ class TestOperations:
         assert found.examined.one_way
 
 
+class TestImports:
+    @pytest.mark.parametrize(
+        ("location", "words"),
+        [
+            ("../outside.xsd", r"service/a\.wsdl:2 imports '\.\./\.\./outside\.xsd', which is outside the site"),
+            ("none.xsd", r"service/a\.wsdl:2 imports '\.\./none\.xsd', and the file none\.xsd cannot be read"),
+            ("dtd.xsd", r"dtd\.xsd: the XML document has a document type declaration"),
+        ],
+    )
+    def test_what_cannot_be_imported_is_told_by_file_and_line(self, tmp_path: Path, location: str, words: str) -> None:
+        (tmp_path / "outside.xsd").write_text("<a/>")
+        folder = tmp_path / "site" / "service"
+        folder.mkdir(parents=True)
+        (folder.parent / "dtd.xsd").write_text("<!DOCTYPE a><a/>")
+        imports = f'<import xmlns="http://www.w3.org/2001/XMLSchema" schemaLocation="../{location}"/>'
+        (folder / "a.wsdl").write_text(f'<definitions xmlns="http://schemas.xmlsoap.org/wsdl/"><types>\n{imports}</types></definitions>')
+        with pytest.raises(ParseError, match=words):
+            load(folder / "a.wsdl", folder.parent)
+
+
 class TestWhatIsKnown:
     def test_ids_by_path(self) -> None:
         found = asked(orders(control_id="Order/id", patient_ids=["Order/patient/@extension"], sender="Header/MessageID"),
