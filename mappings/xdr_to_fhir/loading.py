@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.errors import ConfigError, Fault
 from mappings.cda_to_fhir import Documents, documents
-from mappings.tables import Row, overlay, read
+from mappings.tables import Row, TableSet
 
 SITE_FOLDER: Final = "xdr-to-fhir"
 _TABLES: Final = {"systems": ("scheme", "uri"), "sources": ("source", "facility")}
@@ -28,23 +28,11 @@ class Compiled:
 def compile_all(site_mappings: Path | None) -> Compiled:
     """Raises ConfigError with every fault."""
     faults: list[Fault] = []
-    folder = site_mappings / SITE_FOLDER if site_mappings is not None else None
-    known = [f"{name}.csv" for name in _TABLES]
-    for path in sorted(folder.rglob("*.csv")) if folder is not None else ():
-        if path.name not in known or path.parent != folder:
-            faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", known, path.name))
-    tables = {name: _rows(name, columns, folder, faults) for name, columns in _TABLES.items()}
-    for row in tables["systems"].values():
+    tables = TableSet(SITE_FOLDER, _FOLDER, site_mappings, faults, _TABLES, {})
+    systems, sources = tables.by_key("systems"), tables.by_key("sources")
+    for row in systems.values():
         if ":" not in row["uri"]:
             faults.append(row.fault(f"{row['uri']!r} is no URI"))
     if faults:
         raise ConfigError(faults)
-    return Compiled(tables["systems"], tables["sources"], documents(site_mappings))
-
-
-def _rows(name: str, columns: tuple[str, ...], folder: Path | None, faults: list[Fault]) -> dict[str, Row]:
-    rows = read(_FOLDER / f"{name}.csv", columns, faults)
-    own = folder / f"{name}.csv" if folder is not None else None
-    if own is not None and own.exists():
-        rows = overlay(rows, read(own, columns, faults, site=True), columns, faults)
-    return {row[columns[0]]: row for row in rows}
+    return Compiled(systems, sources, documents(site_mappings))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
+from tests.support.reference import reference
 from tests.support.soap import kept
 
-SCHEMAS = next(
-    (found for folder in Path(__file__).resolve().parents if (found := folder / "shared" / "data" / "ihe" / "xds-wsdl").is_dir()),
-    Path("shared", "data", "ihe", "xds-wsdl"),
-)
+SCHEMAS = reference("ihe", "xds-wsdl")
 """Of IHE and OASIS: not ours to keep here; what needs it is skipped where it is not there."""
 PATIENT = "P-4711^^^&1.2.156.10011.1&ISO"
 SOURCE_ID = "1.2.156.10011.9"
