@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 
 from adapters.soap import adapter
+from adapters.soap.answers import Secure, answer
 from adapters.soap.binding import Binding
 from adapters.soap.generic.options import SOURCE
 from adapters.soap.generic.responses import Template
@@ -18,9 +19,9 @@ from adapters.soap.reading import Arrived, Reading, Rules, reading
 from engine.errors import Fault, ParseError
 from engine.formats import soap
 from engine.formats.xml import Limits
-from engine.message import ACCEPTED, Judgement, Verdict
+from engine.message import ACCEPTED, Ack, Judgement, Verdict
 from engine.options import Place
-from tests.support.soap import WSA, addressed, envelope
+from tests.support.soap import WSA, addressed, envelope, in_parts, kept, part, related
 
 WSDLS = Path(__file__).parents[1] / "support" / "soap_wsdl"
 ADDRESS = "https://node.example:8443/orders"
@@ -86,6 +87,21 @@ class TestOperations:
         found = asked(orders(), envelope("<Cancel xmlns='urn:lab:orders'><id>1</id></Cancel>"))
         assert found.examined is not None
         assert found.examined.one_way
+
+
+def test_an_answer_in_parts_does_not_go_out_unsigned() -> None:
+    """Where answers are signed, a destination's with attachments is replaced by the service's own, which can be."""
+    found = asked(orders(), envelope(ORDER))
+    assert found.examined is not None
+    parts = kept(related(), in_parts(envelope("<Taken/>"), part(b"x", "a")))
+
+    def said(secure: Secure | None) -> bytes:
+        assert found.examined is not None
+        one = answer(Ack(ACCEPTED, parts, 1), found.examined.answer, found, Binding("1.1"), compress=False, secure=secure)
+        return b"".join(piece for piece in one.content if isinstance(piece, bytes))
+
+    assert b"<Taken/>" in said(None)
+    assert said(lambda written, _: b"signed " + written).startswith(b"signed <?xml")
 
 
 class TestImports:
