@@ -33,7 +33,7 @@ def examine(options: Settings) -> Iterator[Finding]:
     for kind, names in missing.items():
         if names:
             text = f"{len(names)} schemas are missing in {folder / kind}: {_some(names)}; their messages are not checked"
-            yield Finding(Level.WARN, _SUBJECT, text, f"copy the standard's {kind}/NAME.xsd there", "schemas")
+            yield Finding(Level.FAIL if options.validation == "strict" else Level.WARN, _SUBJECT, text, f"copy the standard's {kind}/NAME.xsd there", "schemas")
     broken = list(_broken(folder))
     yield from broken
     if not broken and not any(missing.values()):
