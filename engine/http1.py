@@ -18,7 +18,8 @@ from engine.errors import FramingError
 
 _REQUEST_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) (HTTP/1\.[01])")
 _STATUS_LINE: Final = re.compile(r"(HTTP/1\.[01]) ([1-5]\d\d)(?: (.*))?")
-_FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+_FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00\r\n]*)")
+"""The blanks around a value are not its matter: an expression that looks for them goes back over a line of blanks to the cube."""
 _FORBIDDEN: Final = re.compile(r"[\x00\r\n]")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 _LENGTHS: Final = re.compile(r"(\d+)(?:[ \t]*,[ \t]*\1)*", re.ASCII)
@@ -160,10 +161,10 @@ class HttpFramer:
         self._headers = headers
         for line in lines:
             match = _FIELD.fullmatch(line)
-            if match is None or _FORBIDDEN.search(line):
+            if match is None:
                 raise FramingError("a header field is malformed", reply_hint="400")
-            name = match[1].lower()
-            headers[name] = f"{headers[name]}, {match[2]}" if name in headers else match[2]
+            name, value = match[1].lower(), match[2].strip(" \t")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
 
     def _frame_body(self) -> None:
         """How long the body is (RFC 9112 6.3)."""

@@ -1,5 +1,8 @@
 """HTTP/1.1 framing: what is read, what is refused, with which status."""
 
+import time
+from contextlib import suppress
+
 import pytest
 
 from engine.errors import FramingError
@@ -42,6 +45,17 @@ def test_what_two_readers_could_understand_differently_is_refused(wire, status):
     with pytest.raises(FramingError) as caught:
         request(wire)
     assert caught.value.reply_hint == status
+
+
+def test_a_line_of_blanks_costs_no_more_than_its_length():
+    """It is read on the reactor thread: an expression that tries every way to leave blanks out would hold the node for an hour."""
+    for line in (b"A:" + b" " * 1500 + b"\n", b"A: b" + b" " * 15_000 + b"c"):
+        began = time.process_time()
+        with suppress(FramingError):
+            request(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n")
+        assert time.process_time() - began < 0.2
+    (message,) = request(b"GET / HTTP/1.1\r\nA: \t b  c\t \r\n\r\n")
+    assert message.headers == {"a": "b  c"}
 
 
 def test_a_content_length_with_zeros_before_it():
