@@ -84,5 +84,6 @@ def _service(action: str, element: Any) -> Service:
     stem = _OUTPATIENT.get((code.get("code") or "").lstrip("0"), "") if code is not None else ""
     told = next((service for service in plain if stem and service.name.startswith(stem)), None)
     if told is None:
-        raise ValidationError(f"no action, and {root} is the message of several services", location=root, hl7_code="200")
+        unknown = "the action is no service, and in no row of actions.csv" if action else "no action"
+        raise ValidationError(f"{unknown}, and {root} is the message of several services", location=root, hl7_code="200")
     return told
