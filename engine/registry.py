@@ -57,6 +57,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "rows-to-fhir": "mappings.rows_to_fhir:rules",
         "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
         "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
