@@ -17,7 +17,7 @@ from engine.formats.xml import parse
 from engine.message import Excerpt
 from mappings.hip_to_fhir.context import clean
 
-_SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
+_SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*+<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
 _PARTED: Final = re.compile(rb"\AContent-Type:", re.IGNORECASE)
 _OUTPATIENT: Final = {"1": "OutPatientInfo", "2": "OutPatientInfo", "3": "InPatientInfo"}
 """What the class of a visit says of which service a message is, where no action does: PRPA_IN400001UV is several services'."""

@@ -28,7 +28,7 @@ from adapters.soap.service import Examined
 from engine.errors import ConfigError, ParseError
 from engine.formats.hip import Call, Header, Kind, Service, call_of, header_of, patients_of, service_of
 from engine.formats.hip.documents import REGISTER
-from engine.formats.soap import SENDER, SoapFault, envelope
+from engine.formats.soap import SENDER, SoapFault, canonical_form, envelope
 from engine.formats.xml import Limits
 from engine.message import Judgement, Verdict
 
@@ -247,6 +247,5 @@ def _facts(header: Header, call: Call) -> dict[str, str]:
 
 
 def _digest(call: Call) -> bytes:
-    """Of the message itself: what stands around it (addressing, security) differs when it is sent again. Exclusive, since inclusive
-    canonical XML takes a stranger's many namespaces to the square."""
-    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n", exclusive=True)).digest()
+    """Of the message itself: what stands around it (addressing, security) differs when it is sent again."""
+    return hashlib.sha256(call.action.encode() + b"\0" + canonical_form(call.element)).digest()
