@@ -138,6 +138,54 @@ def dicom(
     raise typer.Exit(0 if all(result["all_taken"] for result in results if result["receiver"] in (imaging.NODE, imaging.FORWARDING)) else 1)
 
 
+@app.command()
+def database(
+    count: int = typer.Option(10_000, "--count", "-n", min=10, help="Rows of each measurement."),
+    rows: int = typer.Option(0, "--rows", min=0, help="The long run besides: so many rows by writers that commit late. Needs a server."),
+    url: str = typer.Option("", envvar="MERIDIAN_TEST_POSTGRESQL", help="A PostgreSQL where a database may be made, without a password."),
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Databases: rows read, copied, landed as FHIR, on SQLite and on a PostgreSQL, beside the bare database in the same run. Exit code 1
+    where a row was not there exactly once."""
+    from engine.bench import databases
+
+    server = databases.server(url) if url else None
+    if rows and server is None:
+        raise ConfigError("--rows needs a PostgreSQL: say --url; SQLite has one writer at a time, so nothing commits late there")
+    with _folder(folder) as scratch:
+        found = [databases.measure(scratch, count, one) for one in ((None,) if server is None else (None, server))]
+        report: dict[str, Any] = {"machine": _machine(scratch), "databases": found}
+        if rows and server is not None:
+            report["late_rows"] = databases.late_rows(scratch, server, rows)
+    if as_json:
+        print_json(report)
+    else:
+        _print_databases(report)
+    results = [result for one in report["databases"] for result in one["results"]]
+    raise typer.Exit(0 if all(one["exactly_once"] for one in [*results, report.get("late_rows", results[0])]) else 1)
+
+
+def _print_databases(report: dict[str, Any]) -> None:
+    columns = ("database", "scenario", "rows/s#", "CPU ms/row#", "RSS MB#", "of executemany#", "of COPY#", "exactly once")
+    names = ("scenario", "rows_per_second", "cpu_ms_per_row", "node_rss_mb")
+    for one in report["databases"]:
+        bare = ", ".join(f"{name} {rate}" for name, rate in one["bare"].items())
+        typer.echo(f"bare {one['database']}, rows/s: {bare}")
+    rows = [
+        (
+            *(one["database"], *(result[name] for name in names)),
+            *(result["ratio"]["executemany"], result["ratio"].get("copy", ""), "yes" if result["exactly_once"] else "NO"),
+        )
+        for one in report["databases"]
+        for result in one["results"]
+    ]
+    print_table(f"rows through this node, durable ({report['machine']['file_system']})", columns, rows)
+    if late := report.get("late_rows"):
+        said = "each exactly once" if late["exactly_once"] else "NOT each exactly once"
+        typer.echo(f"{late['rows']} rows that commit late, {late['rows_per_second']} rows/s: {said}")
+
+
 def _print_received(report: dict[str, Any]) -> None:
     columns = (
         "receiver",

@@ -95,6 +95,8 @@ def _conclude(outcome: Outcome, console: Console) -> None:
         console.print(f"not answered as it should be: {control_id or 'a message without a control id'}")
     for control_id in outcome.missing:
         console.print(f"not exactly once on the platform: {control_id}")
+    landed = outcome.landed
+    console.print(f"landed in the platform's tables: {landed['patient']} patients, {landed['observation']} observations")
     console.print(
         "every accepted message is on the platform exactly once; both ledgers close" if outcome.ok else "[bold]NOT in order[/bold]"
     )
@@ -141,4 +143,4 @@ def report(outcome: Outcome) -> dict[str, Any]:
         for node, lines in outcome.ledgers.items()
     ]
     sent = asdict(outcome.sent) if outcome.sent else None
-    return {"ok": outcome.ok, "nodes": nodes, "sent": sent, "not_exactly_once": outcome.missing}
+    return {"ok": outcome.ok, "nodes": nodes, "sent": sent, "not_exactly_once": outcome.missing, "landed": outcome.landed}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +20,8 @@ from engine.demo.instruments import BLOOD_GAS, COAGULATION, InstrumentLine
 from engine.demo.modality import Archive, Department
 from engine.demo.morning import ACCEPTED, DAY, OPENING, Item, morning
 from engine.demo.nodes import LedgerReader, NodeProcess
+from engine.demo.old_laboratory import CHANNEL as OLD_LABORATORY
+from engine.demo.old_laboratory import OldLaboratory, known_as
 from engine.demo.radiology import RIS, examinations, orders
 from engine.demo.simulator import Answer, Receiver, Report, Sender, endpoint
 from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
@@ -34,6 +38,7 @@ SOURCES: Final = {
     "intake": "fhir",
     "wards": "mllp",
     "hospital-platform": "soap",
+    "old-laboratory": "database",
     "laboratory": "mllp",
     "coagulation": "astm",
     "blood-gas": "astm",
@@ -48,11 +53,13 @@ SOURCES: Final = {
 
 @dataclass
 class Outcome:
-    """What the demo has shown. `missing` are control ids that are not exactly once on the platform; `ledgers` by node."""
+    """What the demo has shown. `missing` are control ids that are not exactly once on the platform; `ledgers` by node; `landed` are rows
+    of the platform's tables."""
 
     ledgers: dict[str, list[LedgerLine]] = field(default_factory=dict)
     sent: Report | None = None
     missing: list[str] = field(default_factory=list)
+    landed: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -80,7 +87,9 @@ class Show:
         hospital = morning(2026, patients)
         self._items = [*hospital, *orders(self._examinations)]
         self._department = Department(self._examinations, landscape.ports["dicom"], pace)
-        self._vendor = Platform(calls(inpatients(hospital), 2026), landscape.ports["hip"], landscape.vendor_certs)
+        known = inpatients(hospital)
+        self._vendor = Platform(calls(known, 2026), landscape.ports["hip"], landscape.vendor_certs)
+        self._old_laboratory = OldLaboratory(landscape.old_laboratory, known, 2026)
         self._pacs = Archive(landscape.ports["pacs"])
         self._his = Receiver()
         folders = (landscape.platform, landscape.hospital)
@@ -94,6 +103,7 @@ class Show:
     @inlineCallbacks
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """Both nodes up and ready."""
+        self._old_laboratory.create()
         self._analyzer.listen(self._landscape.ports["work"])
         self._his_port = self._reactor.listenTCP(self._landscape.ports["his"], self._his, interface="127.0.0.1")
         for process in self._processes:
@@ -117,6 +127,7 @@ class Show:
             *(sender.run() for sender in self._senders),
             self._analyzer.run(),
             deferToThread(self._vendor.run),
+            self._rows(),
             images,
         ]
         sending = DeferredList(under_way, fireOnOneErrback=True)
@@ -127,10 +138,12 @@ class Show:
         for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):
             yield self._look_on()
             in_flight = any(line.in_flight for lines in self.outcome.ledgers.values() for line in lines)
-            if not in_flight and (yield self._studies_are_told_of()):
+            if not in_flight and self._rows_received() == self._old_laboratory.all_rows and (yield self._studies_are_told_of()):
                 break
         yield self._check_platform()
+        yield self._check_rows()
         yield self._check_images()
+        self._count_landed()
         return self.outcome
 
     @inlineCallbacks
@@ -177,6 +190,37 @@ class Show:
             found = yield platform.search(Query(control_id=item.control_id))
             if [line.status for line in found] != [Status.SENT]:
                 self.outcome.missing.append(item.control_id)
+
+    @inlineCallbacks
+    def _rows(self) -> Generator[Deferred[Any], Any, None]:
+        """The old laboratory's morning: what happens later does so when the rows that were there at first have been read."""
+        yield deferToThread(self._old_laboratory.at_first)
+        while self._rows_received() < self._old_laboratory.first_rows:
+            yield deferLater(self._reactor, _POLL_SECONDS)
+        yield deferToThread(self._old_laboratory.later)
+
+    def _rows_received(self) -> int:
+        lines = self.outcome.ledgers.get(HOSPITAL, [])
+        return sum(line.received for line in lines if line.channel == OLD_LABORATORY and not line.destination)
+
+    @inlineCallbacks
+    def _check_rows(self) -> Generator[Deferred[Any], Any, None]:
+        """Each version of each row must be on the platform once; what cannot be read is kept at the hospital."""
+        for number, versions in self._old_laboratory.versions.items():
+            found = yield self._readers[PLATFORM].search(Query(control_id=known_as(number)))
+            if [line.status for line in found] != [Status.SENT] * versions:
+                self.outcome.missing.append(known_as(number))
+        if self._rows_received() != self._old_laboratory.all_rows:
+            self.outcome.missing.append("a row of the old laboratory")
+
+    def _count_landed(self) -> None:
+        """What an analyst finds in the platform's tables; every message is among them once."""
+        with closing(sqlite3.connect(f"file:{self._landscape.landed}?mode=ro", uri=True)) as tables:
+            for name in ("landed_message", "patient", "observation"):
+                self.outcome.landed[name] = tables.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608  # names of our own
+        sent = sum(line.delivered for line in self.outcome.ledgers[PLATFORM] if line.destination == "tables")
+        if self.outcome.landed["landed_message"] != sent:
+            self.outcome.missing.append("a message in the platform's tables")
 
     @inlineCallbacks
     def _studies_are_told_of(self) -> Generator[Deferred[Any], Any, bool]:

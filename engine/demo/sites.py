@@ -13,6 +13,7 @@ from certs import Authority
 from engine.demo import interactions
 from engine.demo.instruments import MODELS, SerialCable
 from engine.demo.nodes import NodeFolder
+from engine.demo.old_laboratory import RULES, tables
 from engine.demo.writing import FACILITY
 
 PLATFORM: Final = "province-platform"
@@ -44,6 +45,8 @@ class Landscape:
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
         self.laboratory_certs, self.vendor_certs = folder / LABORATORY, folder / VENDOR
+        self.old_laboratory = folder / "old-laboratory.db"
+        self.landed = self.platform.site / "data" / "landed.db"
 
     def write(self) -> None:
         """Make the authority, the certificates and the files."""
@@ -58,6 +61,7 @@ class Landscape:
         mappings = self.hospital.site / "mappings"
         self._tests(mappings / "astm-to-fhir")
         _table(mappings / "dicom-to-fhir" / "senders.csv", "sender,facility,patients,orders", f"*,{FACILITY},{FACILITY},RIS")
+        self._rules(mappings / "rows-to-fhir")
         whose = f"{interactions.VENDOR},{FACILITY},{FACILITY},EMR,{FACILITY}"
         _table(mappings / "hip-to-fhir" / "senders.csv", "sender,facility,patients,orders,visits", whose)
 
@@ -65,7 +69,7 @@ class Landscape:
         (node.site / "channels").mkdir(parents=True)
         (node.site / "meridian.yaml").write_text(_NODE.format(name=node.name, level=level, http=node.http_port))
         for name, text in channels.items():
-            written = Template(text).substitute(self.ports, blood_gas=self.cable.device)
+            written = Template(text).substitute(self.ports, blood_gas=self.cable.device, old_laboratory=self.old_laboratory)
             (node.site / "channels" / f"{name}.yaml").write_text(written)
 
     @staticmethod
@@ -76,6 +80,13 @@ class Landscape:
         for model in MODELS:
             codes = [f'{one.local},{one.loinc},"{one.name}",{one.unit}' for one in model.analytes]
             _table(folder / "tests" / f"{model.name}.csv", "code,to,display,unit", *codes)
+
+    @staticmethod
+    def _rules(folder: Path) -> None:
+        """What the hospital says of the old laboratory's table."""
+        for name, rows in tables().items():
+            _table(folder / "codes" / f"{name}.csv", *rows)
+        (folder / "orders.yaml").write_text((RULES / "orders.yaml").read_text("utf-8"), "utf-8")
 
 
 def _table(file: Path, *rows: str) -> None:

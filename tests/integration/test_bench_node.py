@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from engine.bench import attachments, imaging, memory
+from engine.bench import attachments, databases, imaging, memory
 from engine.bench.scenarios import ASTM, HIP, INGEST, PASS_THROUGH, Effort, measure
+from tests.support.databases import own_database
 
 SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
 
@@ -72,3 +74,25 @@ def test_a_queue_survives_the_restart(tmp_path: Path) -> None:
     assert {"control id", "patient id", "channel", "status QUEUED", "status PENDING", "time, all"} <= looks["search_ms"].keys()
     assert min(looks["commands_ms"].values()) > 0
     assert not any(text.startswith("search") for text in report["missed"])
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+def test_rows_are_accounted_for(server: str, tmp_path: Path) -> None:
+    """Each row is where it should end, once: as a message, in another table, in the tables of FHIR; beside the bare database."""
+    with ExitStack() as stack:
+        url = None if server == "sqlite" else stack.enter_context(own_database(server))
+        report = databases.measure(tmp_path, 60, url)
+    assert report["database"] == server
+    assert report["bare"].keys() == ({"executemany"} if server == "sqlite" else {"executemany", "copy"})
+    assert [result["scenario"] for result in report["results"]] == list(databases.SCENARIOS)
+    for result in report["results"]:
+        assert result["exactly_once"], result
+        assert result["rows_per_second"] > 0
+        assert result["ratio"].keys() == report["bare"].keys()
+
+
+def test_rows_that_commit_late_are_accounted_for(tmp_path: Path) -> None:
+    """The long run, short: the checker finds each row once."""
+    with own_database("postgresql") as url:
+        report = databases.late_rows(tmp_path, url, 300)
+    assert (report["exactly_once"], report["rows"] >= 290, report["missing"]) == (True, True, [])

@@ -23,14 +23,23 @@ def test_exit_json_tells_that_all_is_well() -> None:
         assert ledger["received"] == ends
         assert {"name", "source", "received", "delivered"} <= set(node["channels"][0])
     hospital = next(node for node in report["nodes"] if node["name"] == "county-hospital")
-    # the broken message, the transfer that an instrument broke off, the call that was cut off, another patient's document
-    assert hospital["ledger"]["dead_lettered"] == 4
+    # the broken message, the transfer that an instrument broke off, the call that was cut off, another patient's document,
+    # the old laboratory's row whose name was cut
+    assert hospital["ledger"]["dead_lettered"] == 5
     (platform,) = [channel for channel in hospital["channels"] if channel["source"] == "soap"]
     assert (platform["received"], platform["delivered"]) == (18, 16)
     assert report["sent"]["codes"]["AE"] == 2
+    (rows,) = [channel for channel in hospital["channels"] if channel["source"] == "database"]
+    assert rows["received"] == rows["delivered"] + 1 == 10  # eight orders, one of them corrected, one that cannot be read
+    landed = report["landed"]
+    (intake,) = [node["ledger"]["received"] for node in report["nodes"] if node["name"] == "province-platform"]
+    assert landed["landed_message"] == intake
+    assert landed["patient"] >= 12
+    assert landed["observation"] >= 24
     assert {channel["source"] for channel in hospital["channels"]} == {
         "mllp",
         "soap",
+        "database",
         "astm",
         "worklist",
         "dicom",

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from ruamel.yaml import YAML
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
+from adapters.database.landing.migration import views
+from adapters.database.options import CONNECTION
+from adapters.database.polling.server import server_of
 from adapters.fhir.options import DESTINATION
 from engine.audit import Entry, append
 from engine.errors import Fault
 from engine.options import Place
 from engine.secrets import secrets_of
+from tests.support.databases import engine_of, own_database
 from tests.support.pages import ROOT, blocks, run
 from tests.support.peers import require
 
@@ -50,6 +57,55 @@ def test_a_modality_is_connected(tmp_path: Path) -> None:
     output = run(commands, tmp_path)
     for shown in ("fine: first, images, studies", "CTImageStorage", "STUDY^COMPLETE", "CompressedSamples^CT1", "ImagingStudy", "SENT"):
         assert shown in output, output
+
+
+def test_a_vendors_table_is_read(tmp_path: Path) -> None:
+    """The page's commands, in order: a warning before there is an index and none after; late and changed rows come; they are landed."""
+    commands = "\n".join(blocks("engine/docs/databases.md")).replace(
+        "meridian run laboratory &", "meridian run laboratory >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    looked = ("fine: first, orders", "told apart by order_no", "would take 2 rows", "张三", "李四", "the columns of orders have changed")
+    for shown in (*looked, "A1000", "late GLU 6.1", "张三 GLU 5.10 mmol/L"):
+        assert shown in output, output
+    assert output.count("an index on (changed, order_no) is missing") == 1
+    assert len((tmp_path / "landing-schema.md").read_text()) > 10_000
+    (received, delivered) = [int(n) for n in re.findall(r"^orders\s+(\d+)\s+(\d+)", output, re.MULTILINE)[-1]]
+    assert (received, delivered) == (4, 4)
+
+
+_TABLES = ("orders (order_no varchar(20) PRIMARY KEY, changed timestamp, note text)", "results (order_no varchar(20), line int)")
+
+
+@pytest.mark.parametrize(("server", "block", "schema"), [("postgresql", 0, "lab."), ("mysql", 1, "")])
+def test_a_reader_can_read_and_nothing_else(server: str, block: int, schema: str) -> None:
+    """The page's user, on a live server: the statements are taken as they stand; the user reads the two tables, and may not write."""
+    statements = blocks("engine/docs/databases.md", "sql")[block].strip().split(";")
+    name = f"meridian_reader_{uuid4().hex[:8]}"
+    with own_database(server) as url:
+        owner = engine_of(url)
+        reader = create_engine(url.set(username=name, password="from your password store"))
+        with owner.connect() as connection:
+            if schema:
+                connection.exec_driver_sql("CREATE SCHEMA lab")
+            for table in (*_TABLES, "payroll (amount int)"):
+                connection.exec_driver_sql(f"CREATE TABLE {schema}{table}")
+            try:
+                for statement in filter(None, statements):
+                    connection.exec_driver_sql(statement.replace("meridian_reader", name).replace("%", "%%" if server == "mysql" else "%"))
+                with reader.connect() as reading:
+                    reading.exec_driver_sql(f"SELECT count(*) FROM {schema}orders JOIN {schema}results USING (order_no)")
+                    assert server_of(reading)
+                    for refused in (f"DELETE FROM {schema}orders", f"SELECT * FROM {schema}payroll"):
+                        with pytest.raises(DBAPIError, match="denied"):
+                            reading.exec_driver_sql(refused)
+                        reading.rollback()
+            finally:
+                reader.dispose()
+                if schema:
+                    connection.exec_driver_sql(f"DROP OWNED BY {name}")
+                connection.exec_driver_sql(f"DROP USER {name}")
+        owner.dispose()
 
 
 def test_a_vendors_platform_is_connected(tmp_path: Path) -> None:
@@ -95,7 +151,24 @@ def test_the_operating_pages_options() -> None:
     assert [str(secret) for secret in secrets_of(settings)] == ["env:MERIDIAN_KEY_PASSPHRASE", "file:secrets/platform-token"]
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))])
+def test_the_databases_pages_options() -> None:
+    """Its yaml block is a connection as the options have it."""
+    (block,) = blocks("engine/docs/databases.md", "yaml")
+    faults: list[Fault] = []
+    settings = CONNECTION.parse(YAML().load(block)["connection"], Place("databases.md"), faults)
+    assert faults == []
+    assert [str(secret) for secret in secrets_of(settings)] == ["env:LIS_PASSWORD"]
+
+
+def test_the_pages_views_are_those_of_the_landing_schema() -> None:
+    """Each with what it is for."""
+    page = (ROOT / "engine/docs/databases.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(v_\w+)` \| (.*) \|$", page, re.MULTILINE) == [(name, doc) for name, doc, _ in views()]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "engine/docs/databases.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     """Relative links of the README and the examples exist."""
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
