@@ -39,8 +39,9 @@ imports: env
 types: env
 	$(BIN)/mypy
 
+# in two processes: most tests wait for another one
 tests: env
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 # the whole crash suite: 50 kills of nodes and 50 of their workers over 20,000 messages; `make test` runs a bounded one
 crash: env

@@ -60,6 +60,7 @@ def hip(folder: Path, **options: object) -> Site:
 
 
 class TestHealthy:
+    @pytest.mark.xdist_group("ports")
     def test_a_new_site_is_well(self, cli: Callable[..., Said], tmp_path: Path) -> None:
         assert cli("init", tmp_path / "site").code == 0
         said = cli("doctor", tmp_path / "site")
