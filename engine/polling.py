@@ -39,6 +39,7 @@ class PollingSource:
         self._timer: DelayedCall | None = None
         self._round: Deferred[Any] | None = None
         self._opened = self.stopping = False
+        self.failures = 0  # rounds that failed since the last good one
 
     # --- what a subclass says ------------------------------------------------------------------------
 
@@ -57,6 +58,14 @@ class PollingSource:
     def hand_in(self, item: Any) -> Deferred[Any]:
         """Hand one to the intake, and take it off the list when it is kept."""
         raise NotImplementedError
+
+    def hand_all_in(self, items: Sequence[Any]) -> Deferred[Any]:
+        """Hand all of a round in; in any order, unless a subclass has a reason."""
+        return gatherResults([self.hand_in(item) for item in items if not self.stopping], consumeErrors=True)
+
+    def pause(self) -> float:
+        """Seconds to the next round; `failures` tells how the last ones went."""
+        return self._poll
 
     # --- engine.contracts.Source -----------------------------------------------------------------------
 
@@ -92,21 +101,26 @@ class PollingSource:
     def _look(self) -> None:
         self._timer = None
         self._round = done = self.in_thread(self.listed)
-        done.addCallback(self._hand_all_in).addErrback(self._failed).addBoth(self._again)
+        done.addCallback(self.hand_all_in).addCallbacks(self._went, self._failed).addBoth(self._again)
 
-    def _hand_all_in(self, items: Sequence[Any]) -> Deferred[Any]:
-        return gatherResults([self.hand_in(item) for item in items if not self.stopping], consumeErrors=True)
+    def _went(self, _: object) -> None:
+        self.failures = 0
 
     def _failed(self, failure: Failure) -> None:
+        self.failures += 1
         error: Any = failure.value
         reason = error.subFailure.value if isinstance(error, FirstError) else error
         if isinstance(reason, _ERRORS):
-            self._context.log.error(f"the {self.what} cannot be read", extra={"channel": self._context.name, "reason": str(reason)})
+            self.cannot_read(reason)
         else:
             self._context.log.error(f"unexpected failure at the {self.what}", exc_info=reason, extra={"channel": self._context.name})
+
+    def cannot_read(self, error: Exception) -> None:
+        """Say why a round failed."""
+        self._context.log.error(f"the {self.what} cannot be read", extra={"channel": self._context.name, "reason": str(error)})
 
     def _again(self, result: Any) -> Any:
         self._round = None
         if not self.stopping:
-            self._timer = self._context.reactor.callLater(self._poll, self._look)
+            self._timer = self._context.reactor.callLater(self.pause(), self._look)
         return result

@@ -35,6 +35,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom": "adapters.dicom:adapter",
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
+        "database": "adapters.database:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -43,6 +44,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/fhir+json": "engine.formats.fhir:codec",
         "application/soap+xml": "engine.formats.soap:codec",
         "application/hl7-cda+xml": "engine.formats.cda:codec",
+        "application/rows+json": "engine.formats.rows:codec",
         "application/dicom": "engine.formats.dicom:codec",
         "application/dicom+json": "engine.formats.dicom:json_codec",
     },

@@ -41,6 +41,7 @@ def build() -> typer.Typer:
         certs,
         check,
         convert,
+        db,
         deidentify,
         demo,
         doctor,
@@ -70,7 +71,7 @@ def build() -> typer.Typer:
         "schema": schema,
     }.items():
         app.command(name)(module.command)
-    groups = {"messages": messages, "queue": queue, "parties": parties, "certs": certs, "audit": audit, "bench": bench}
+    groups = {"messages": messages, "queue": queue, "parties": parties, "certs": certs, "audit": audit, "bench": bench, "db": db}
     for name, group in groups.items():
         app.add_typer(group.app, name=name)
     app.callback()(_version)

@@ -1,0 +1,41 @@
+"""Databases: a source that polls tables, a destination that runs statements, capture of changes, and the platform's tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adapters.database.polling import checking
+from adapters.database.polling.options import SOURCE
+from adapters.database.polling.source import DatabaseSource
+from engine.message import ROWS
+
+if TYPE_CHECKING:
+    from adapters.database.findings import Finding, Preview
+    from engine.contracts import Context, Destination, Source
+    from engine.options import Settings, Spec
+
+
+class DatabaseAdapter:
+    """engine.contracts.Adapter: rows are polled, and written by statements."""
+
+    name = "database"
+    content_types = (ROWS,)
+    source_options: Spec | None = SOURCE
+    destination_options: Spec | None = None
+
+    def source(self, options: Settings, context: Context) -> Source:
+        return DatabaseSource(options, context)
+
+    def check(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> list[Finding]:
+        """For `meridian db check`: its source against the real database. Changes nothing."""
+        return checking.check(options, context, checkpoints)
+
+    def preview(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> Preview:
+        """For `meridian db preview`. Raises MeridianError."""
+        return checking.preview(options, context, checkpoints)
+
+    def destination(self, options: Settings, context: Context) -> Destination:
+        raise NotImplementedError
+
+
+adapter = DatabaseAdapter()

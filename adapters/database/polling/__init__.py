@@ -1,0 +1,1 @@
+"""The source `database`: polls a table by watermark or status, a SELECT, or a procedure."""
