@@ -36,6 +36,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
+        "database_capture": "adapters.database.capture:adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
