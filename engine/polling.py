@@ -38,7 +38,7 @@ class PollingSource:
         self._pool = ThreadPool(1, 1, name=f"{self.what} {context.name}")
         self._timer: DelayedCall | None = None
         self._round: Deferred[Any] | None = None
-        self._opened = self.stopping = False
+        self._opened = self._pooled = self.stopping = False
         self.failures = 0  # rounds that failed since the last good one
 
     # --- what a subclass says ------------------------------------------------------------------------
@@ -72,6 +72,7 @@ class PollingSource:
     def start(self, intake: Intake) -> Deferred[None]:
         self.intake = intake
         self._pool.start()
+        self._pooled = True
         return self.in_thread(self.open).addCallbacks(self._begin, self._not_opened)
 
     def _begin(self, _: object) -> None:
@@ -80,6 +81,7 @@ class PollingSource:
             self._look()
 
     def _not_opened(self, failure: Failure) -> Deferred[None]:
+        self._end_pool(None)  # its thread would keep the process from ending
         failure.trap(*_ERRORS)
         return fail(ConfigError(f"channel {self._context.name}: cannot open the {self.what}: {failure.value}"))
 
@@ -90,8 +92,14 @@ class PollingSource:
             self._timer = None
         ended: Deferred[Any] = Deferred()
         (self._round or succeed(None)).addBoth(lambda _: ended.callback(None))
-        ended.addCallback(lambda _: self.in_thread(self.close) if self._opened else None)
-        return ended.addBoth(lambda _: self._pool.stop())
+        ended.addCallback(lambda _: self.in_thread(self.close) if self._opened and self._pooled else None)
+        return ended.addBoth(self._end_pool)
+
+    def _end_pool(self, result: Any) -> Any:
+        if self._pooled:
+            self._pooled = False
+            self._pool.stop()
+        return result
 
     def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(self._context.reactor, self._pool, work, *arguments)

@@ -37,6 +37,8 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
         "database_capture": "adapters.database.capture:adapter",
+        "xdr": "adapters.soap.xdr:adapter",
+        "xds": "adapters.soap.xdr:xds_adapter",
     },
     CODECS: {
         "application/hl7-v2+er7": "engine.formats.hl7v2:codec",
@@ -55,6 +57,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
         "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },
 }

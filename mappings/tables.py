@@ -7,7 +7,7 @@ with a new key is added at the end, and one whose second column is `-` drops the
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Final
 from engine.errors import Fault
 
 DROP: Final = "-"
+CODE_COLUMNS: Final = ("code", "to", "system", "display")
+"""Of the tables in codes/: a code as it is sent, and what it is in FHIR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,59 @@ def overlay(shipped: list[Row], site: list[Row], columns: Sequence[str], faults:
         elif laid.pop(row[key], None) is None:
             faults.append(row.fault(f"drops {row[key]!r}, which is not there", sorted(laid)[:12], row[key]))
     return list(laid.values())
+
+
+class TableSet:
+    """The tables of one mapping: `shipped` ones, and over them those of a site in SITE/mappings/`name`.
+
+    `flat` are the columns of the tables at the top. `folders` are those of the tables in a folder, of which a site may add any; in one of
+    `closed` it may only lay rows over those that are shipped. Faults, such as a file that no table answers to, are added to `faults`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shipped: Path,
+        site: Path | None,
+        faults: list[Fault],
+        flat: Mapping[str, Sequence[str]],
+        folders: Mapping[str, Sequence[str]],
+        closed: Sequence[str] = (),
+    ) -> None:
+        self.faults = faults
+        self._shipped, self._flat, self._folders, self._closed = shipped, flat, folders, closed
+        self._site = site / name if site is not None and (site / name).is_dir() else None
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """A file that no table answers to would silently do nothing: say so."""
+        known = [f"{name}.csv" for name in self._flat]
+        known += [f"{folder}/{name}.csv" for folder in self._closed for name in self.names(folder)]
+        open_folders = [f"{folder}/" for folder in self._folders if folder not in self._closed]
+        for path in sorted(self._site.rglob("*.csv")) if self._site is not None else ():
+            relative = path.relative_to(self._site or path).as_posix()
+            if relative not in known and not relative.startswith(tuple(open_folders)):
+                self.faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", [*known, *open_folders], relative))
+
+    def rows(self, name: str) -> list[Row]:
+        """One table; `name` is its path below the folder, without .csv."""
+        columns = self._folders[name.partition("/")[0]] if "/" in name else self._flat[name]
+        shipped = self._shipped / f"{name}.csv"
+        rows = read(shipped, columns, self.faults) if shipped.exists() else []
+        mine = self._site / f"{name}.csv" if self._site is not None else None
+        if mine is not None and mine.exists():
+            return overlay(rows, read(mine, columns, self.faults, site=True), columns, self.faults)
+        return rows
+
+    def by_key(self, name: str) -> dict[str, Row]:
+        """The rows of one table by their first column."""
+        rows = self.rows(name)
+        key = next(iter(rows[0].cells)) if rows else ""
+        return {row[key]: row for row in rows}
+
+    def names(self, folder: str) -> list[str]:
+        """The tables in a folder."""
+        found = {path.stem for path in (self._shipped / folder).glob("*.csv")}
+        if self._site is not None and folder not in self._closed:
+            found |= {path.stem for path in (self._site / folder).glob("*.csv")}
+        return sorted(found)

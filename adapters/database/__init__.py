@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapters.database.polling import checking
+from adapters.database.polling import checking, rehearsal
 from adapters.database.polling.options import SOURCE
 from adapters.database.polling.source import DatabaseSource
 from engine.message import ROWS
@@ -12,6 +12,7 @@ from engine.message import ROWS
 if TYPE_CHECKING:
     from adapters.database.findings import Finding, Preview
     from engine.contracts import Context, Destination, Source
+    from engine.message import Envelope, Judgement
     from engine.options import Settings, Spec
 
 
@@ -25,6 +26,10 @@ class DatabaseAdapter:
 
     def source(self, options: Settings, context: Context) -> Source:
         return DatabaseSource(options, context)
+
+    def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+        """engine.contracts.Rehearsing: a record as its message."""
+        return rehearsal.rehearse(options, body, peer)
 
     def check(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> list[Finding]:
         """For `meridian db check`: its source against the real database. Changes nothing."""

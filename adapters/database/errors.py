@@ -87,7 +87,7 @@ _MYSQL_BUSY: Final = {1021, 1114, 1205, 1206, 1213, 1317, 1412, 1637, 1969, 3024
 _MYSQL_SETUP: Final = {1044, 1045, 1046, 1049, 1054, 1064, 1103, 1109, 1130, 1142, 1143, 1146, 1227, 1305, 1318, 1356, 1370, 1698}
 _MSSQL_DOWN: Final = {233, 4060, 6005, 10053, 10054, 10060, 10061, 17142, 18456, 18486, 20002, 20003, 20004, 20006, 20009, 20047}
 _MSSQL_BUSY: Final = {601, 701, 1105, 1204, 1205, 1222, 3960, 8645, 9002}
-_MSSQL_CONTENT: Final = {245, 515, 547, 2601, 2627, 2628, 8114, 8115, 8152}
+_MSSQL_SETUP: Final = {102, 156, 201, 207, 208, 229, 230, 262, 2812, 3701, 4104}
 _ORACLE_DOWN: Final = {28, 1012, 1017, 1033, 1034, 1089, 1090, 1092, 3113, 3114, 3135, 12170, 12514, 12516, 12518, 12520, 12528, 12537,
                        12541, 12545, 12547, 12571, 28000, 28001}  # fmt: skip
 _ORACLE_BUSY: Final = {54, 60, 1013, 1555, 1652, 1653, 4020, 8177, 30006}
@@ -122,7 +122,7 @@ def _meaning(error: BaseException, driver: BaseException, code: str) -> Meaning:
     if module == "pymysql":
         found = _of(number, _MYSQL_DOWN, _MYSQL_BUSY, _MYSQL_SETUP)
     elif module in ("pymssql", "_mssql"):
-        found = _of(number, _MSSQL_DOWN, _MSSQL_BUSY, set()) if number not in _MSSQL_CONTENT else found
+        found = _of(number, _MSSQL_DOWN, _MSSQL_BUSY, _MSSQL_SETUP)
     elif module == "oracledb":
         found = Meaning.DOWN if code.startswith("DPY-") else _of(number, _ORACLE_DOWN, _ORACLE_BUSY, _ORACLE_SETUP)
     if found is Meaning.CONTENT and getattr(error, "connection_invalidated", False):

@@ -54,7 +54,7 @@ class Reading:
             return _decoder(charset, name in self.padded)
         if name in self.padded:
             return lambda value: value.rstrip(" ") if isinstance(value, str) else value
-        return _DECLARED.get(self.declared.get(name) or hint)
+        return _DECLARED.get(hint or self.declared.get(name, ""))
 
 
 class Columns:

@@ -6,6 +6,7 @@ Sources: SOAP 1.1 clause 6.2 (faults are 500), SOAP 1.2 part 2 table 20 (400 for
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,7 @@ from engine.formats.soap import (
     content_type,
     envelope,
     fault_envelope,
+    package,
     read,
     read_fault,
     reply_headers,
@@ -79,6 +81,9 @@ def answer(
         written = _related(said, found)
     if secure is not None and found.message is not None:
         written = secure(written, found.message)
+    if examined.packaged and binding.first:
+        made = package(found.version, written, (), hashlib.sha256(written).hexdigest()[:40])
+        return Answer(status, list(made.pieces()), made.content_type, LATER if status == 503 else {})
     return _http(status, written, found.version, binding, compress=compress, headers=LATER if status == 503 else {})
 
 

@@ -36,10 +36,10 @@ class Examined:
 
     `judgement`: the content is at fault; kept under it, and answered in its sense. `answer` words the body of the answer, an envelope of
     the request's SOAP version, for any judgement; it may raise SoapFault, which is then the answer that is kept. `one_way`: accepted ones
-    are answered 202 without a body. `content_digest` is compared when the key comes again: b"" for the SHA-256 of the body.
-    `relay` makes the answer out of what a destination said, in a channel that answers with a destination's result.
-    `action` is the wsa:Action of the answer ("" = that of the request with ``Response``); the headers of WS-Addressing are the source's
-    matter, since a stored answer may be that to a repetition with another MessageID.
+    are answered 202 without a body. `packaged`: a request that came as an MTOM package is answered by one. `content_digest` is compared
+    when the key comes again: b"" for the SHA-256 of the body. `relay` makes the answer out of what a destination said, in a channel that
+    answers with a destination's result. `action` is the wsa:Action of the answer ("" = that of the request with ``Response``); the headers
+    of WS-Addressing are the source's matter, since a stored answer may be that to a repetition with another MessageID.
     """
 
     message_type: str
@@ -51,6 +51,7 @@ class Examined:
     idempotency_key: str = ""
     judgement: Judgement | None = None
     one_way: bool = False
+    packaged: bool = False
     content_digest: bytes = b""
     relay: Callable[[Judgement, bytes], bytes] | None = None
     action: str = ""

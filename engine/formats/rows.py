@@ -232,6 +232,7 @@ _NATIVES: Final[dict[str, Callable[[Any], Any]]] = {
     "instant": _instant,
     "binary": lambda value: b64decode(value, validate=True),
     "float": float,
+    "integer": lambda value: int(repr(value)) if isinstance(value, Exact) else value,
 }
 
 

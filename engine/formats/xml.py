@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lxml import etree
 
@@ -29,12 +29,14 @@ _PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one document: bytes, levels, elements in all, attributes of one element (declarations of namespaces not counted)."""
+    """Of one document: bytes, levels, elements in all, attributes of one element, and declarations of namespaces that hold at one place
+    (a reader that looks for a prefix goes through them)."""
 
     size: int = 16 << 20
     depth: int = 100
     elements: int = 1_000_000
     attributes: int = 100
+    namespaces: int = 400
 
 
 LIMITS: Final = Limits()
@@ -49,7 +51,7 @@ def parse(body: bytes, limits: Limits = LIMITS, charset: str = "") -> etree._Ele
         raise ParseError("there is no XML document")
     encoding = _checked_encoding(body, charset)
     parser = etree.XMLPullParser(
-        events=("start", "end"),
+        events=("start", "end", "start-ns", "end-ns"),
         encoding=encoding or None,
         resolve_entities=False,
         no_network=True,
@@ -58,27 +60,50 @@ def parse(body: bytes, limits: Limits = LIMITS, charset: str = "") -> etree._Ele
         remove_comments=True,
         remove_pis=True,
     )
-    depth = elements = 0
+    count = _Count(limits)
     try:
         for begin in range(0, len(body), _CHUNK):
             parser.feed(body[begin : begin + _CHUNK])
             for event, element in parser.read_events():
-                if event == "end":
-                    depth -= 1
-                    continue
-                depth, elements = depth + 1, elements + 1
-                if depth > limits.depth:
-                    raise ParseError(f"the XML document is nested deeper than {limits.depth} levels")
-                if elements > limits.elements:
-                    raise ParseError(f"the XML document has more than {limits.elements} elements")
-                if len(element.attrib) > limits.attributes:
-                    raise ParseError(f"an element has more than {limits.attributes} attributes")
+                count.take(event, element)
         root = parser.close()
     except etree.XMLSyntaxError:
         raise _not_well_formed(parser) from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise ParseError(_NO_DTD)
     return root
+
+
+class _Count:
+    """What has been seen so far of a document, against its limits."""
+
+    __slots__ = ("depth", "elements", "limits", "namespaces")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.depth = self.elements = self.namespaces = 0
+
+    def take(self, event: str, element: Any) -> None:
+        """The next event of the parser. Raises ParseError."""
+        if event == "end":
+            self.depth -= 1
+        elif event == "start":
+            self._begin(element)
+        elif event == "end-ns":
+            self.namespaces -= 1
+        else:
+            self.namespaces += 1
+            if self.namespaces > self.limits.namespaces:
+                raise ParseError(f"more than {self.limits.namespaces} namespaces are declared at one place of the XML document")
+
+    def _begin(self, element: etree._Element) -> None:
+        self.depth, self.elements = self.depth + 1, self.elements + 1
+        if self.depth > self.limits.depth:
+            raise ParseError(f"the XML document is nested deeper than {self.limits.depth} levels")
+        if self.elements > self.limits.elements:
+            raise ParseError(f"the XML document has more than {self.limits.elements} elements")
+        if len(element.attrib) > self.limits.attributes:
+            raise ParseError(f"an element has more than {self.limits.attributes} attributes")
 
 
 def _not_well_formed(parser: etree.XMLPullParser) -> ParseError:

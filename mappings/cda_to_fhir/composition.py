@@ -1,4 +1,4 @@
-"""The header of a document -> Encounter and Composition; its sections with their narrative."""
+"""The header of a document -> Composition; its sections with their narrative."""
 
 from __future__ import annotations
 
@@ -7,81 +7,26 @@ from typing import Any, Final
 from engine.formats.cda import Element, attribute, children, first, id_of, text_of
 from mappings.cda_to_fhir.entries import Entries
 from mappings.cda_to_fhir.narrative import empty, listing, narrative
-from mappings.cda_to_fhir.people import PERSON, PROFESSIONAL
+from mappings.cda_to_fhir.people import PROFESSIONAL
 from mappings.cda_to_fhir.statements import About, Kit
 from mappings.cda_to_fhir.values import null_flavor
-from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
-from mappings.transaction import KEY_SYSTEM, Body, Draft, name_uuid
+from mappings.transaction import Body, Draft, name_uuid
 
 ABSENT: Final = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]}
 RELATIONS: Final = {"RPLC": "replaces", "APND": "appends", "XFRM": "transforms"}
-_CLASSES: Final = frozenset(("AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"))
 _ATTESTERS: Final = (("legalAuthenticator", "legal"), ("authenticator", "professional"))
 _DEEPEST: Final = 10
 _LISTED: Final = 500
 
 
 class Header:
-    """Encounter and Composition of one document."""
+    """The Composition of one document."""
 
     def __init__(self, kit: Kit, entries: Entries) -> None:
         self._kit, self._source, self._entries = kit, kit.source, entries
         self._values, self._people = kit.values, kit.people
         self._root = kit.source.header.root
-
-    # --- encounter --------------------------------------------------------------------------------
-
-    def encounter(self) -> None:
-        """encompassingEncounter, known by its number; without one by the patient and the time of admission, as in HL7 v2."""
-        element = first(self._root, "componentOf", "encompassingEncounter")
-        source = self._source
-        if element is None or source.patient is None:
-            return
-        time = first(element, "effectiveTime")
-        period = self._values.period(time) or ({"start": start} if (start := self._values.time(time)) else None)
-        identifiers = source.identifiers(element)
-        location = first(element, "location", "healthCareFacility")
-        place, house = self._people.places(first(location, "serviceProviderOrganization"))
-        named = first(location, "location", "name")
-        if not (identifiers or period or place):
-            return
-        draft = Draft("Encounter", "create", "", [], {})
-        body = draft.body
-        if identifiers:
-            query = query_of(identifiers[0])
-            draft.identify(name_uuid(f"Encounter {query}"), query)
-        else:
-            at = attribute(first(time, "low"), "value") or attribute(time, "value")
-            uuid = name_uuid(f"Encounter {source.patient.query} admitted {at}" if at else f"Encounter {source.key}")
-            identifiers = [{"system": KEY_SYSTEM, "value": uuid}]
-            draft.identify(uuid, query_of(identifiers[0]))
-        body["identifier"] = identifiers
-        body["status"] = "finished" if period and "end" in period else "unknown"
-        code = first(element, "code")
-        kind = attribute(code, "code")
-        known = kind if kind in _CLASSES else ""
-        body["class"] = coding(TERMINOLOGY + "v3-ActCode", known) if known else coding(TERMINOLOGY + "v3-NullFlavor", "UNK")
-        concept = self._values.concept(code) if not known else None
-        source.add(body, "type", concept, code)
-        body["subject"] = source.patient.ref
-        source.set(body, "period", period, time)
-        for one in children(element, "responsibleParty"):
-            who = self._people.who(first(one, "assignedEntity"), PERSON)
-            source.add(body, "participant", {"individual": who} if who else None, one)
-        for one in children(element, "encounterParticipant"):
-            who = self._people.who(first(one, "assignedEntity"), PERSON)
-            source.add(body, "participant", {"individual": who} if who else None, one)
-        disposition = self._values.concept(first(element, "dischargeDispositionCode"))
-        if disposition:
-            source.set(body, "hospitalization", {"dischargeDisposition": disposition}, first(element, "dischargeDispositionCode"))
-        if place is None and named is not None and text_of(named):
-            place = {"display": text_of(named)}
-        source.add(body, "location", {"location": place} if place else None, location)
-        source.set(body, "serviceProvider", house, location)
-        source.claim(body, element)
-        source.encounter = source.tx.put(draft)
-        source.drafts.append(source.encounter)
 
     # --- composition ------------------------------------------------------------------------------
 

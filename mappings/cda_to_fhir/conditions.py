@@ -65,7 +65,7 @@ class Conditions:
         body = draft.body
         source.set(body, "code", code, told)
         for member in members:
-            source.claim({}, member)
+            source.use(member)
         kit.subject(draft)
         problem = about.role == "problem"
         body["category"] = [_concept("condition-category", "problem-list-item" if problem else "encounter-diagnosis")]
@@ -230,7 +230,7 @@ class Conditions:
         draft = source.draft("AllergyIntolerance", anchor)
         source.set(draft.body, "code", code, told)
         for member in members:
-            source.claim({}, member)
+            source.use(member)
         kit.subject(draft, "patient")
         self._verified(draft.body, anchor, about, refuted=False)
         self._record(draft.body, draft, anchor)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.formats.cda import ClinicalDocument, Code, Id
+from engine.formats.cda import NO_ID, ClinicalDocument, Code, Id
 from engine.message import Lineage
 from mappings.hl7v2_to_fhir.context import V2Transaction
 from mappings.notes import Notes
 from mappings.transaction import Body, Draft
 
-NONE: Final = Id()
 FLAGS: Final = "urn:meridian:mapping"
 """Code system of the tags that say what is doubtful about a resource."""
 
@@ -52,8 +51,8 @@ class Described:
     """What an envelope says of a document, for what the document does not say itself (one that is not CDA says nothing). Times are HL7
     times (TS); patient and authors are resources already put in, or None and empty."""
 
-    id: Id = NONE
-    set_id: Id = NONE
+    id: Id = NO_ID
+    set_id: Id = NO_ID
     title: str = ""
     time: str = ""
     type: Body | None = None

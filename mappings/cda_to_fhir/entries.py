@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.formats.cda import Element, attribute, children, first, local
 from mappings.cda_to_fhir.conditions import Conditions
+from mappings.cda_to_fhir.encounters import Encounters
 from mappings.cda_to_fhir.medications import Medications
 from mappings.cda_to_fhir.observations import Observations
 from mappings.cda_to_fhir.procedures import Procedures
@@ -21,6 +22,7 @@ class Entries:
     def __init__(self, kit: Kit, prescribed: bool) -> None:
         self._kit = kit
         self._observations, self._conditions = Observations(kit), Conditions(kit)
+        self._encounters = Encounters(kit)
         self._medications, self._procedures = Medications(kit, prescribed), Procedures(kit)
 
     def of_section(self, section: Element, about: About) -> list[Body]:
@@ -53,6 +55,8 @@ class Entries:
         if name == "substanceAdministration":
             rule = self._medications.immunization if role == "immunization" else self._medications.medication
             made = rule(statement, about)
+        elif name == "encounter":
+            made = self._encounters.told(statement, about)
         elif name == "observation" and role in _DIAGNOSIS and attribute(statement, "moodCode") not in PLANNED:
             return self._diagnoses([statement, *self._inside(statement, _DIAGNOSIS)], about)
         elif name in ("observation", "procedure"):

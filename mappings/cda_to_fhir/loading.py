@@ -10,11 +10,10 @@ from typing import Final
 
 from engine.errors import ConfigError, Fault
 from mappings.hl7v2_to_fhir import loading as v2
-from mappings.tables import Row, overlay, read
+from mappings.tables import CODE_COLUMNS, Row, TableSet
 
 TABLES: Final = Path(__file__).parent / "tables"
 SITE_FOLDER: Final = "cda-to-fhir"
-_CODE_COLUMNS: Final = ("code", "to", "system", "display")
 _FLAT: Final = {
     "systems": ("name", "uri"),
     "identifiers": ("root", "role", "type", "system"),
@@ -23,7 +22,6 @@ _FLAT: Final = {
     "templates": ("root", "role", "name"),
     "elements": ("element", "role", "to", "display", "unit"),
 }
-_CODES: Final = ("units", "gender", "currency", "negations", "tests")
 _ROLES: Final = {
     "sections": frozenset(
         ("problem", "diagnosis", "allergy", "medication", "immunization", "result", "vital", "procedure", "social", "family", "plan")
@@ -57,27 +55,12 @@ class Compiled:
     v2: v2.Compiled
 
 
-class _Tables:
-    def __init__(self, site: Path | None, faults: list[Fault]) -> None:
-        self._site = site / SITE_FOLDER if site is not None and (site / SITE_FOLDER).is_dir() else None
-        self._faults = faults
-        known = [f"{name}.csv" for name in _FLAT] + [f"codes/{name}.csv" for name in _CODES]
-        for path in sorted(self._site.rglob("*.csv")) if self._site else ():
-            relative = path.relative_to(self._site or path).as_posix()
-            if relative not in known:
-                faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", known, relative))
-
-    def rows(self, name: str, columns: tuple[str, ...]) -> dict[str, Row]:
-        shipped = TABLES / f"{name}.csv"
-        rows = read(shipped, columns, self._faults) if shipped.exists() else []
-        mine = self._site / f"{name}.csv" if self._site else None
-        if mine is not None and mine.exists():
-            rows = overlay(rows, read(mine, columns, self._faults, site=True), columns, self._faults)
-        for row in rows:
-            allowed = _ROLES.get(name)
-            if allowed is not None and row["role"] not in allowed:
-                self._faults.append(row.fault(f"there is no role {row['role']!r}", sorted(allowed - {""}), row["role"]))
-        return {row[columns[0]]: row for row in rows}
+def _rows(tables: TableSet, name: str) -> dict[str, Row]:
+    rows = tables.by_key(name)
+    for row in rows.values() if name in _ROLES else ():
+        if row["role"] not in _ROLES[name]:
+            tables.faults.append(row.fault(f"there is no role {row['role']!r}", sorted(_ROLES[name] - {""}), row["role"]))
+    return rows
 
 
 def compile_all(site: Path | None) -> Compiled:
@@ -95,9 +78,9 @@ def _shipped() -> Compiled:
 def _compile(site: Path | None) -> Compiled:
     faults: list[Fault] = []
     shared = v2.compile_all(site)
-    tables = _Tables(site, faults)
-    flat = {name: tables.rows(name, columns) for name, columns in _FLAT.items()}
-    codes = {name: tables.rows(f"codes/{name}", _CODE_COLUMNS) for name in _CODES}
+    tables = TableSet(SITE_FOLDER, TABLES, site, faults, _FLAT, {"codes": CODE_COLUMNS}, closed=("codes",))
+    flat = {name: _rows(tables, name) for name in _FLAT}
+    codes = {name: tables.by_key(f"codes/{name}") for name in tables.names("codes")}
     if faults:
         raise ConfigError(faults)
     systems = {name: row["uri"] for name, row in flat.pop("systems").items()}

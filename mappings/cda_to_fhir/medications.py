@@ -113,9 +113,9 @@ class Medications:
             source.add(body, name, dosage, statement, "dosage")
             for tag in ("text", "routeCode", "doseQuantity", "rateQuantity", "approachSiteCode", "maxDoseQuantity", "precondition"):
                 if (part := first(statement, tag)) is not None:
-                    source.claim({}, part)
+                    source.use(part)
             for part in children(statement, "effectiveTime"):
-                source.claim({}, part)
+                source.use(part)
 
     def _dose_and_rate(self, statement: Element) -> Body:
         made: Body = {}

@@ -103,7 +103,7 @@ class Observations:
         elif null_flavor(element):
             source.set(body, "dataAbsentReason", absent(null_flavor(element)), element)
         for one in (*others, *([inner_unit] if inner_unit is not None else [])):
-            source.claim({}, one)
+            source.use(one)
 
     def _item(self, body: Body, statement: Element) -> None:
         """The test that a group is of: what the data element's value names is what was observed."""
@@ -138,7 +138,8 @@ class Observations:
                 continue
             if attribute(code, "codeSystem") == DATA_ELEMENTS:
                 self._component(body, inner)
-                self._components(body, inner, about.within()) if about.depth < 6 else None
+                if not about.too_deep:
+                    self._components(body, inner, about.within())
             elif not about.too_deep and self._source.count(inner) and (reference := self.observation(inner, about.within())) is not None:
                 body.setdefault("hasMember", []).append(reference)
 
@@ -172,7 +173,9 @@ class Observations:
         status = first(organizer, "statusCode")
         word = _STATUS.get(attribute(status, "code"), "final")
         source.set(body, "status", word, status if status is not None else organizer)
-        body["category"] = [{"coding": [coding(TERMINOLOGY + "v2-0074", "LAB", "Laboratory")]}]
+        section = "RAD" if about.category == "imaging" else "LAB" if about.category in ("", "laboratory") else ""
+        if section:
+            body["category"] = [grouped(section)]
         source.set(body, "code", concept, code)
         kit.subject(draft)
         kit.put_when(body, "effective", organizer, about)

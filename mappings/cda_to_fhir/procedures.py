@@ -73,7 +73,7 @@ class Procedures:
         label = self._values.readable(first(name, "value")) if name is not None else ""
         if label:
             concept = {**(concept or {}), "text": label}
-            self._source.claim({}, name)
+            self._source.use(name)
         if concept is None and (text := self._source.words(first(statement, "text"))):
             concept, told = {"text": text}, first(statement, "text")
         return concept, told
@@ -100,6 +100,8 @@ class Procedures:
         if author is not None:
             source.set(body, "requester", author[1], author[0])
             source.set(body, "authoredOn", author[2], author[0])
+        for element, who in kit.performers(statement):
+            source.add(body, "performer", who, element)
         for element in children(statement, "targetSiteCode"):
             source.add(body, "bodySite", values.concept(element), element)
         kit.reasons(body, statement)

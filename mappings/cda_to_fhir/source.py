@@ -18,6 +18,9 @@ UNMAPPED: Final = {"system": FLAGS, "code": "unmapped-code", "display": "A code 
 CUT: Final = {"system": FLAGS, "code": "cut", "display": "The document has more statements than are mapped"}
 MOST: Final = 20_000
 """Statements of one document that are mapped; the text and the original are there all the same."""
+_IN_PARTS: Final = frozenset(
+    ("ClinicalDocument", "patientRole", "section", "observation", "organizer", "act", "substanceAdministration", "procedure", "encounter")
+) | {"encompassingEncounter"}
 NATIONAL: Final = "2.16.156.10011.2."
 """Value sets and data elements of the national standards, which have no other name than their OID."""
 
@@ -66,13 +69,20 @@ class Source:
                 todo.append((child, f"{path}/{name}" if names[name] == 1 else f"{path}/{name}[{seen[name]}]"))
 
     def claim(self, body: Body, element: Element | None, rule: str = "") -> None:
-        """While explaining: what nobody has claimed in `body` stems from `element`, which is thereby carried, with all inside it."""
+        """While explaining: what nobody has claimed in `body` stems from `element`, which is thereby carried with all inside it, unless it
+        is one whose parts are claimed one by one."""
         if self.tx.notes is None or element is None:
             return
         path = self.path(element)
-        self.marked.add(path)
+        if local(element.tag) not in _IN_PARTS:
+            self.marked.add(path)
         self.tx.notes.claim(body, path, self._row + (rule or local(element.tag)))
         self._row = ""
+
+    def use(self, *elements: Element | None) -> None:
+        """While explaining: these are carried, with all inside them."""
+        if self.tx.notes is not None:
+            self.marked.update(self.path(element) for element in elements if element is not None)
 
     def by_row(self, row: Any) -> None:
         """While explaining: the next claim is by a row of a table."""
@@ -91,9 +101,12 @@ class Source:
         if value not in (None, "", [], {}) and (len(there) >= _COMPARED or value not in there):
             body.setdefault(name, []).append(value)
             self.claim(body, element, rule)
+            self.use(element)
 
     def lost(self, element: Element, why: str) -> None:
-        self.tx.lost(self.path(element), why) if self.tx.notes is not None else None
+        """While explaining: of `element` nothing was made, for this reason."""
+        if self.tx.notes is not None:
+            self.tx.lost(self.path(element), why)
 
     # --- what identifies ------------------------------------------------------------------------
 
@@ -127,6 +140,7 @@ class Source:
         draft.identify(uuid, query)
         self.drafts.append(draft)
         self.claim(body, element)
+        self.use(*children(element, "id"))
         return self.tx.put(draft)
 
     def position(self, element: Element) -> str:

@@ -158,3 +158,4 @@ class Kit:
         for inner in self.parts(statement, "indication"):
             value = first(inner, "value")
             self.source.add(body, "reasonCode", self.values.concept(value), value)
+            self.source.use(inner)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
+
+import orjson
 
 from engine.formats.cda import XSI_TYPE, Element, attribute, children, first, text_of
 from mappings.cda_to_fhir.source import NATIONAL, Source
@@ -28,6 +31,18 @@ _DATA_TYPES: Final = {
     "INT": "integer", "BL": "boolean", "ST": "string", "ED": "string", "TS": "time", "IVL_PQ": "range", "IVL_TS": "period", "RTO": "ratio",
     "RTO_PQ_PQ": "ratio", "RTO_QTY_QTY": "ratio", "IVL_INT": "range", "IVL_REAL": "range", "II": "string", "SC": "string",
 }  # fmt: skip
+
+
+def number(text: str) -> orjson.Fragment | None:
+    """A REAL with its digits; one with an exponent (XML Schema allows it, JSON numbers are kept plain here) is written out."""
+    if "e" not in text.lower():
+        return decimal(text)
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    exponent = value.as_tuple().exponent
+    return decimal(format(value, "f")) if isinstance(exponent, int) and abs(exponent) < 40 else None
 
 
 def null_flavor(element: Element | None) -> str:
@@ -98,7 +113,7 @@ class Values:
     def quantity(self, element: Element | None, unit: str = "", default: str = "") -> Body | None:
         """PQ, REAL, INT. `unit` is one told elsewhere, `default` the UCUM code of a value without any."""
         text = attribute(element, "value") or _own_text(element)
-        value = decimal(text)
+        value = number(text)
         own = attribute(element, "unit") or unit
         if value is None:
             return {"unit": f"{text} {own}".strip()} if text and own else None
@@ -114,7 +129,7 @@ class Values:
         return {"unit": word, "system": UCUM, "code": word} if _UCUM_LIKE.fullmatch(word) else {"unit": word}
 
     def money(self, element: Element) -> Body | None:
-        value = decimal(attribute(element, "value") or _own_text(element))
+        value = number(attribute(element, "value") or _own_text(element))
         word = attribute(element, "currency")
         row = self._tables.codes["currency"].get(word)
         code = row["to"] if row else word
@@ -182,7 +197,7 @@ class Values:
             return "quantity"
         if first(element, "low") is not None or first(element, "high") is not None:
             return "period" if self.period(element) else "range"
-        return "number" if decimal(attribute(element, "value")) is not None else "string"
+        return "number" if number(attribute(element, "value")) is not None else "string"
 
     def value(self, element: Element | None, unit: str = "", default: str = "") -> tuple[str, Any] | None:
         """(the type in value[x], the value), None for none."""
@@ -197,7 +212,7 @@ class Values:
         if kind == "boolean":
             word = text.lower()
             return ("Boolean", word in ("true", "1")) if word in ("true", "false", "1", "0") else self._string(text)
-        if kind in ("integer", "number", "quantity") or (kind == "string" and default and decimal(text) is not None):
+        if kind in ("integer", "number", "quantity") or (kind == "string" and default and number(text) is not None):
             amount = self.quantity(element, unit, default) or {}
             return ("Quantity", amount) if "value" in amount else self._string(amount.get("unit", text))
         if kind == "time":

@@ -17,12 +17,11 @@ from mappings.dicom_to_fhir.people import People
 from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Codes, CodingSystems, coding
 from mappings.rules import COLUMNS
-from mappings.tables import Row, overlay, read
+from mappings.tables import CODE_COLUMNS, Row, TableSet
 from mappings.transaction import Body, Unfit
 
 TABLES: Final = Path(__file__).parent / "tables"
 SITE_FOLDER: Final = "dicom-to-fhir"
-_CODE_COLUMNS: Final = ("code", "to", "system", "display")
 _FLAT: Final = {
     "senders": ("sender", "facility", "patients", "orders", "endpoint", "charset"),
     "systems": ("name", "uri"),
@@ -44,47 +43,18 @@ class Compiled:
     v2: v2.Compiled
 
 
-class Tables:
-    """The rows of every table."""
-
-    def __init__(self, site: Path | None, faults: list[Fault]) -> None:
-        self._site = site / SITE_FOLDER if site is not None and (site / SITE_FOLDER).is_dir() else None
-        self._faults = faults
-        if self._site is not None:
-            self._check_names(self._site)
-
-    def _check_names(self, site: Path) -> None:
-        """A file that no table answers to would silently do nothing: say so."""
-        known = [f"{name}.csv" for name in _FLAT] + [f"attributes/{name}.csv" for name in ATTRIBUTES]
-        for path in sorted(site.rglob("*.csv")):
-            relative = path.relative_to(site).as_posix()
-            if relative not in known and not relative.startswith("codes/"):
-                self._faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", [*known, "codes/"], relative))
-
-    def rows(self, name: str, columns: tuple[str, ...]) -> list[Row]:
-        """One table; `name` is its path below the folder, without .csv."""
-        shipped = TABLES / f"{name}.csv"
-        rows = read(shipped, columns, self._faults) if shipped.exists() else []
-        mine = self._site / f"{name}.csv" if self._site else None
-        if mine is not None and mine.exists():
-            return overlay(rows, read(mine, columns, self._faults, site=True), columns, self._faults)
-        return rows
-
-    def code_tables(self) -> list[str]:
-        found = {path.stem for path in (TABLES / "codes").glob("*.csv")}
-        if self._site:
-            found |= {path.stem for path in (self._site / "codes").glob("*.csv")}
-        return sorted(found)
+def _tables(site: Path | None, faults: list[Fault]) -> TableSet:
+    return TableSet(SITE_FOLDER, TABLES, site, faults, _FLAT, {"codes": CODE_COLUMNS, "attributes": COLUMNS}, closed=("attributes",))
 
 
 class Vocabulary:
     """attributes.Vocabulary: converters by the name that rows use."""
 
-    def __init__(self, tables: Tables, shared: v2.Compiled) -> None:
-        uris = {**shared.vocabulary.terms.systems.uris, **{row["name"]: row["uri"] for row in tables.rows("systems", _FLAT["systems"])}}
+    def __init__(self, tables: TableSet, shared: v2.Compiled) -> None:
+        uris = {**shared.vocabulary.terms.systems.uris, **{row["name"]: row["uri"] for row in tables.rows("systems")}}
         self.systems = CodingSystems(uris)
         self.urls = shared.vocabulary.urls
-        self.codes = {name: self._codes(name, tables.rows(f"codes/{name}", _CODE_COLUMNS)) for name in tables.code_tables()}
+        self.codes = {name: self._codes(name, tables.rows(f"codes/{name}")) for name in tables.names("codes")}
         self.concepts = Concepts(self.systems, self.codes["concepts"])
         self._v2 = shared.vocabulary
         self.people = People(shared.vocabulary)
@@ -187,13 +157,13 @@ def _shipped() -> Compiled:
 def _compile(site: Path | None) -> Compiled:
     faults: list[Fault] = []
     shared = v2.compile_all(site)
-    tables = Tables(site, faults)
+    tables = _tables(site, faults)
     vocabulary = Vocabulary(tables, shared)
-    maps = {name: compile_map(name, tables.rows(f"attributes/{name}", COLUMNS), vocabulary, faults) for name in ATTRIBUTES}
-    senders = {row["sender"]: row for row in tables.rows("senders", _FLAT["senders"])}
+    maps = {name: compile_map(name, tables.rows(f"attributes/{name}"), vocabulary, faults) for name in ATTRIBUTES}
+    senders = {row["sender"]: row for row in tables.rows("senders")}
     for row in senders.values():
         _check_sender(row, faults)
-    roles = {row["concept"]: row["role"] for row in tables.rows("roles", _FLAT["roles"])}
+    roles = {row["concept"]: row["role"] for row in tables.rows("roles")}
     if faults:
         raise ConfigError(faults)
     organization = vocabulary.converter("Organization", "")

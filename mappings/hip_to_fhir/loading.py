@@ -24,11 +24,10 @@ from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir.primitives import unit_map
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Codes, CodingSystems
 from mappings.rules import COLUMNS, constant
-from mappings.tables import Row, overlay, read
+from mappings.tables import CODE_COLUMNS, Row, TableSet
 
 TABLES: Final = Path(__file__).parent / "tables"
 SITE_FOLDER: Final = "hip-to-fhir"
-_CODE_COLUMNS: Final = ("code", "to", "system", "display")
 _FLAT: Final = {
     "routes": ("id", "services", "context", "resource", "map", "write", "links", "key", "when"),
     "identifiers": ("root", "role", "type", "system", "text"),
@@ -55,55 +54,19 @@ class Compiled:
     v2: v2.Compiled
 
 
-class Tables:
-    """The rows of every table."""
-
-    def __init__(self, site: Path | None, faults: list[Fault]) -> None:
-        self._site = site / SITE_FOLDER if site is not None and (site / SITE_FOLDER).is_dir() else None
-        self._faults = faults
-        if self._site is not None:
-            self._check_names(self._site)
-
-    def _check_names(self, site: Path) -> None:
-        """A file that no table answers to would silently do nothing: say so."""
-        known = [f"{name}.csv" for name in _FLAT] + [f"elements/{name}.csv" for name in self.maps()]
-        for path in sorted(site.rglob("*.csv")):
-            relative = path.relative_to(site).as_posix()
-            if relative not in known and not relative.startswith("codes/"):
-                self._faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", [*known, "codes/"], relative))
-
-    def rows(self, name: str, columns: tuple[str, ...]) -> list[Row]:
-        """One table; `name` is its path below the folder, without .csv."""
-        shipped = TABLES / f"{name}.csv"
-        rows = read(shipped, columns, self._faults) if shipped.exists() else []
-        mine = self._site / f"{name}.csv" if self._site else None
-        if mine is not None and mine.exists():
-            return overlay(rows, read(mine, columns, self._faults, site=True), columns, self._faults)
-        return rows
-
-    def flat(self, name: str) -> list[Row]:
-        return self.rows(name, _FLAT[name])
-
-    @staticmethod
-    def maps() -> list[str]:
-        return sorted(path.stem for path in (TABLES / "elements").glob("*.csv"))
-
-    def code_tables(self) -> list[str]:
-        found = {path.stem for path in (TABLES / "codes").glob("*.csv")}
-        if self._site:
-            found |= {path.stem for path in (self._site / "codes").glob("*.csv")}
-        return sorted(found)
+def _tables(site: Path | None, faults: list[Fault]) -> TableSet:
+    return TableSet(SITE_FOLDER, TABLES, site, faults, _FLAT, {"codes": CODE_COLUMNS, "elements": COLUMNS}, closed=("elements",))
 
 
 class Vocabulary:
     """elements.Vocabulary: converters by the name that rows use."""
 
-    def __init__(self, tables: Tables, shared: v2.Compiled) -> None:
+    def __init__(self, tables: TableSet, shared: v2.Compiled) -> None:
         terms = shared.vocabulary.terms
-        self.systems = CodingSystems({**terms.systems.uris, **{row["name"]: row["uri"] for row in tables.flat("systems")}})
-        self.urls = {**shared.vocabulary.urls, **{row["name"]: row["url"] for row in tables.flat("extensions")}}
-        self.codes = {name: self._codes(name, tables.rows(f"codes/{name}", _CODE_COLUMNS)) for name in tables.code_tables()}
-        roots = {row["root"]: row for row in tables.flat("identifiers")}
+        self.systems = CodingSystems({**terms.systems.uris, **{row["name"]: row["uri"] for row in tables.rows("systems")}})
+        self.urls = {**shared.vocabulary.urls, **{row["name"]: row["url"] for row in tables.rows("extensions")}}
+        self.codes = {name: self._codes(name, tables.rows(f"codes/{name}")) for name in tables.names("codes")}
+        roots = {row["root"]: row for row in tables.rows("identifiers")}
         self.identifiers = Identifiers(roots, terms.assigners, self.codes["identity-document"].targets)
         self.parties = Parties(self.identifiers, shared.vocabulary)
         self._concepts = Concepts(self.systems)
@@ -196,13 +159,13 @@ def _shipped() -> Compiled:
 def _compile(site: Path | None) -> Compiled:
     faults: list[Fault] = []
     shared = v2.compile_all(site)
-    tables = Tables(site, faults)
+    tables = _tables(site, faults)
     vocabulary = Vocabulary(tables, shared)
-    maps = {name: compile_map(name, tables.rows(f"elements/{name}", COLUMNS), vocabulary, faults) for name in tables.maps()}
-    actions = {row["action"]: row["service"] for row in tables.flat("actions") if _named(row, row["service"], faults)}
+    maps = {name: compile_map(name, tables.rows(f"elements/{name}"), vocabulary, faults) for name in tables.names("elements")}
+    actions = {row["action"]: row["service"] for row in tables.rows("actions") if _named(row, row["service"], faults)}
     compiled = Compiled(
         _routes(tables, vocabulary, maps, faults),
-        {row["sender"]: row for row in tables.flat("senders")},
+        {row["sender"]: row for row in tables.rows("senders")},
         actions,
         _defaults(tables, vocabulary, faults),
         vocabulary.parties,
@@ -220,9 +183,9 @@ def _named(row: Row, service: str, faults: list[Fault]) -> bool:
     return service in SERVICES
 
 
-def _routes(tables: Tables, vocabulary: Vocabulary, maps: Mapping[str, ElementMap], faults: list[Fault]) -> dict[str, tuple[Route, ...]]:
+def _routes(tables: TableSet, vocabulary: Vocabulary, maps: Mapping[str, ElementMap], faults: list[Fault]) -> dict[str, tuple[Route, ...]]:
     found: dict[str, list[Route]] = {}
-    for row in tables.flat("routes"):
+    for row in tables.rows("routes"):
         names = row["map"].split()
         if unknown := [name for name in names if name not in maps]:
             faults.append(row.fault(f"row {row['id']}: there is no map {unknown[0]!r} in elements/", sorted(maps), unknown[0]))
@@ -240,9 +203,9 @@ def _routes(tables: Tables, vocabulary: Vocabulary, maps: Mapping[str, ElementMa
     return {service: tuple(routes) for service, routes in found.items()}
 
 
-def _defaults(tables: Tables, vocabulary: Vocabulary, faults: list[Fault]) -> Defaults:
+def _defaults(tables: TableSet, vocabulary: Vocabulary, faults: list[Fault]) -> Defaults:
     found: dict[str, list[tuple[str, paths.Put, Any]]] = {}
-    for row in tables.flat("defaults"):
+    for row in tables.rows("defaults"):
         try:
             steps = paths.steps(row["element"], vocabulary.urls)
         except Unreadable as error:

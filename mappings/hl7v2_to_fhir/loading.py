@@ -20,14 +20,13 @@ from mappings.hl7v2_to_fhir.structure import Route, Routes
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Assigners, Codes, CodingSystems
 from mappings.hl7v2_to_fhir.times import OFFSET, colon
 from mappings.rules import COLUMNS, Apply, Map, compile_map, constant
-from mappings.tables import Row, overlay, read
+from mappings.tables import CODE_COLUMNS, Row, TableSet
 from mappings.transaction import Draft
 
 TABLES: Final = Path(__file__).parent / "tables"
 SITE_FOLDER: Final = "hl7v2-to-fhir"
 ABSENT: Final = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
 
-_CODE_COLUMNS: Final = ("code", "to", "system", "display")
 _ROUTE_COLUMNS: Final = ("id", "segment", "message", "resource", "map", "links", "write", "when")
 _FLAT: Final = {
     "systems": ("name", "uri"),
@@ -54,49 +53,19 @@ class Compiled:
     maps: dict[str, Map]
 
 
-class Tables:
-    """The rows of every table, shipped and a site's."""
-
-    def __init__(self, site: Path | None, faults: list[Fault]) -> None:
-        self._site = site / SITE_FOLDER if site is not None and (site / SITE_FOLDER).is_dir() else None
-        self._faults = faults
-        if self._site is not None:
-            self._check_names(self._site)
-
-    def _check_names(self, site: Path) -> None:
-        """A file that no table answers to would silently do nothing: say so."""
-        for path in sorted(site.rglob("*.csv")):
-            relative = path.relative_to(site)
-            known = [f"{name}.csv" for name in _FLAT] if len(relative.parts) == 1 else None
-            if relative.parts[0] not in ("segments", "datatypes", "codes") and (known is None or relative.name not in known):
-                allowed = [*(known or []), "segments/", "datatypes/", "codes/"]
-                self._faults.append(Row(str(path), 0, {}).fault("is no table of this mapping", allowed, relative.parts[0]))
-
-    def rows(self, name: str, columns: tuple[str, ...]) -> list[Row]:
-        """One table; `name` is its path below the folder, without .csv."""
-        shipped = TABLES / f"{name}.csv"
-        rows = read(shipped, columns, self._faults) if shipped.exists() else []
-        mine = self._site / f"{name}.csv" if self._site else None
-        if mine is not None and mine.exists():
-            return overlay(rows, read(mine, columns, self._faults, site=True), columns, self._faults)
-        return rows
-
-    def names(self, folder: str) -> list[str]:
-        """The tables in a folder."""
-        found = {path.stem for path in (TABLES / folder).glob("*.csv")}
-        if self._site:
-            found |= {path.stem for path in (self._site / folder).glob("*.csv")}
-        return sorted(found)
+def _tables(site: Path | None, faults: list[Fault]) -> TableSet:
+    folders = {"codes": CODE_COLUMNS, "segments": COLUMNS, "datatypes": COLUMNS}
+    return TableSet(SITE_FOLDER, TABLES, site, faults, _FLAT, folders)
 
 
 class Vocabulary:
     """Converters by the name that rows use (mappings.rules.Vocabulary)."""
 
-    def __init__(self, tables: Tables, faults: list[Fault]) -> None:
-        self.urls: Mapping[str, str] = {row["name"]: row["url"] for row in tables.rows("extensions", _FLAT["extensions"])}
-        systems = CodingSystems({row["name"]: row["uri"] for row in tables.rows("systems", _FLAT["systems"])})
-        rows = {(row["authority"], row["facility"] or "*"): row["system"] for row in tables.rows("assigners", _FLAT["assigners"])}
-        codes = {name: _codes(name, tables.rows(f"codes/{name}", _CODE_COLUMNS), systems) for name in tables.names("codes")}
+    def __init__(self, tables: TableSet, faults: list[Fault]) -> None:
+        self.urls: Mapping[str, str] = {row["name"]: row["url"] for row in tables.rows("extensions")}
+        systems = CodingSystems({row["name"]: row["uri"] for row in tables.rows("systems")})
+        rows = {(row["authority"], row["facility"] or "*"): row["system"] for row in tables.rows("assigners")}
+        codes = {name: _codes(name, tables.rows(f"codes/{name}"), systems) for name in tables.names("codes")}
         self.terms = Terms(codes, systems, Assigners(rows))
         self._by_codes: dict[tuple[str, str], Convert] = {}
         self._identifiers = Identifiers(self.terms)
@@ -118,7 +87,7 @@ class Vocabulary:
             "@accession": (self._identifiers.accession, (3,)),
         }
         for name in tables.names("datatypes"):
-            compiled = compile_map(name, name, tables.rows(f"datatypes/{name}", COLUMNS), self, faults)
+            compiled = compile_map(name, name, tables.rows(f"datatypes/{name}"), self, faults)
             self._plain[name] = _data_type(name, compiled)
 
     def _converters(self) -> dict[str, Convert]:
@@ -260,16 +229,16 @@ def _shipped() -> Compiled:
 
 def _compile(site: Path | None) -> Compiled:
     faults: list[Fault] = []
-    tables = Tables(site, faults)
+    tables = _tables(site, faults)
     vocabulary = Vocabulary(tables, faults)
-    routes = tables.rows("messages", _ROUTE_COLUMNS)
+    routes = tables.rows("messages")
     maps: dict[str, Map] = {}
     compiled_routes = _routes(routes, tables, vocabulary, maps, faults)
     unused = set(tables.names("segments")) - set(maps)
     for name in sorted(unused):
         faults.append(Fault(f"segments/{name}.csv", 0, "no row of messages.csv uses this map", ", ".join(sorted(maps)), ""))
-    events = {row["type"]: row["message"] for row in tables.rows("events", _FLAT["events"])}
-    facilities = {row["sent"]: row["facility"] for row in tables.rows("facilities", _FLAT["facilities"])}
+    events = {row["type"]: row["message"] for row in tables.rows("events")}
+    facilities = {row["sent"]: row["facility"] for row in tables.rows("facilities")}
     compiled = Compiled(
         compiled_routes, events, _zones(tables, faults), facilities, _defaults(tables, vocabulary, faults), vocabulary, maps
     )
@@ -278,18 +247,18 @@ def _compile(site: Path | None) -> Compiled:
     return compiled
 
 
-def _zones(tables: Tables, faults: list[Fault]) -> dict[str, str]:
+def _zones(tables: TableSet, faults: list[Fault]) -> dict[str, str]:
     zones = {}
-    for row in tables.rows("zones", _FLAT["zones"]):
+    for row in tables.rows("zones"):
         if not OFFSET.fullmatch(row["offset"]):
             faults.append(row.fault(f"{row['offset']!r} is not an offset from UTC", ("+08:00", "-05:00")))
         zones[row["facility"]] = colon(row["offset"])
     return zones
 
 
-def _defaults(tables: Tables, vocabulary: Vocabulary, faults: list[Fault]) -> dict[str, list[tuple[str, paths.Put, Any]]]:
+def _defaults(tables: TableSet, vocabulary: Vocabulary, faults: list[Fault]) -> dict[str, list[tuple[str, paths.Put, Any]]]:
     found: dict[str, list[tuple[str, paths.Put, Any]]] = {}
-    for row in tables.rows("defaults", _FLAT["defaults"]):
+    for row in tables.rows("defaults"):
         try:
             steps = paths.steps(row["element"], vocabulary.urls)
         except Unreadable as error:
@@ -300,7 +269,7 @@ def _defaults(tables: Tables, vocabulary: Vocabulary, faults: list[Fault]) -> di
     return found
 
 
-def _routes(rows: list[Row], tables: Tables, vocabulary: Vocabulary, maps: dict[str, Map], faults: list[Fault]) -> Routes:
+def _routes(rows: list[Row], tables: TableSet, vocabulary: Vocabulary, maps: dict[str, Map], faults: list[Fault]) -> Routes:
     found: dict[tuple[str, str], list[Route]] = {}
     known = tables.names("segments")
     for row in rows:
@@ -309,7 +278,7 @@ def _routes(rows: list[Row], tables: Tables, vocabulary: Vocabulary, maps: dict[
             faults.append(row.fault(f"row {row['id']}: there is no map {row['map']!r} in segments/", known, row["map"]))
             continue
         if row["map"] not in maps:
-            maps[row["map"]] = compile_map(row["map"], segment, tables.rows(f"segments/{row['map']}", COLUMNS), vocabulary, faults)
+            maps[row["map"]] = compile_map(row["map"], segment, tables.rows(f"segments/{row['map']}"), vocabulary, faults)
         try:
             route = _route(row, maps[row["map"]], vocabulary)
         except Unreadable as error:

@@ -366,6 +366,8 @@ def test_a_server_that_is_killed_in_mid_poll(server: str, tmp_path: Path) -> Non
                     rounds.round()
                 name = caught.value.text.partition("answers (")[2].partition(")")[0]
                 with Rounds(tmp_path, own.url, kept, server=name, **BASIC) as confirmed:
+                    confirmed.until_idle()
+                    confirmed.until_idle()
                     empty.insert(91, at=LONG_AGO + timedelta(days=1))
                     confirmed.until_idle()
                 empty.engine.dispose()

@@ -164,8 +164,10 @@ def test_a_standby_is_promoted() -> None:
     from tests.support.databases import OwnPostgres
 
     with OwnPostgres() as primary:
-        with engine_of(primary.url).connect() as connection:
+        first = engine_of(primary.url)
+        with first.connect() as connection:
             connection.exec_driver_sql("CREATE TABLE t AS SELECT 1 AS id")
+        first.dispose()
         with OwnPostgres(standby_of=primary) as standby:
             engine = engine_of(standby.url)
             with engine.connect() as connection:

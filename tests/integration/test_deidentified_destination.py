@@ -16,6 +16,7 @@ from tests.support.deidentify import KEY, policy
 from tests.support.mllp import message, msa
 from tests.support.mllp_line import Line
 from tests.support.sites import Site
+from tests.support.waiting import until
 
 DEIDENTIFY = {"key": "file:key", "dates": "shift"}
 
@@ -41,7 +42,7 @@ def test_research_gets_pseudonyms_and_the_clinic_its_patients(tmp_path: Path) ->
         assert msa(line.ask(message("1", body="PID|1||4711^^^H^MR||Doe^Joanna||19470131"))) == "AA|1"
         assert msa(line.ask(held)).startswith("AE|2")
         assert msa(line.ask(message("3"))) == "AA|3"
-    assert {kept.control_id for kept in clinic.kept()} == {"1", "2", "3"}
+        until(lambda: {kept.control_id for kept in clinic.kept()} == {"1", "2", "3"}, "the third message")
     assert held in [kept.body for kept in clinic.kept()]
     at_research = research.kept()
     assert [kept.control_id for kept in at_research] == ["1", "3"]

@@ -12,9 +12,9 @@ from fhir.resources.R4B.bundle import Bundle
 
 from engine import registry
 from engine.errors import MessageError
+from tests.support.reference import reference
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-FOLDERS = (DATA / "v2-fhir-pairs", DATA / "v2-edge-cases")
+FOLDERS = (reference("v2-fhir-pairs"), reference("v2-edge-cases"))
 SUPPORTED = re.compile(rb"\|(ADT\^A(01|02|03|04|05|08|11|28|31|40)|ORU\^R01|ORM\^O01|OML\^O21)\b")
 MAPPER = registry.mapping("hl7v2-to-fhir").compile(None)
 

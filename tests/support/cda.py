@@ -440,6 +440,16 @@ def family() -> str:
     )
 
 
+def visit(mood: str = "EVN") -> str:
+    """An encounter activity, with a class in its translation."""
+    return (
+        f'<encounter classCode="ENC" moodCode="{mood}">{template("4.49")}<id root="1.2.3.19" extension="E-{mood}"/><code code="99213" '
+        'displayName="Office visit" codeSystem="2.16.840.1.113883.6.12"><translation code="AMB" codeSystem="2.16.840.1.113883.5.4"/></code>'
+        '<effectiveTime value="20260227130000-0500"/><participant typeCode="LOC"><participantRole classCode="SDLOC"><playingEntity><name>Urgent Care</name>'
+        "</playingEntity></participantRole></participant></encounter>"
+    )
+
+
 ALLERGY_TABLE: Final = (
     '<table border="1"><caption>Allergies</caption><thead><tr><th>Substance</th><th colspan="2">Reaction</th></tr></thead><tbody>'
     '<tr><td ID="a1">Penicillin &amp; kin</td><td styleCode="Bold">Hives</td><td><content styleCode="Bold">severe</content></td></tr></tbody></table>'
@@ -469,6 +479,7 @@ def continuity_of_care() -> bytes:
         us_section("11369-6", "Immunizations", us_immunization(), us_immunization('negationInd="true"')),
         us_section("29762-2", "Social history", smoking()),
         us_section("10157-6", "Family history", family()),
+        us_section("46240-8", "Encounters", visit(), visit("INT")),
     )  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from typing import Final
 
 from lxml import etree
 
-FOLDER: Final = Path("/work/shared/data/nhc-wst846/cdas")
+from tests.support.reference import reference
+
+FOLDER: Final = reference("nhc-wst846", "cdas")
 XS: Final = "{http://www.w3.org/2001/XMLSchema}"
 V3: Final = "urn:hl7-org:v3"
 XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}type"

@@ -1,11 +1,12 @@
 """Databases for tests: one of its own on the servers that are there, and whole servers of its own, which can be killed and lost.
 
-MERIDIAN_TEST_POSTGRESQL and MERIDIAN_TEST_MARIADB say where the servers are. Where there is none, or the programs of a server are not
-installed, a test is skipped, except in continuous integration.
+MERIDIAN_TEST_POSTGRESQL and MERIDIAN_TEST_MARIADB say where the servers are; where none answers one is started. Where the programs of a
+server are not installed a test is skipped, except in continuous integration.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from uuid import uuid4
@@ -51,20 +53,33 @@ def engine_of(url: URL | str, **options: Any) -> Engine:
 @contextmanager
 def own_database(server: str, charset: str = "") -> Iterator[URL]:
     """A new, empty database on the `server` ("postgresql", "mysql") of this machine; dropped at the end. Gives its address."""
-    variable, usual, driver = _SERVERS[server]
-    url = make_url(os.environ.get(variable, usual)).set(drivername=driver)
+    url = _server(server)
     engine = engine_of(url)
     name = f"meridian_{uuid4().hex[:12]}"
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}{_encoded(server, charset)}")
-    except SQLAlchemyError as error:
-        missing(f"{server} at {url} ({type(error).__name__})")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}{_encoded(server, charset)}")
     try:
         yield url.set(database=name)
     finally:
         with engine.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if server == "postgresql" else ""))
+        engine.dispose()
+
+
+@cache
+def _server(server: str) -> URL:
+    """The machine's server; where none answers, one of this run's own."""
+    variable, usual, driver = _SERVERS[server]
+    url = make_url(os.environ.get(variable, usual)).set(drivername=driver)
+    engine = engine_of(url)
+    try:
+        with engine.connect():
+            return url
+    except SQLAlchemyError:
+        own = OWN_SERVERS[server]()
+        atexit.register(own.__exit__)
+        return own.__enter__().url
+    finally:
         engine.dispose()
 
 
@@ -234,6 +249,7 @@ class OwnMariaDB(OwnServer):
             str(self._install),
             "--no-defaults",
             f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={self.folder}",  # names in it are made of process ids only
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=8M",
@@ -244,6 +260,7 @@ class OwnMariaDB(OwnServer):
     def command(self) -> list[str]:
         settings = {
             "datadir": self.folder / "data",
+            "tmpdir": self.folder,
             "socket": self.folder / "server.sock",
             "pid_file": self.folder / "server.pid",
             "port": self.port,

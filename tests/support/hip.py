@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from engine.formats.hip import SERVICES
+from tests.support.reference import reference
 
-SCHEMAS = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "nhc-wst846"
+SCHEMAS = reference("nhc-wst846")
 OID = "2.16.156.10011"
 DOC_ID = "c0a8d4f2-1111-4e0b-9d55-2f7d8c1b9e10"
 ID = "5b2e2d1c-7f1e-4a39-9c55-0d4a7c8f1e01"

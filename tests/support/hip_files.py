@@ -10,11 +10,10 @@ from lxml import etree
 
 from engine.formats.hip import SERVICES, Kind
 from tests.support.hip import call, register
+from tests.support.reference import reference
 from tests.support.soap import envelope
 
-SCHEMAS = next(
-    (found for folder in Path(__file__).resolve().parents if (found := folder / "shared" / "data" / "nhc-wst846").exists()), Path("missing")
-)
+SCHEMAS = reference("nhc-wst846")
 FOLDER = Path(__file__).resolve().parents[1] / "samples" / "hip"
 MAPPED = [service.name for service in SERVICES.values() if service.kind is not Kind.QUERY]
 QUERIES = [service for service in SERVICES.values() if service.kind is Kind.QUERY]

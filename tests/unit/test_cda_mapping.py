@@ -55,6 +55,7 @@ def test_the_document_is_kept_with_size_and_hash() -> None:
     assert b64decode(attachment["hash"]) == sha1(document).digest()
     assert attachment["contentType"] == binary["contentType"] == "text/xml"
     assert {"system": "urn:meridian:sha256", "value": sha256(document).hexdigest()} in reference["identifier"]
+    assert reference["masterIdentifier"] in reference["identifier"]  # not every search by identifier looks at the master's
     assert binary["@url"] == f"Binary/{binary['id']}"
     assert reference["date"] == "2026-03-14T09:26:53+08:00"
     assert codes(reference["securityLabel"][0]) == [("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "N")]
@@ -317,6 +318,19 @@ def test_amounts_of_doses_and_what_is_no_number() -> None:
     both, most = (one["dosage"][0]["doseAndRate"][0]["doseRange"] for one in found["MedicationStatement"])
     assert (both["low"]["value"], both["high"]["value"], set(most)) == (1, 2, {"high"})
     assert found["Observation"][0]["valueString"] == "trace mmol/L"
+    small = cda.us_result("R8", "2345-7", "Glucose", '<value xsi:type="PQ" value="1.50E-2" unit="mmol/L"/>')
+    body = registry.mapping("cda-to-fhir").compile(None).map(cda.ccd(cda.us_section("30954-2", "Results", small))).body
+    assert b'"value":0.0150,' in body
+
+
+def test_encounters_beside_the_documents_own() -> None:
+    own, seen, planned = mapped(CCD)["Encounter"]
+    assert [one["status"] for one in (own, seen, planned)] == ["finished", "finished", "planned"]
+    assert [one["class"]["code"] for one in (own, seen)] == ["AMB", "AMB"]
+    assert codes(seen["type"][0])[0] == ("http://www.ama-assn.org/go/cpt", "99213")
+    assert seen["location"][0]["location"]["display"] == "Urgent Care"
+    assert own["@url"] == "Encounter"
+    assert seen["@url"] == "Encounter?identifier=urn:oid:1.2.3.19|E-EVN"
 
 
 def test_whom_to_call() -> None:
@@ -447,6 +461,22 @@ def test_a_narrative_is_bounded() -> None:
     assert b"too long to be shown here" in rendition.body
     assert any("longer than a section may be" in line.rule for line in lineage)
     assert b"8517006" in rendition.body
+
+
+def test_what_is_not_carried_is_named() -> None:
+    """A part of a statement that has no place in its resource, a statement without a rule, and nothing that is in the Bundle."""
+    odd = cda.smoking().replace("<statusCode", '<repeatNumber value="3"/><statusCode')
+    supply = '<supply classCode="SPLY" moodCode="EVN"><id root="1.2.3" extension="S"/><quantity value="2"/></supply>'
+    document = cda.ccd(cda.us_section("29762-2", "Social history", odd, supply))
+    lost = {
+        line.source.rpartition("section/")[2]: line.rule
+        for line in registry.mapping("cda-to-fhir").compile(None).explain(document)[1]
+        if not line.target
+    }
+    assert lost["entry[1]/observation/repeatNumber"] == "not carried"
+    assert lost["entry[2]/supply"] == "not carried: no rule for supply"
+    assert not [source for source in lost if source.startswith("entry[1]") and source != "entry[1]/observation/repeatNumber"]
+    assert not [source for source in lost if source.startswith("ClinicalDocument/")]
 
 
 # --- in another mapping's envelope ------------------------------------------------------------------------

@@ -57,6 +57,7 @@ class TestRefused:
             (b"<a>" * 6 + b"</a>" * 6, Limits(depth=5), "deeper than 5"),
             (b"<a>" + b"<b/>" * 10 + b"</a>", Limits(elements=10), "more than 10 elements"),
             (b'<a b="" c="" d=""/>', Limits(attributes=2), "more than 2 attributes"),
+            (b'<a xmlns:b="b"><c xmlns:d="d" xmlns:e="e"/></a>', Limits(namespaces=2), "more than 2 namespaces"),
             (b"<a>" + b" " * 93 + b"</a>", Limits(size=99), "more than 99 bytes"),
         ):
             with pytest.raises(ParseError, match=words):
@@ -68,6 +69,10 @@ class TestTaken:
         assert parse(b"<a>" * 5 + b"</a>" * 5, Limits(depth=5)).tag == "a"
         assert len(parse(b"<a>" + b"<b/>" * 10 + b"</a>", Limits(elements=11))) == 10
         assert parse(b"<a>" + b" " * 93 + b"</a>", Limits(size=100)).tag == "a"
+
+    def test_namespaces_one_after_the_other(self) -> None:
+        """As writers do that declare a prefix where they use it."""
+        assert len(parse(b"<a>" + b'<b xmlns:c="c" c:d=""/>' * 1000 + b"</a>", Limits(namespaces=1))) == 1000
 
     @pytest.mark.parametrize("encoding", ["utf-8", "GB18030", "gbk", "gb2312", "utf-16", "Big5"])
     def test_character_sets(self, encoding: str) -> None:

@@ -55,11 +55,12 @@ def _found(options: Settings, context: Context, look: Callable[[Engine], Iterato
 
 
 def _checked(options: Settings, context: Context, engine: Engine, checkpoints: dict[str, str]) -> Iterator[Finding]:
+    with engine.connect() as looking:
+        subjects = subjects_of(looking, options)
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="AUTOCOMMIT")
         version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
         yield Finding("reach", "fine", f"{connection.dialect.name} {version} at {engine_text(engine)}")
-        subjects = subjects_of(connection, options)
         for subject in subjects.values():
             yield Finding("key", "fine", f"{subject.name}: rows are told apart by {', '.join(subject.key)}")
         if connection.dialect.name == "postgresql":
@@ -78,9 +79,10 @@ def _created(options: Settings, context: Context, engine: Engine) -> Iterator[Fi
         return
     slot, publication = names_of(options, context)
     log = log_of(options, context, engine)
+    with engine.connect() as looking:
+        subjects = subjects_of(looking, options)
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="AUTOCOMMIT")
-        subjects = subjects_of(connection, options)
         require(connection, options, subjects)
         wanted = missing(connection, options, publication, subjects)
         there = slot_of(connection, slot) is not None

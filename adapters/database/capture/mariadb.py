@@ -57,9 +57,10 @@ class BinaryLog:
 
     def open(self, state: State | None, *, again: bool) -> State:
         self._sql = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self.subjects = subjects_of(self._sql, self._options)
+        with self._engine.connect() as looking:
+            self.subjects = subjects_of(looking, self._options)
+            identity = server_of(looking)
         require(self._sql, self._options)
-        identity = server_of(self._sql)
         if state is not None and not again:
             lost(self._sql, state, identity)
         names = tuple(subject.name for subject in self.subjects.values())
@@ -332,6 +333,7 @@ def checked(connection: Connection, options: Settings, subjects: Subjects, state
     keeps = ", ".join(f"{name} = {value}" for name, value in connection.execute(_KEEPS).tuples())
     yield Finding("keeping", "fine", f"the server purges its binary log by age: {keeps}; what is purged before it is read stops the capture")
     if state is not None:
-        lost(connection, state, server_of(connection))
+        with connection.engine.connect() as looking:
+            lost(connection, state, server_of(looking))
         late = behind(connection, state)
         yield Finding("behind", "warning" if late > options.most_behind else "fine", f"{late} bytes of the binary log are not read yet")

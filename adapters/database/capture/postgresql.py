@@ -56,7 +56,8 @@ class PostgresLog:
             identity = server.identity()
             if state is not None and not again:
                 self._same(state, identity, server.position())
-            self.subjects = subjects_of(self._sql, self._options)
+            with self._engine.connect() as looking:
+                self.subjects = subjects_of(looking, self._options)
             require(self._sql, self._options, self.subjects)
             self._publish()
             return self._slotted(server, None if again else state, identity, again)
@@ -65,9 +66,10 @@ class PostgresLog:
 
     def create(self) -> None:
         """Publication and slot, where they are missing."""
+        with self._engine.connect() as looking:
+            self.subjects = subjects_of(looking, self._options)
         with self._engine.connect() as plain:
             self._sql = plain.execution_options(isolation_level="AUTOCOMMIT")
-            self.subjects = subjects_of(self._sql, self._options)
             self._publish()
             if slot_of(self._sql, self._slot) is None:
                 statement = sa.text("SELECT pg_create_logical_replication_slot(:name, 'pgoutput')")

@@ -62,5 +62,10 @@ def _subject(connection: Connection, options: Settings, table: Settings, schema:
     if missing := [name for name in wanted if name not in shape.types]:
         raise Unusable(f"{table.name} has no column {', '.join(missing)}; it has {', '.join(shape.types)}")
     padded = shape.padded() if options.padding == "strip" else frozenset()
-    reading = Reading(options.zone, dict(table.charset), shape.declared, padded)
+    reading = Reading(options.zone, dict(table.charset), _declared(connection, shape), padded)
     return Subject(table.name, schema, split(table.name)[1], shape, tuple(table.columns), key, reading, tuple(table.patient_ids))
+
+
+def _declared(connection: Connection, shape: Shape) -> dict[str, str]:
+    """What neither the log's types nor the driver's tell: JSON of MariaDB, which is text to both."""
+    return {name: "json" for name in shape.json} if connection.dialect.name == "mysql" else {}

@@ -111,6 +111,19 @@ def _fitting(settings: Settings) -> str:
         return "confirm is for what is read without watermark and status"
     if not settings.table and not settings.watermark and not settings.confirm and settings.procedure is None:
         return "a select needs watermark or confirm; without them all of its rows would come again with every poll"
+    return _watermark_fitting(settings) if settings.watermark else ""
+
+
+def _watermark_fitting(settings: Settings) -> str:
+    if settings.connection.url.get_backend_name() == "mssql" and settings.watermark.overlap < 0.004:
+        return "SQL Server rounds datetimes to 3.33 ms: overlap must be longer"
+    if (
+        settings.watermark.start is None
+        and settings.select
+        and {"watermark"} <= parameters(settings.select)
+        and "key" not in parameters(settings.select)
+    ):
+        return "a select with :watermark needs watermark.start: nothing is compared with it before the first row"
     return ""
 
 
@@ -143,7 +156,8 @@ SOURCE: Final = Spec(
         Option("padding", choice("keep", "strip"), "of CHAR columns: whether the blanks at their end belong to the text", default="keep"),
         Option("message_type", choice("table", "table:change"), "what messages are called", default="table"),
         Option("patient_ids", ListOf(COLUMN), "columns with the patient's identifiers", default=[]),
-        Option("server", TEXT, "after a failover: the server that an operator has confirmed, as the alarm called it"),
+        Option("server", TEXT, "after a failover: the server that an operator has confirmed, as the alarm called it; with "
+               "watermark.start it is read from there. To be taken out again once its rows have caught up"),
         Option("retry_most", DURATION, "longest wait after failures", default="1m"),
     ],
     check=_fitting,

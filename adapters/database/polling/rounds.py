@@ -32,13 +32,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to be said by the reactor's thread: logged and audited as `event`, or a gauge that is set."""
+    """Something to be said by the reactor's thread: logged, counted, and audited as `event`."""
 
     event: str
     text: str
     level: str = "warning"
     facts: dict[str, str] = field(default_factory=dict)
-    gauge: tuple[str, str, float] | None = None
 
 
 class Poll(Protocol):

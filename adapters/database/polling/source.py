@@ -12,13 +12,14 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from adapters.database.connection import make_engine
 from adapters.database.errors import DatabaseError, source_error
+from adapters.database.polling.beginning import own_select
 from adapters.database.polling.keeping import Keeping, engine_text
 from adapters.database.polling.plain import PlainPoll
 from adapters.database.polling.records import Item, Wording
 from adapters.database.polling.rounds import Halted, Notice, Page, Poll
 from adapters.database.polling.status import StatusPoll
 from adapters.database.polling.subject import Unusable
-from adapters.database.polling.watermark import WatermarkPoll, own_select
+from adapters.database.polling.watermark import WatermarkPoll
 from engine.backoff import Backoff
 from engine.channel import Retry
 from engine.contracts import Reply
@@ -161,6 +162,8 @@ class DatabaseSource(PollingSource):
 
     def _tell(self, notice: Notice) -> None:
         getattr(self._context.log, notice.level)(notice.text, extra={"channel": self._context.name, **notice.facts})
+        doc = "what was noticed about a database: changed columns, another server, rows ahead of the clock …"
+        self._context.metrics.counter("meridian_database_notices_total", doc, channel=self._context.name, event=notice.event).inc()
         self._context.audit(notice.event, channel=self._context.name, **notice.facts)
 
     def _resumed(self) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from pathlib import Path
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from adapters.database.polling.beginning import started
+from adapters.database.polling.failover import ServerWatch
 from adapters.database.polling.keeping import Keeping
 from adapters.database.polling.options import parameters
 from adapters.database.polling.records import Item, Wording
 from adapters.database.polling.rounds import Halted, Notice, Page
 from adapters.database.polling.server import clock_of, server_of
-from adapters.database.polling.statements import TablePages, WrappedPages, bindings, called, constants
+from adapters.database.polling.statements import TablePages, WrappedPages, bindings, constants
 from adapters.database.polling.subject import Fetched, Subject, reading
 from adapters.database.polling.window import ClockSettled, HistorySettled, Position, Window, before
 from engine.formats.rows import Odd
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 POSITION: Final = "position"
 _UTC: Final = ZoneInfo("UTC")
-_LONG_AGO: Final = timedelta(days=1)
 
 
 @dataclass
@@ -51,21 +51,21 @@ class WatermarkPoll:
         self._mark = options.watermark
         self._monotonic = monotonic
         self.window = Window()
-        self._server = ""
+        self._watch = ServerWatch(options, of_table=not select)
         self._settling: ClockSettled | HistorySettled | None = None
         self._swept_at = monotonic()
         self._sweep: tuple[Position | None, Any] | None = None
         self._said: list[Notice] = []
-        self._ahead = self._behind = self._back = False
+        self._ahead = self._behind = False
 
     def resume(self, checkpoints: dict[str, str]) -> None:
         self._keeping.resume(checkpoints.get(POSITION, ""))
         if POSITION in checkpoints:
-            self.window, self._server = Window.resumed(checkpoints[POSITION])
+            self.window, self._watch.server = Window.resumed(checkpoints[POSITION])
 
     def notices(self) -> list[Notice]:
-        found, self._said = [*self._keeping.said, *self._said], []
-        self._keeping.said = []
+        found = [*self._keeping.said, *self._watch.said, *self._said]
+        self._keeping.said, self._watch.said, self._said = [], [], []
         return found
 
     def preview(self, now: int) -> Page:
@@ -80,7 +80,7 @@ class WatermarkPoll:
                 subject = self._keeping.look(connection)
                 clock = clock_of(connection)
                 highest = self._highest(connection, subject)
-                self._check_server(connection, server_of(connection), highest, subject)
+                self._check_server(connection, highest, subject)
                 if self._settling is not None:
                     self._settling.note(clock, highest)
                 if self._is_due(subject, clock):
@@ -89,6 +89,17 @@ class WatermarkPoll:
         except BaseException:
             self._keeping.look_again()
             raise
+
+    def _check_server(self, connection: Connection, highest: Any, subject: Subject) -> None:
+        def there() -> Any:
+            """Of a select: the first row at the front or after it."""
+            if not self._select or self.window.front is None:
+                return highest
+            found = self._fetch(connection, subject, Position(self.window.front.mark))
+            return found[0].mark if found else None
+
+        if self._watch.check(server_of(connection), None if self._select else highest, self.window.front, subject.table, there):
+            self.window = Window()
 
     def _is_due(self, subject: Subject, clock: datetime) -> bool:
         """Whether to read the window again: for rows that came late, and to close it. As long as new pages wait, only to close it."""
@@ -208,48 +219,6 @@ class WatermarkPoll:
         like = found[0].mark if found else (self.window.front.mark if self.window.front else None)
         return None if like is None else self._settling_of(like).settled(clock, like)
 
-    # --- the server --------------------------------------------------------------------------------
-
-    def _check_server(self, connection: Connection, server: str, highest: Any, subject: Subject) -> None:
-        """Whether this is still the table that was read. Raises Halted where going on would skip or repeat."""
-        if self._server and server and server != self._server:
-            self._meet_server(connection, server, highest, subject)
-        elif self.window.front is not None and not self._select and not self._mark.purged:
-            self._look_back(highest, subject)
-        self._server = server or self._server
-
-    def _look_back(self, highest: Any, subject: Subject) -> None:
-        """The same server: its table may have been emptied, or put back to what it was earlier."""
-        assert self.window.front is not None
-        front = self.window.front.mark
-        if highest is None or (isinstance(front, date) and highest < front - _LONG_AGO):
-            state = "is empty" if highest is None else "ends long before what was read of it"
-            raise Halted(
-                f"{subject.table} {state}: this is not the table that was read until now, or its rows were deleted. "
-                "Nothing is read until they are back; where rows are deleted on purpose, say watermark: {purged: true}"
-            )
-        if (back := highest < front) != self._back:
-            self._back = back
-            if back:
-                text = f"the newest rows of {subject.table} are gone: they were deleted, or the table was put back"
-                self._said.append(Notice("database.rows_gone", text, facts={"table": subject.table}))
-
-    def _meet_server(self, connection: Connection, server: str, highest: Any, subject: Subject) -> None:
-        if self._select and self.window.front is not None:
-            found = self._fetch(connection, subject, Position(self.window.front.mark))
-            highest = found[0].mark if found else None
-        confirmed = self._options.server == server
-        lost = self.window.front is not None and (highest is None or highest < self.window.front.mark)
-        if lost and not confirmed:
-            raise Halted(
-                f"another server answers ({server}), and {subject.table} lacks rows there that were read before: it is an empty or "
-                f"older copy. Nothing is read until the rows are back; to go on with it as it is, say server: {server!r}"
-            )
-        if confirmed and self._mark.start is not None:
-            self.window = Window()
-        facts = {"table": subject.table, "before": self._server, "server": server}
-        self._said.append(Notice("database.server_changed", "another server answers; the table goes on where it was", facts=facts))
-
     # --- what was taken ----------------------------------------------------------------------------
 
     def checkpoint(self, page: Page) -> tuple[str, str] | None:
@@ -259,7 +228,7 @@ class WatermarkPoll:
         for item in page.items:
             self.window.meet(_told_apart(item), item.mark)
         self._move(state)
-        return POSITION, self.window.checkpoint(self._server, **self._keeping.noted())
+        return POSITION, self.window.checkpoint(self._watch.server, **self._keeping.noted())
 
     def _move(self, state: _Read) -> None:
         if state.sweeping:
@@ -288,24 +257,3 @@ class WatermarkPoll:
 
 def _told_apart(item: Item) -> bytes:
     return item.digest
-
-
-def own_select(options: Settings, site: Path, dialect: str) -> str:
-    """The site's own statement, "" for a table. Raises OSError."""
-    if options.procedure:
-        return called(options.procedure.name, options.procedure.arguments, dialect, options.procedure.returns)
-    if options.select_file:
-        return Path(site / options.select_file).read_text(encoding="utf-8")
-    return str(options.select or "")
-
-
-def started(text: str, kind: str, dialect: str) -> Any:
-    """`start` as a watermark of that kind. Raises Halted."""
-    try:
-        if kind == "text" or dialect == "sqlite":
-            return int(text) if text.lstrip("-").isdigit() and kind != "text" else text
-        if text.lstrip("-").isdigit() and kind not in ("datetime", "date"):
-            return int(text)
-        return date.fromisoformat(text) if kind == "date" else datetime.fromisoformat(text)
-    except ValueError:
-        raise Halted(f"watermark.start {text!r} is not a number or a time such as 2024-03-01T00:00:00+08:00") from None
