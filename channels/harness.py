@@ -1,14 +1,15 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm) goes in; line ends of .hl7 and .astm files become the CR that ends segments and
-records, as `meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm, .xml for SOAP) goes in; line ends of .hl7 and .astm files become the CR that ends
+segments and records, as `meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
 
-A destination that gets the message as it came says ``"as received"``; HL7 text and other content is compared line by line. With
-``"from": "county-laboratory"`` the message comes over a connection that has proven to be that party. The message passes the channel's
-source first (character set, senders, FHIR structure), so that a test sees what a sender would hear.
+A destination that puts the message into words of its own (`soap`) shows its request; one that gets it as it came says
+``"as received"``; HL7 text and other content is compared line by line. With ``"from": "county-laboratory"`` the message comes over a
+connection that has proven to be that party. The message passes the channel's source first (character set, senders, FHIR structure), so
+that a test sees what a sender would hear.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from channels.differences import differences
 from channels.model import Site
 from engine import registry
 from engine.channel import Channel, Outlet
-from engine.contracts import Rehearsing
+from engine.contracts import Rehearsing, Wording
 from engine.deidentify.content import deidentify
 from engine.deidentify.policy import Service
-from engine.errors import MessageError
+from engine.errors import DeliveryError, MessageError
 from engine.identity import party_uri
-from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, Envelope, Judgement, Status, Verdict
+from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, SOAP, Envelope, Judgement, Parcel, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM}
+_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM, ".xml": SOAP}
 _OF_LINES: Final = (HL7V2, ASTM)
 _EXPECTED: Final = ".expected.json"
 
@@ -156,18 +157,43 @@ def _envelope(channel: Channel, body: bytes, peer: str) -> tuple[Envelope, Judge
 def _sent(outlet: Outlet, routed: Routed, envelope: Envelope) -> Any:
     """What the destination would get; of what is de-identified, the result."""
     if outlet.deidentify is None:
-        return _content(routed)
+        return _content(outlet, routed, envelope)
     body, kind = (envelope.body, envelope.content_type) if routed.body is None else (routed.body, routed.content_type)
     assert isinstance(body, bytes)
     try:
-        return _content(replace(routed, body=deidentify(body, kind, Service(outlet.deidentify).policy())[0], content_type=kind))
+        made = replace(routed, body=deidentify(body, kind, Service(outlet.deidentify).policy())[0], content_type=kind)
     except MessageError as error:
         return f"quarantined: {error}"
+    return _content(outlet, made, envelope)
 
 
-def _content(routed: Routed) -> Any:
+def _content(outlet: Outlet, routed: Routed, envelope: Envelope) -> Any:
+    adapter = registry.adapter(outlet.adapter)
+    if isinstance(adapter, Wording):
+        return _worded(adapter, outlet, routed, envelope)
     if routed.body is None:
         return "as received"
     if routed.content_type == FHIR_JSON:
         return orjson.loads(routed.body)
     return routed.body.decode("utf-8", "backslashreplace").replace("\r", "\n").split("\n")
+
+
+def _worded(adapter: Wording, outlet: Outlet, routed: Routed, envelope: Envelope) -> Any:
+    """What a destination would say, a line each."""
+    body, kind = (envelope.body, envelope.content_type) if routed.body is None else (routed.body, routed.content_type)
+    key = f"test/{outlet.name}"
+    parcel = Parcel(
+        1,
+        1,
+        body,
+        kind,
+        routed.message_type or envelope.message_type,
+        envelope.control_id,
+        key,
+        routed.order_key,
+        received_at=envelope.received_at,
+    )
+    try:
+        return adapter.word(outlet.options, parcel).split("\n")
+    except DeliveryError as error:
+        return f"dead letter: {error}"

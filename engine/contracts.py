@@ -156,6 +156,15 @@ class Rehearsing(Protocol):
         `peer` is the party that the connection would have proven, "" for none. Pure; never raises."""
 
 
+@runtime_checkable
+class Wording(Protocol):
+    """An adapter whose destination puts messages into words of its own, so that channel tests see what the receiver would."""
+
+    def word(self, options: Settings, parcel: Parcel) -> str:
+        """The request for it, without what no two attempts have in common (signatures). Pure. Raises DeliveryError where none can be
+        made."""
+
+
 class Document(Protocol):
     """A decoded message, as far as filters, routes and search need it."""
 

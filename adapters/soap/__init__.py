@@ -23,7 +23,7 @@ from engine.message import SOAP
 
 if TYPE_CHECKING:
     from engine.contracts import Context, Destination, Source
-    from engine.message import Envelope, Judgement
+    from engine.message import Envelope, Judgement, Parcel
     from engine.options import Settings, Spec
 
 
@@ -41,6 +41,12 @@ class SoapAdapter:
         from adapters.soap.rehearsal import rehearse
 
         return rehearse(options, GenericService(options, lambda: "1", lambda: 0), body, peer)
+
+    def word(self, options: Settings, parcel: Parcel) -> str:
+        """engine.contracts.Wording"""
+        from adapters.soap.client.wording import word
+
+        return word(options, parcel)
 
     def source(self, options: Settings, context: Context) -> Source:
         from adapters.soap.generic.service import GenericService

@@ -1,6 +1,7 @@
 """The machine's own limits, measured in the same run: no node can beat them, so its figures are given in ratio to them.
 
-echo               a bare Twisted MLLP server that keeps nothing, at each number of connections      messages/s
+echo               a bare server that keeps nothing, at each number of connections: Twisted with MLLP, or
+                   the node's own HTTP server                                                        messages/s
 sqlite             one table in WAL mode with synchronous=FULL, committed one by one, by 10, by 100  messages/s
 append             write and fdatasync to one file, one by one and by 100                            messages/s
 """
@@ -24,11 +25,13 @@ SQLITE_GROUPS: Final = (1, 10, 100)
 APPEND_GROUPS: Final = (1, 100)
 
 
-def measure(folder: Path, connections: Sequence[int], seconds: float) -> dict[str, Any]:
-    """All limits, `seconds` each; the disk's are those of the file system that `folder` is on."""
-    with Peer("engine.bench.echo") as echo:
-        generate(Load(echo.port, seconds=seconds / 2))
-        echoes = {str(count): generate(Load(echo.port, count, seconds=seconds))["per_second"] for count in connections}
+def measure(
+    folder: Path, connections: Sequence[int], seconds: float, echo: str = "engine.bench.echo", generator: str = "engine.bench.generator"
+) -> dict[str, Any]:
+    """All limits, `seconds` each; the disk's are those of the file system that `folder` is on. `generator` is who sends to `echo`."""
+    with Peer(echo) as peer:
+        generate(Load(peer.port, seconds=seconds / 2), generator)
+        echoes = {str(count): generate(Load(peer.port, count, seconds=seconds), generator)["per_second"] for count in connections}
     with TemporaryDirectory(dir=folder) as scratch:
         databases = {str(group): sqlite_rate(Path(scratch) / f"{group}.db", group, seconds) for group in SQLITE_GROUPS}
         files = {str(group): append_rate(Path(scratch) / f"{group}.log", group, seconds) for group in APPEND_GROUPS}

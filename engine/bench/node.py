@@ -50,6 +50,10 @@ class Node:
             self._process.wait()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def cpu_seconds(self) -> float:
         """Used so far, by all its processes."""
         return cpu_seconds(self._process.pid)

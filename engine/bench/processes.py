@@ -85,6 +85,19 @@ def resident_bytes(root: int) -> int:
     return sum(int(fields[21]) for process in tree(root) if (fields := _stat(process))) * _PAGE
 
 
+def peak_bytes(root: int) -> int:
+    """The most resident memory that each process of a tree has had, added up."""
+    return sum(_peak(process) for process in tree(root))
+
+
+def _peak(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
 def _stat(process: int) -> list[str]:
     """/proc/PID/stat from its third field (state) on; empty where the process has gone."""
     try:

@@ -4,7 +4,10 @@ ingest        MLLP in, committed, answered; goes nowhere
 pass-through  MLLP in, committed, answered, delivered to an MLLP sink, settled
 mapped        MLLP in, committed, answered, mapped to FHIR, posted to a FHIR sink over mutual TLS, settled
 
-ingest and mapped also with laboratory instruments in place of MLLP senders (`ASTM`).
+ingest and mapped also with laboratory instruments in place of MLLP senders (`ASTM`), and with platforms that call HIPMessageServer
+(`HIP`); there also
+
+signed        each call signed (WS-Security), verified, committed, answered; goes nowhere
 
 Everything is durable, by the store's defaults. Before each measurement comes a warm-up, of which everything is delivered first.
 """
@@ -12,14 +15,16 @@ Everything is durable, by the store's defaults. Before each measurement comes a 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from engine.bench import site as sites
+from engine.bench.callers import CallLoad
 from engine.bench.generator import Load
 from engine.bench.node import Node
 from engine.bench.processes import Peer, generate
@@ -27,21 +32,27 @@ from engine.bench.processes import Peer, generate
 INGEST: Final = "ingest"
 PASS_THROUGH: Final = "pass-through"  # noqa: S105  # not a word to log in with
 MAPPED: Final = "mapped"
+SIGNED: Final = "signed"
 SCENARIOS: Final = (INGEST, PASS_THROUGH, MAPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What sends: the source's name, the load generator, and the mapping of what it sends."""
+    """What sends: the source's name, the load generator, the mapping of what it sends; and what answers it and does nothing else."""
 
     name: str
     generator: str
     mapping: str
     scenarios: Sequence[str]
+    echo: str = "engine.bench.echo"
+    echo_generator: str = "engine.bench.generator"
 
 
 MLLP: Final = Protocol("mllp", "engine.bench.generator", "hl7v2-to-fhir", SCENARIOS)
 ASTM: Final = Protocol("astm", "engine.bench.instruments", "astm-to-fhir", (INGEST, MAPPED))
+HIP: Final = Protocol(
+    "hip", "engine.bench.callers", "hip-to-fhir", (INGEST, MAPPED, SIGNED), "engine.bench.http_echo", "engine.bench.callers"
+)
 
 PATIENCE: Final = 60.0
 """Seconds without any delivery after which what is missing counts as missing."""
@@ -64,23 +75,30 @@ def measure(scenario: str, effort: Effort, folder: Path, protocol: Protocol = ML
     with ExitStack() as stack:
         sink = _sink(scenario, folder, stack)
         port = sink.port if sink else 0
+        security: dict[str, Any] = {"security": {}} if scenario == SIGNED else {}
         channels: dict[str, dict[str, Any]] = {
             INGEST: sites.ingest_only(),
             PASS_THROUGH: sites.pass_through(port),
             MAPPED: sites.mapped(port, protocol.mapping),
+            SIGNED: sites.ingest_only(),
         }
-        site = sites.write_site(folder / scenario, channels[scenario], protocol=protocol.name)
+        site = sites.write_site(folder / scenario, channels[scenario], protocol=protocol.name, **security)
         if protocol is ASTM:
             sites.name_instruments(site.folder)
         if scenario == MAPPED:
             sites.trust(site.folder, folder / "sink")
+        load: Callable[..., Load] = Load
+        if scenario == SIGNED:
+            sites.issue(folder / "signer")
+            sites.trust(site.folder, folder / "signer")
+            load = partial(CallLoad, certs=str(folder / "signer"))
         node = stack.enter_context(Node(site))
-        bench = Bench(node, sink, effort, protocol.generator)
+        bench = Bench(node, sink, effort, protocol.generator, load)
         return [{"scenario": scenario, **bench.measure(count)} for count in effort.connections]
 
 
 def _sink(scenario: str, folder: Path, stack: ExitStack) -> Peer | None:
-    if scenario == INGEST:
+    if scenario in (INGEST, SIGNED):
         return None
     if scenario == PASS_THROUGH:
         return stack.enter_context(Peer("engine.bench.sink"))
@@ -91,8 +109,10 @@ def _sink(scenario: str, folder: Path, stack: ExitStack) -> Peer | None:
 class Bench:
     """Measures one running node. `sink` is None where nothing is delivered."""
 
-    def __init__(self, node: Node, sink: Peer | None, effort: Effort, generator: str = MLLP.generator) -> None:
-        self._node, self._sink, self._effort, self._generator = node, sink, effort, generator
+    def __init__(
+        self, node: Node, sink: Peer | None, effort: Effort, generator: str = MLLP.generator, make: Callable[..., Load] = Load
+    ) -> None:
+        self._node, self._sink, self._effort, self._generator, self._make = node, sink, effort, generator, make
         self._sent = 0
 
     def measure(self, connections: int) -> dict[str, Any]:
@@ -123,7 +143,7 @@ class Bench:
 
     def _load(self, connections: int, seconds: float) -> dict[str, Any]:
         effort = self._effort
-        load = Load(self._node.site.port, connections, effort.in_flight, seconds=seconds, messages=effort.messages, first=self._sent)
+        load = self._make(self._node.site.port, connections, effort.in_flight, seconds=seconds, messages=effort.messages, first=self._sent)
         report = generate(load, self._generator)
         self._sent += report["sent"]
         return report

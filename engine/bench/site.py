@@ -21,11 +21,11 @@ class BenchSite:
     http: int
 
 
-def write_site(folder: Path, channel: dict[str, Any], *, workers: int = 1, protocol: str = "mllp") -> BenchSite:
-    """A site with one channel, `bench`: a source of this protocol on loopback, then what `channel` says."""
+def write_site(folder: Path, channel: dict[str, Any], *, workers: int = 1, protocol: str = "mllp", **options: Any) -> BenchSite:
+    """A site with one channel, `bench`: a source of this protocol on loopback with further `options`, then what `channel` says."""
     site = BenchSite(folder, free_port(), free_port())
     node = {"name": "bench", "party": "bench", "workers": workers, "http": {"listen": f"{HOST}:{site.http}"}}
-    source = {protocol: {"listen": f"{HOST}:{site.port}"}}
+    source = {protocol: {"listen": f"{HOST}:{site.port}", **options}}
     (folder / "channels").mkdir(parents=True)
     _write(folder / "meridian.yaml", node)
     _write(folder / "channels" / "bench.yaml", {"name": "bench", "source": source, **channel})
@@ -52,6 +52,12 @@ def forwarded(port: int) -> dict[str, Any]:
     """To a Storage SCP; order does not matter to it."""
     dicom = {"peer": f"{HOST}:{port}", "called_ae": "SINK"}
     return {"destinations": [{"name": "sink", "dicom": dicom, "order": "none"}]}
+
+
+def called(port: int) -> dict[str, Any]:
+    """To a SOAP service, whose WSDL is service.wsdl; what is big goes beside the envelope."""
+    soap = {"wsdl": "service.wsdl", "version": "1.2", "url": f"http://{HOST}:{port}/", "mtom": True}
+    return {"destinations": [{"name": "sink", "soap": soap, "order": "none"}]}
 
 
 def mapped(port: int, mapping: str = "hl7v2-to-fhir") -> dict[str, Any]:

@@ -6,17 +6,19 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
 
+from engine.bench import attachments as attachment_bench
 from engine.bench import imaging
 from engine.bench import limits as machine
 from engine.bench import mapping as mapping_bench
 from engine.bench import memory as memory_bench
-from engine.bench.scenarios import ASTM, MLLP, SCENARIOS, Effort, Protocol, measure
+from engine.bench.scenarios import ASTM, HIP, MLLP, SCENARIOS, SIGNED, Effort, Protocol, measure
 from engine.cli.output import AS_JSON, print_json, print_table
 from engine.errors import ConfigError
 
@@ -63,7 +65,23 @@ def astm(
     _run(ASTM, scenario, Effort(connections, 1, seconds, warm_up, messages), folder, as_json)
 
 
-def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path | None, as_json: bool) -> None:
+@app.command()
+def soap(
+    scenario: list[str] = typer.Option(list(HIP.scenarios), "--scenario", help="ingest, mapped, signed; can be given several times."),
+    connections: list[int] = CONNECTIONS,
+    attachments: bool = typer.Option(True, help="Attachments of 100 MB besides."),
+    seconds: float = SECONDS,
+    warm_up: float = WARM_UP,
+    messages: int = MESSAGES,
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Web services: calls of HIPMessageServer kept, mapped to FHIR, or signed and verified; attachments taken and sent on. Exit code 1
+    where anything was not delivered exactly once."""
+    _run(HIP, scenario, Effort(connections, 1, seconds, warm_up, messages), folder, as_json, attachments=attachments)
+
+
+def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path | None, as_json: bool, *, attachments: bool = False) -> None:
     unknown = [name for name in scenario if name not in protocol.scenarios]
     if unknown:
         raise ConfigError(f"there is no scenario {unknown[0]!r}; allowed: {', '.join(protocol.scenarios)}")
@@ -72,9 +90,11 @@ def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path |
             "machine": _machine(scratch),
             "protocol": protocol.name,
             "processes": "node, load generator and sink: one process each (the node's workers besides), all on this machine",
-            "limits": machine.measure(scratch, effort.connections, min(effort.seconds, 2.0)),
-            "results": [result for name in scenario for result in measure(name, effort, scratch, protocol)],
+            "limits": machine.measure(scratch, effort.connections, min(effort.seconds, 2.0), protocol.echo, protocol.echo_generator),
+            "results": [result for name in scenario for result in measure(name, _effort(name, effort), scratch, protocol)],
         }
+        if attachments:
+            report["attachments"] = attachment_bench.measure(scratch)
     for result in report["results"]:
         rate = result.get("delivered_per_second", result["acknowledged_per_second"])
         result["ratio"] = machine.ratios(rate, result["connections"], report["limits"])
@@ -82,7 +102,14 @@ def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path |
         print_json(report)
     else:
         _print(report)
-    raise typer.Exit(0 if all(result["exactly_once"] for result in report["results"]) else 1)
+    results = [*report["results"], *report.get("attachments", ())]
+    raise typer.Exit(0 if all(result["exactly_once"] for result in results) else 1)
+
+
+def _effort(scenario: str, effort: Effort) -> Effort:
+    """Of signatures one measurement says enough: in the middle of the numbers of connections."""
+    middle = sorted(effort.connections)[len(effort.connections) // 2]
+    return replace(effort, connections=[middle]) if scenario == SIGNED else effort
 
 
 @app.command()
@@ -199,7 +226,7 @@ def _machine(folder: Path) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     limits = report["limits"]
-    rows = [("MLLP echo, nothing kept", f"{count} connections", rate) for count, rate in limits["echo"].items()]
+    rows = [("echo, nothing kept", f"{count} connections", rate) for count, rate in limits["echo"].items()]
     rows += [("SQLite WAL FULL", f"{group} a transaction", rate) for group, rate in limits["sqlite"].items()]
     rows += [("append + fdatasync", f"{group} a sync", rate) for group, rate in limits["append"].items()]
     print_table(f"this machine's own limits ({report['machine']['file_system']})", ("what", "", "messages/s#"), rows)
@@ -217,3 +244,12 @@ def _print(report: dict[str, Any]) -> None:
             for result in report["results"]
         ],
     )
+    if "attachments" in report:
+        _print_attachments(report["attachments"])
+
+
+def _print_attachments(results: list[dict[str, Any]]) -> None:
+    names = ("direction", "megabytes", "mb_per_second", "rss_before_mb", "rss_mb")
+    rows = [(*(one[name] for name in names), "yes" if one["exactly_once"] else "NO") for one in results]
+    columns = ("direction", "MB each#", "MB/s#", "RSS MB before#", "RSS MB at most#", "exactly once")
+    print_table("attachments (MTOM), one after the other", columns, rows)

@@ -21,6 +21,7 @@ from engine.demo.nodes import LedgerReader, NodeProcess
 from engine.demo.radiology import RIS, examinations, orders
 from engine.demo.simulator import Answer, Receiver, Report, Sender, endpoint
 from engine.demo.sites import HOSPITAL, PLATFORM, Landscape
+from engine.demo.vendor import Platform, calls, inpatients
 from engine.message import Status
 from engine.observe import Metrics
 from engine.store.contract import LedgerLine, Query
@@ -32,6 +33,7 @@ _DRAIN_SECONDS: Final = 120.0
 SOURCES: Final = {
     "intake": "fhir",
     "wards": "mllp",
+    "hospital-platform": "soap",
     "laboratory": "mllp",
     "coagulation": "astm",
     "blood-gas": "astm",
@@ -78,6 +80,7 @@ class Show:
         hospital = morning(2026, patients)
         self._items = [*hospital, *orders(self._examinations)]
         self._department = Department(self._examinations, landscape.ports["dicom"], pace)
+        self._vendor = Platform(calls(inpatients(hospital), 2026), landscape.ports["hip"], landscape.vendor_certs)
         self._pacs = Archive(landscape.ports["pacs"])
         self._his = Receiver()
         folders = (landscape.platform, landscape.hospital)
@@ -110,7 +113,12 @@ class Show:
         self._senders.append(Sender(self._of(RIS.name), radiology, reactor=self._reactor, pace=self._pace))
         images = deferToThread(self._department.run)
         images.addCallback(lambda _: self._pacs.start())  # until now it was down, and its queue waits
-        under_way: list[Deferred[Any]] = [*(sender.run() for sender in self._senders), self._analyzer.run(), images]
+        under_way: list[Deferred[Any]] = [
+            *(sender.run() for sender in self._senders),
+            self._analyzer.run(),
+            deferToThread(self._vendor.run),
+            images,
+        ]
         sending = DeferredList(under_way, fireOnOneErrback=True)
         while not sending.called:
             yield self._look_on()
@@ -151,7 +159,8 @@ class Show:
         return [item for item in self._items if item.system == system]
 
     def _answers(self) -> list[Answer]:
-        return [*(answer for sender in self._senders for answer in sender.answers), *self._analyzer.answers, *self._department.answers]
+        of_systems = (answer for sender in self._senders for answer in sender.answers)
+        return [*of_systems, *self._analyzer.answers, *self._department.answers, *self._vendor.answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:
@@ -196,4 +205,4 @@ class Show:
 
     def expected(self) -> list[Item]:
         """What must be on the platform: everything that was accepted; a duplicate is its original."""
-        return [item for item in (*self._items, *self._analyzer.items) if item.expect == ACCEPTED]
+        return [item for item in (*self._items, *self._analyzer.items, *self._vendor.items) if item.expect == ACCEPTED]

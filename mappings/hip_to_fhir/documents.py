@@ -59,7 +59,7 @@ def register(compiled: Compiled, tx: HipTransaction, message: Message, drafts: l
                 tx.known.setdefault("urn:uuid:" + name_uuid(f"Patient {query_of(number)}"), patient)
     number = next((Id(one.root, one.extension) for one in told.ids), Id())
     patients = tuple(Id(one.root, one.extension) for one in told.patients if one.root != DOMAIN_ID)
-    claimed = Claimed(number, Code(told.code, told.code_system), "", told.time, patients)
+    claimed = Claimed(number, Code(told.code), "", told.time, patients)  # its code system is another than the document's
     media = _MEDIA.get(told.format.rpartition("/")[2].lower(), told.format if "/" in told.format else "")
     try:
         mapped = compiled.documents.take(tx, content, media, claimed, _described(compiled, tx, told, message, patient), place=f"{where}/")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.bench import imaging, memory
-from engine.bench.scenarios import ASTM, INGEST, PASS_THROUGH, Effort, measure
+from engine.bench import attachments, imaging, memory
+from engine.bench.scenarios import ASTM, HIP, INGEST, PASS_THROUGH, Effort, measure
 
 SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
 
@@ -29,6 +29,25 @@ def test_instruments_are_accounted_for(scenario: str, tmp_path: Path) -> None:
         assert result["exactly_once"], result
         assert result["acknowledged"] == 40
         assert result.get("delivered", 40) == 40
+
+
+@pytest.mark.parametrize("scenario", HIP.scenarios)
+def test_calls_are_accounted_for(scenario: str, tmp_path: Path) -> None:
+    """Every call that heard AA is at the sink, once; signed ones too, whose signatures the node has verified."""
+    for result in measure(scenario, SMALL, tmp_path, HIP):
+        assert result["exactly_once"], result
+        assert result["acknowledged"] == 40
+        assert result.get("delivered", 40) == 40
+
+
+def test_attachments_are_accounted_for(tmp_path: Path) -> None:
+    """Each is answered as taken, and comes to the sink whole and once."""
+    results = attachments.measure(tmp_path, megabytes=1, rounds=3)
+    assert [result["direction"] for result in results] == [attachments.TAKEN, attachments.FORWARDED]
+    for result in results:
+        assert result["exactly_once"], result
+        assert result["mb_per_second"] > 0
+        assert result["rss_mb"] >= result["rss_before_mb"] > 1
 
 
 def test_images_are_accounted_for(tmp_path: Path) -> None:

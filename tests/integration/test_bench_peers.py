@@ -46,6 +46,13 @@ def test_echo_answers_every_frame() -> None:
     assert (report["acknowledged"], report["unanswered"]) == (500, 0)
 
 
+def test_the_http_echo_answers_every_call() -> None:
+    """Under the same generator that loads the node."""
+    with Peer("engine.bench.http_echo") as echo:
+        report = generate(Load(echo.port, connections=3, seconds=60, messages=301), "engine.bench.callers")
+    assert (report["sent"], report["acknowledged"], report["refused"], report["unanswered"]) == (301, 301, 0, 0)
+
+
 def test_nobody_there_is_an_error_not_a_result() -> None:
     """A load against a port on which nobody listens fails with a word about it."""
     with pytest.raises(MeridianError, match="refused"):

@@ -23,9 +23,14 @@ def test_exit_json_tells_that_all_is_well() -> None:
         assert ledger["received"] == ends
         assert {"name", "source", "received", "delivered"} <= set(node["channels"][0])
     hospital = next(node for node in report["nodes"] if node["name"] == "county-hospital")
-    assert hospital["ledger"]["dead_lettered"] == 2  # the broken message, and the transfer that an instrument broke off
+    # the broken message, the transfer that an instrument broke off, the call that was cut off, another patient's document
+    assert hospital["ledger"]["dead_lettered"] == 4
+    (platform,) = [channel for channel in hospital["channels"] if channel["source"] == "soap"]
+    assert (platform["received"], platform["delivered"]) == (18, 16)
+    assert report["sent"]["codes"]["AE"] == 2
     assert {channel["source"] for channel in hospital["channels"]} == {
         "mllp",
+        "soap",
         "astm",
         "worklist",
         "dicom",

@@ -123,3 +123,36 @@ def test_one_entry_more_is_one_difference() -> None:
     assert list(differences({"entry": entries[1:]}, {"entry": entries})) == [
         'entry[0](Patient): not expected, got {"resource":{"resourceType":"Patient"}}'
     ]
+
+
+WSDL = Path(__file__).resolve().parents[2] / "adapters/soap/generic/default.wsdl"
+CALLING = """\
+name: lab
+source: {mllp: {listen: 2575}}
+destinations:
+  - name: platform
+    soap:
+      wsdl: service.wsdl
+      url: "http://127.0.0.1:1/"
+      body: submit.xml
+      documents: {result: result.xml}
+      tables: {kind: {of: "${MSH-9.1}", table: {ORU: result}}}
+"""
+
+
+def test_a_destination_with_words_of_its_own_shows_them(site: Path) -> None:
+    """The envelope; in it a message that is a string, whose values are escaped twice, since they are in XML within XML."""
+    (site / "channels/lab.yaml").write_text(CALLING)
+    (site / "service.wsdl").write_bytes(WSDL.read_bytes())
+    (site / "submit.xml").write_text('<Submit xmlns="urn:meridian:soap"><a kind="${tables.kind}">${documents.result}</a></Submit>')
+    (site / "result.xml").write_text('<r name="${PID-5.1}"><of>${message.control_id}</of></r>')
+    put(site, "one", RESULT.format(name='L"in&<Mei').replace("&<", "\\T\\<").encode())
+    put(site, "other", message("ADT^A99"))
+    (one, other) = outcomes(site, update=True).values()
+    assert (one.differences, one.new) == ((), True)
+    lines = json.loads((site / "tests/lab/one.expected.json").read_text())["destinations"]["platform"]
+    (line,) = [line for line in lines if "<a " in line]
+    assert 'kind="result"' in line
+    assert '&lt;r name="L&amp;quot;in&amp;amp;&amp;lt;Mei"&gt;&lt;of&gt;C1&lt;/of&gt;&lt;/r&gt;' in line
+    told = json.loads((site / "tests/lab/other.expected.json").read_text())["destinations"]["platform"]
+    assert told == "dead letter: ${MSH-9.1}: tables.kind has no row for this message, and no otherwise", other

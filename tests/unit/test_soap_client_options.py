@@ -60,11 +60,18 @@ def faults_of(folder: Path, **node):
         ({"accepted_when": {"path": "a//b"}}, ["no path in a reply"]),
         ({"tables": {"x": {"of": "${content.text}", "table": {}}}}, ["whole content"]),
         ({"url": "ftp://x"}, ["not an http"]),
+        ({"body": {"action": "${documents.x}", "message": "m"}}, ["no ${documents.x}"]),
+        ({"documents": {"x": "gone.xml"}}, ["no file 'gone.xml'"]),
+        ({"documents": {"x": "words"}}, ["not the name of an XML file"]),
+        ({"documents": {"x": "whole.xml"}}, ["${content.attachment} cannot be in one of documents"]),
+        ({"documents": {"x": "table.xml"}}, ["no ${tables.gone}"]),
     ],
 )
 def test_faults(tmp_path, node, words):
     (tmp_path / "other.xml").write_text("<Exchange/>")
     (tmp_path / "dtd.xml").write_text("<!DOCTYPE x><x/>")
+    (tmp_path / "whole.xml").write_text("<x>${content.attachment}</x>")
+    (tmp_path / "table.xml").write_text("<x>${tables.gone}</x>")
     (said,) = faults_of(tmp_path, **node)
     for word in words:
         assert word in said
@@ -77,12 +84,14 @@ def test_faults(tmp_path, node, words):
         {"port": "Soap12", "version": "1.2", "url": "https://hospital.example/exchange/"},
         {"body": "as it came", "operation": None},
         {"body": "t.xml", "operation": None, "mtom": True},
+        {"documents": {"x": "d.xml"}, "body": {"action": "a", "message": "${documents.x}"}},
         {"port": "Rpc", "operation": None, "body": {"action": "a", "message": "m"}},
         {"tables": {"x": {"of": "${message.type}", "table": {"A": "b"}}}, "body": {"action": "${tables.x}", "message": "m", "count": 1}},
     ],
 )
 def test_what_is_right(tmp_path, node):
     (tmp_path / "t.xml").write_text(f'<Exchange xmlns="{NAMESPACE}"><message>${{content.attachment}}</message></Exchange>')
+    (tmp_path / "d.xml").write_text("<x id='${message.id}'>${content.base64}</x>")
     assert faults_of(tmp_path, **node) == []
 
 

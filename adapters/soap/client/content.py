@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-from adapters.soap.client.template import NOT_IN_XML, WHOLE_CONTENT, text_of
+from adapters.soap.client.template import NOT_IN_XML, WHOLE_CONTENT, Template, text_of
 from engine import registry
 from engine.errors import MessageError, PermanentDelivery
 from engine.formats.soap import FilePart, Package
@@ -58,8 +58,15 @@ def pieces_of(package: Package) -> Iterator[bytes]:
 class Content:
     """A parcel read by a template. `name` is the destination's, so that two destinations do not use one message identifier."""
 
-    def __init__(self, parcel: Parcel, name: str, body_file: Callable[[BodyRef], Path], tables: Mapping[str, Any]) -> None:
-        self.parcel, self._name, self._body_file, self._tables = parcel, name, body_file, tables
+    def __init__(
+        self,
+        parcel: Parcel,
+        name: str,
+        body_file: Callable[[BodyRef], Path],
+        tables: Mapping[str, Any],
+        documents: Mapping[str, Template] | None = None,
+    ) -> None:
+        self.parcel, self._name, self._body_file, self._tables, self._documents = parcel, name, body_file, tables, documents or {}
         self.markers: dict[str, str] = {}
         """Stands for the whole content in a filled tree -> which form of it is meant."""
 
@@ -76,11 +83,20 @@ class Content:
             return self._fact(rest)
         if scope == "tables":
             return self._looked_up(rest)
+        if scope == "documents":
+            filled: Any = self._documents[rest].fill(self._within)
+            return str(etree.tostring(filled, encoding="unicode"))
         if name in WHOLE_CONTENT:
             marker = f"content-{secrets.token_hex(16)}"
             self.markers[marker] = rest
             return marker
         return self._text(name)
+
+    def _within(self, name: str) -> str | None:
+        """For a document in the message, which is text itself. Raises PermanentDelivery."""
+        if name == "content.text":
+            return self.text()
+        return self.blob().base64() if name == "content.base64" else self.value(name)
 
     def _fact(self, name: str) -> str:
         parcel = self.parcel

@@ -96,7 +96,9 @@ class SoapDestination:
 
     def build(self, parcel: Parcel) -> tuple[Outgoing, Operation]:
         """In a thread. Raises PermanentDelivery."""
-        return self._requests.build(Content(parcel, self._context.name, self._context.body_file, self._options.tables))
+        return self._requests.build(
+            Content(parcel, self._context.name, self._context.body_file, self._options.tables, self._options.documents)
+        )
 
     def send(self, request: Outgoing) -> Deferred[Message]:
         parts = urlsplit(self._url)

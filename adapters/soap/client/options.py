@@ -41,6 +41,16 @@ def _body_of_site(value: Any, place: Place) -> Template | None:
     return None if value == AS_IT_CAME else of_xml(file_of_site(place.folder or Path(), value).read_bytes())
 
 
+def _document(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.endswith(".xml"):
+        raise Faulty(f"{raw!r} is not the name of an XML file")
+    return raw
+
+
+def _document_of_site(value: str, place: Place) -> Template:
+    return of_xml(file_of_site(place.folder or Path(), value).read_bytes())
+
+
 def _block(raw: Any) -> Template:
     if not isinstance(raw, str):
         raise Faulty("a header is an XML element, written as text")
@@ -58,6 +68,7 @@ SERVICE_URL: Final = Kind("url", URL.allowed, _service_url, URL.schema)
 BODY: Final = Kind(
     "template", f"parameters of the operation in YAML | FILE.xml | {AS_IT_CAME}", _body, {"type": ["object", "string"]}, _body_of_site
 )
+DOCUMENT: Final = Kind("file", "an XML file, relative to the site", _document, {"type": "string"}, _document_of_site)
 BLOCK: Final = Kind("header", "an XML element, such as <Key xmlns='urn:x'>${message.id}</Key>", _block, {"type": "string"})
 _ASKED: Final = Kind("text", "text with ${…}", _with_placeholders, {"type": "string"})
 
@@ -143,7 +154,14 @@ def _check_template(options: Settings, port: Port, operations: list[Operation]) 
     body = options.body
     templates = [*([body] if body is not None else []), *options.headers]
     names = [name for template in templates for name in template.names]
-    for name in [*names, *(name for table in options.tables.values() for name in names_in(table.of))]:
+    within = [name for template in options.documents.values() for name in template.names]
+    for name in names:
+        if name.startswith("documents.") and name.removeprefix("documents.") not in options.documents:
+            raise Faulty(f"there is no ${{{name}}}", ", ".join(f"documents.{one}" for one in options.documents))
+    for name in within:
+        if name.startswith("documents.") or name in ("content.xml", "content.attachment"):
+            raise Faulty(f"${{{name}}} cannot be in one of documents")
+    for name in [*names, *within, *(name for table in options.tables.values() for name in names_in(table.of))]:
         if name.startswith("tables.") and name.removeprefix("tables.") not in options.tables:
             raise Faulty(f"there is no ${{{name}}}", ", ".join(f"tables.{one}" for one in options.tables))
     if "content.attachment" in names and not options.mtom:
@@ -188,6 +206,12 @@ DESTINATION: Final = Spec(
         Option("within", DURATION, "a call that has not ended this long after it began is given up", default="5m"),
         Option("body", BODY, "what is said", default=AS_IT_CAME),
         Option("tables", MapOf(TABLE), "tables for ${tables.NAME}", default={}),
+        Option(
+            "documents",
+            MapOf(DOCUMENT),
+            "XML files with ${…}, for ${documents.NAME}: where a parameter is a string that holds XML, it is filled and written as such",
+            default={},
+        ),
         Option("headers", ListOf(BLOCK), "elements for the SOAP Header, with ${…}", default=[]),
         Option("http_headers", MapOf(TEXT), "further HTTP headers", default={}),
         Option("addressing", FLAG, "say WS-Addressing headers: Action, MessageID (the same at every attempt), To, ReplyTo", default=False),

@@ -2,6 +2,7 @@
 
     ${message.type}              a fact of the message: FACTS
     ${tables.action}             a value of the destination's own tables (option `tables`)
+    ${documents.message}         a message in the message: an XML file of the site, filled like this one, as text (option `documents`)
     ${PID-3[1].1}                the text at a path of the content, as its format writes paths
     ${content.text}              the whole content: as text, in base64, as an attachment, as XML. One of these stands alone in its place
 
