@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.database.capture.building import log_of, names_of
 from adapters.database.capture.mariadb import checked as mariadb_checked
 from adapters.database.capture.slot import checked as postgresql_checked
-from adapters.database.capture.slot import missing, require, slot_of
+from adapters.database.capture.slot import missing, require_log, require_tables, slot_of
 from adapters.database.capture.state import CHECKPOINT, Mark, state_of
 from adapters.database.capture.subject import subjects_of
 from adapters.database.connection import make_engine
@@ -64,7 +64,8 @@ def _checked(options: Settings, context: Context, engine: Engine, checkpoints: d
         for subject in subjects.values():
             yield Finding("key", "fine", f"{subject.name}: rows are told apart by {', '.join(subject.key)}")
         if connection.dialect.name == "postgresql":
-            require(connection, options, subjects)
+            require_log(connection)
+            require_tables(connection, options, subjects)
             slot, publication = names_of(options, context)
             yield from postgresql_checked(connection, options, slot, publication, subjects)
         else:
@@ -83,7 +84,8 @@ def _created(options: Settings, context: Context, engine: Engine) -> Iterator[Fi
         subjects = subjects_of(looking, options)
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="AUTOCOMMIT")
-        require(connection, options, subjects)
+        require_log(connection)
+        require_tables(connection, options, subjects)
         wanted = missing(connection, options, publication, subjects)
         there = slot_of(connection, slot) is not None
     log.create()  # type: ignore[attr-defined]

@@ -76,7 +76,7 @@ class BinaryLog:
 
     def _see(self, sql: Connection) -> First:
         """MariaDB knows where in its log a consistent snapshot is (binlog_snapshot_file), without any lock."""
-        if not sql.dialect.is_mariadb:  # type: ignore[attr-defined]
+        if not is_mariadb(sql):
             text = "MySQL does not say where in its log a transaction's snapshot is unless all writers are locked out"
             raise Unusable(f"{text}: say snapshot: never, and read the rows that are there with the source database")
         plain = self._engine.connect()
@@ -197,17 +197,20 @@ class _Transactions:
 
     def _statement(self, schema: str, query: str, stream: EventStream) -> None:
         """TRUNCATE is a statement in the log; a change of rows as a statement cannot be read."""
-        for place in truncated(schema, query):
-            if (subject := self._subjects.get(place)) is not None:
+        for named in truncated(schema, query):
+            if (subject := self._subjects.get(named)) is not None:
                 self._index += 1
                 if self._index > self._skip:
                     self.changes.append(Change(subject, "truncate", f"{self.at}/{self._index}"))
         if _CHANGING.match(query):
-            named = [one.name for (_, table), one in self._subjects.items() if re.search(rf"\b{re.escape(table)}\b", query, re.IGNORECASE)]
-            if named:
-                raise Unreadable(f"a change of {', '.join(named)} was logged as a statement (binlog_format of that session), not as rows")
+            touched = [one.name for (_, table), one in self._subjects.items() if re.search(rf"\b{re.escape(table)}\b", query, re.IGNORECASE)]
+            if touched:
+                raise Unreadable(f"a change of {', '.join(touched)} was logged as a statement (binlog_format of that session), not as rows")
 
     def _ended(self, stream: EventStream) -> None:
+        """A description of the log, which comes first wherever it is read from, stands at its beginning."""
+        if place(stream.at) <= place(self.at):
+            return
         self.at, self._index, self._skip = stream.at, 0, 0
         self._proof = stream.gtids(self._proof)
 
@@ -239,6 +242,10 @@ _CHANGING: Final = re.compile(r"\s*(?:/\*.*?\*/\s*)*(INSERT|UPDATE|DELETE|REPLAC
 
 
 # --- what the server says ------------------------------------------------------------------------
+
+
+def is_mariadb(connection: Connection) -> bool:
+    return "MariaDB" in connection.connection.driver_connection.get_server_info()  # type: ignore[union-attr]
 
 
 def place(at: str) -> tuple[str, int]:
@@ -291,7 +298,7 @@ def _end(connection: Connection) -> str:
 
 def proof_of(connection: Connection, at: str) -> str:
     """The GTIDs at a place, "" where the server does not say."""
-    if not connection.dialect.is_mariadb:  # type: ignore[attr-defined]
+    if not is_mariadb(connection):
         return ""
     file, position = place(at)
     found = connection.execute(sa.text("SELECT BINLOG_GTID_POS(:file, :position)"), {"file": file, "position": position}).scalar()

@@ -20,7 +20,7 @@ from adapters.database.capture.log import Batch, Behind, First
 from adapters.database.capture.pgoutput import lsn_of, lsn_text
 from adapters.database.capture.pgstream import Server, replication
 from adapters.database.capture.pgtransactions import Transactions
-from adapters.database.capture.slot import missing, require, slot_of, text_of
+from adapters.database.capture.slot import missing, require_log, require_tables, slot_of, text_of
 from adapters.database.capture.state import State
 from adapters.database.capture.subject import Subjects, subjects_of
 from adapters.database.polling.rounds import Halted, Notice
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from engine.contracts import Context
     from engine.options import Settings
 
-_LOOK: Final = 0.1
 _IDLE_LIMIT: Final = "SET idle_in_transaction_session_timeout = 0"
 
 
@@ -51,6 +50,7 @@ class PostgresLog:
 
     def open(self, state: State | None, *, again: bool) -> State:
         self._sql = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        require_log(self._sql)
         server = Server(self._options, self._context)
         try:
             identity = server.identity()
@@ -58,7 +58,7 @@ class PostgresLog:
                 self._same(state, identity, server.position())
             with self._engine.connect() as looking:
                 self.subjects = subjects_of(looking, self._options)
-            require(self._sql, self._options, self.subjects)
+            require_tables(self._sql, self._options, self.subjects)
             self._publish()
             return self._slotted(server, None if again else state, identity, again)
         finally:
@@ -144,9 +144,10 @@ class PostgresLog:
             at, exported = server.create(f"{self._slot[:50]}_snapshot", temporary=True)
         plain = self._engine.connect()
         connection = plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._first = First(at, connection)
         connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{exported}'")  # a name that the server has just given
         connection.exec_driver_sql(_IDLE_LIMIT)  # a page is kept meanwhile, however long that takes
-        return First(at, connection)
+        return self._first
 
     def first(self) -> First:
         assert self._first is not None
@@ -170,15 +171,14 @@ class PostgresLog:
         deadline = time.monotonic() + wait
         while len(transactions.changes) < most and not transactions.reached:
             message = self._stream.read_message()
+            transactions.idle(self._stream.wal_end)
             if message is not None:
                 transactions.take(pgoutput.read(message.payload))
                 continue
-            transactions.idle(self._stream.wal_end)
             left = deadline - time.monotonic()
             if transactions.changes or transactions.reached or left <= 0:
                 break
-            self._stream.send_feedback(reply=True, force=bool(until))  # the answer says how far the server has read on
-            select.select([self._stream.connection], [], [], min(left, _LOOK) if until else left)
+            select.select([self._stream.connection], [], [], left)
         changes, now = transactions.given(state)
         self.said.extend(transactions.notices())
         return Batch(changes, now, transactions.reached, len(changes) >= most)
@@ -200,8 +200,11 @@ class PostgresLog:
         self._stream = self._transactions = None
 
     def confirm(self, state: State) -> None:
+        """The server's answer says how far it has read on. Nothing is sent otherwise: psycopg2 confirms a keepalive's position by itself
+        once all that came before is confirmed, and that must be on disk here first."""
         if self._stream is not None:
-            self._stream.send_feedback(flush_lsn=lsn_of(state.at), write_lsn=lsn_of(state.at), apply_lsn=lsn_of(state.at), force=True)
+            at = lsn_of(state.at)
+            self._stream.send_feedback(write_lsn=at, flush_lsn=at, apply_lsn=at, reply=True, force=True)
 
     def alive(self) -> None:
         if self._stream is not None:

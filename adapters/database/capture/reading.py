@@ -100,7 +100,7 @@ class Capture:
 
     def _of_log(self, until: str) -> Page:
         assert self._state is not None
-        batch = self._log.read(self._state, self._options.limit, 0.0 if self._state.snapshot else _WAIT, until)
+        batch = self._log.read(self._state, self._options.limit, _WAIT / 10 if self._state.snapshot else _WAIT, until)
         self._state, self._reached = batch.state, batch.reached
         wanted = [change for change in batch.changes if change.kind in self._options.operations]
         now = self._clock()
@@ -128,18 +128,19 @@ class Capture:
 
     def _let_go(self) -> None:
         """Nothing is under way: what was read without a message is kept, too."""
-        state, now = self._state, self._monotonic()
+        state, kept, now = self._state, self._kept, self._monotonic()
         assert state is not None
-        if state == self._kept or (now < self._marked + self._options.heartbeat and (self._kept is None or state.snapshot == self._kept.snapshot)):
+        waiting = state.snapshot is not None or (kept is not None and kept.snapshot is not None)
+        if now < self._marked + self._options.heartbeat and not waiting:
             return
-        if state.within:
-            return
-        self._note(state)
+        self._marked = now
+        if state != kept and not state.within:
+            self._note(state)
         self._confirm()
 
     def _note(self, state: State) -> None:
         self._mark.write(self._checkpoint, state)
-        self._kept, self._marked = state, self._monotonic()
+        self._kept = state
 
     def _confirm(self) -> None:
         if self._state is not None and self._kept is not None:

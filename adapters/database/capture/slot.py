@@ -58,13 +58,17 @@ def slot_of(connection: Connection, name: str) -> Slot | None:
     return Slot(plugin or "", database or "", active, lsn_of(restart or "0/0"), lsn_of(confirmed or "0/0"), status or "", left, kept or 0)
 
 
-def require(connection: Connection, options: Settings, subjects: Subjects) -> None:
+def require_log(connection: Connection) -> None:
     """What no statement of ours can mend. Raises Unusable."""
     level = connection.execute(sa.text("SHOW wal_level")).scalar_one()
     if level != "logical":
         raise Unusable(f"wal_level is {level}: changes can be captured only with wal_level = logical, which needs a restart of the server")
     if not connection.execute(_RIGHTS).scalar_one():
         raise Unusable("the user may not read the log: ALTER ROLE … REPLICATION")
+
+
+def require_tables(connection: Connection, options: Settings, subjects: Subjects) -> None:
+    """Raises Unusable for a table whose changes would not say which row."""
     for subject in subjects.values():
         _identified(connection, options, subject)
 
