@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import psycopg
+import pymysql
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
@@ -116,7 +118,7 @@ class Writers:
         while not self._stopped.is_set():
             try:
                 self.transaction(chance, number)
-            except sa.exc.DBAPIError:  # the server was killed: what was committed, the trail tells
+            except (sa.exc.SQLAlchemyError, pymysql.Error, psycopg.Error, OSError):  # the server was killed: what was committed, the trail tells
                 self._stopped.wait(0.2)
 
     def transaction(self, chance: random.Random, number: int, most: int = 8) -> None:

@@ -101,20 +101,25 @@ def _text(column: Any, *, raw: bool) -> Convert | None:
     """Bytes of a BINARY column end with zeros that the log leaves out."""
     if column.character_set_name == _RAW:
         if column.type == FIELD_TYPE.STRING:
-            return lambda value: bytes(value).ljust(column.max_length, b"\0")
-        return None
+            return lambda value: _bytes(value).ljust(column.max_length, b"\0")
+        return _bytes
     if raw:
-        return None
+        return _bytes
     known = charset_by_name(column.character_set_name)
     encoding = known.encoding if known is not None else column.character_set_name
 
     def decode(value: bytes) -> Any:
         try:
-            return value.decode(encoding)
+            return _bytes(value).decode(encoding)
         except (UnicodeDecodeError, LookupError):
             return Undecodable(value)
 
     return decode
+
+
+def _bytes(value: Any) -> bytes:
+    """The reader gives no bytes at all as text, whatever the character set."""
+    return b"" if value == "" else bytes(value)
 
 
 def _float(value: float) -> float:

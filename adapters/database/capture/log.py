@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.capture.changes import Change
 from adapters.database.capture.state import State
@@ -42,6 +44,12 @@ class Behind:
     left: int | None = None
 
 
+def ended(connection: Connection) -> None:
+    """Close it, also where the server is gone and its rollback fails."""
+    with suppress(SQLAlchemyError):
+        connection.close()
+
+
 class Log(Protocol):
     """A log, in the one thread that reads it. Whatever is raised closes it: it is opened again from what is kept.
 
@@ -49,6 +57,8 @@ class Log(Protocol):
     SQLAlchemyError and the driver's errors where the database is away.
     """
 
+    errors: tuple[type[Exception], ...]
+    """What tells that the database is away, or does not want."""
     subjects: Subjects
     said: list[Notice]
 

@@ -10,13 +10,15 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import pymysql
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.capture.binlog import EventStream, Unreadable
 from adapters.database.capture.binlogrows import Rows, described, truncated
 from adapters.database.capture.changes import Change
-from adapters.database.capture.log import Batch, Behind, First
+from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.state import State
 from adapters.database.capture.subject import Subjects, subjects_of
 from adapters.database.findings import Finding
@@ -45,6 +47,8 @@ _ABROAD: Final = (1236,)  # ER_MASTER_FATAL_ERROR_READING_BINLOG: the position i
 
 class BinaryLog:
     """adapters.database.capture.log.Log"""
+
+    errors = (SQLAlchemyError, pymysql.Error, OSError)
 
     def __init__(self, options: Settings, context: Context, engine: Engine, server_id: int) -> None:
         self._options, self._context, self._engine, self._server_id = options, context, engine, server_id
@@ -82,7 +86,7 @@ class BinaryLog:
         plain = self._engine.connect()
         connection = plain.execution_options(isolation_level="REPEATABLE READ")
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        found = dict(connection.exec_driver_sql("SHOW STATUS LIKE 'binlog_snapshot_%%'").tuples().all())
+        found = {row[0]: row[1] for row in connection.exec_driver_sql("SHOW STATUS LIKE 'binlog_snapshot_%%'")}
         return First(f"{found['Binlog_snapshot_file']}:{found['Binlog_snapshot_position']}", connection)
 
     def first(self) -> First:
@@ -92,7 +96,7 @@ class BinaryLog:
 
     def seen(self) -> None:
         if self._first is not None:
-            self._first.connection.close()
+            ended(self._first.connection)
         self._first = None
 
     @property
@@ -151,7 +155,7 @@ class BinaryLog:
         finally:
             self.seen()
             if self._sql is not None:
-                self._sql.close()
+                ended(self._sql)
             self._sql = None
 
     def later(self, one: str, other: str) -> bool:
@@ -260,7 +264,7 @@ def _way_back(state: State, reason: str) -> str:
 
 def require(connection: Connection, options: Settings) -> None:
     """Raises Unusable."""
-    found = dict(connection.exec_driver_sql("SHOW GLOBAL VARIABLES WHERE variable_name LIKE '%%bin%%'").tuples().all())
+    found = {row[0]: row[1] for row in connection.exec_driver_sql("SHOW GLOBAL VARIABLES WHERE variable_name LIKE '%%bin%%'")}
     for name, (wanted, reason) in _WANTED.items():
         value = found.get(name, wanted if name in _OPTIONAL else "")
         if str(value).upper() != wanted:
@@ -285,14 +289,14 @@ def lost(connection: Connection, state: State, identity: str) -> None:
 
 def _files(connection: Connection) -> dict[str, int]:
     """Name -> bytes, oldest first."""
-    return {row[0]: int(row[1]) for row in connection.exec_driver_sql("SHOW BINARY LOGS").tuples()}
+    return {row[0]: int(row[1]) for row in connection.exec_driver_sql("SHOW BINARY LOGS")}
 
 
 def _end(connection: Connection) -> str:
     try:
-        row = connection.exec_driver_sql("SHOW MASTER STATUS").tuples().one()
+        row = connection.exec_driver_sql("SHOW MASTER STATUS").one()
     except sa.exc.ProgrammingError:
-        row = connection.exec_driver_sql("SHOW BINARY LOG STATUS").tuples().one()
+        row = connection.exec_driver_sql("SHOW BINARY LOG STATUS").one()
     return f"{row[0]}:{row[1]}"
 
 
@@ -337,7 +341,7 @@ def checked(connection: Connection, options: Settings, subjects: Subjects, state
         if connection.execute(_CASCADES, {"schema": subject.schema, "table": subject.table}).first():
             text = f"{subject.name} has foreign keys that cascade: rows changed by them are not in the binary log"
             yield Finding("cascades", "warning", text)
-    keeps = ", ".join(f"{name} = {value}" for name, value in connection.execute(_KEEPS).tuples())
+    keeps = ", ".join(f"{name} = {value}" for name, value in connection.execute(_KEEPS))
     yield Finding("keeping", "fine", f"the server purges its binary log by age: {keeps}; what is purged before it is read stops the capture")
     if state is not None:
         with connection.engine.connect() as looking:

@@ -73,9 +73,9 @@ class Transactions:
             self.changes.extend(made(f"{lsn_text(lsn)}/{self._index}"))
 
     def idle(self, wal_end: int) -> None:
-        """The server has sent all that there is up to `wal_end`."""
+        """The server has sent all that was committed before `wal_end`; a transaction that it is sending was committed later."""
+        self._at = max(self._at, wal_end or 0) if self._open is None else max(self._at, min(wal_end or 0, self._open.lsn))
         if self._open is None:
-            self._at = max(self._at, wal_end or 0)
             self.reached = self.limit is not None and self._at >= self.limit
 
     def given(self, state: State) -> tuple[list[Change], State]:

@@ -12,11 +12,13 @@ import select
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.capture import pgoutput
-from adapters.database.capture.log import Batch, Behind, First
+from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.pgoutput import lsn_of, lsn_text
 from adapters.database.capture.pgstream import Server, replication
 from adapters.database.capture.pgtransactions import Transactions
@@ -35,6 +37,8 @@ _IDLE_LIMIT: Final = "SET idle_in_transaction_session_timeout = 0"
 
 class PostgresLog:
     """adapters.database.capture.log.Log. `slot` and `publication` are their names."""
+
+    errors = (SQLAlchemyError, psycopg2.Error, OSError)
 
     def __init__(self, options: Settings, context: Context, engine: Engine, slot: str, publication: str) -> None:
         self._options, self._context, self._engine = options, context, engine
@@ -70,7 +74,7 @@ class PostgresLog:
             self.subjects = subjects_of(looking, self._options)
         with self._engine.connect() as plain:
             self._sql = plain.execution_options(isolation_level="AUTOCOMMIT")
-            self._publish()
+            self._publish(asked=True)
             if slot_of(self._sql, self._slot) is None:
                 statement = sa.text("SELECT pg_create_logical_replication_slot(:name, 'pgoutput')")
                 self._sql.execute(statement, {"name": self._slot})
@@ -98,11 +102,11 @@ class PostgresLog:
         assert self._sql is not None
         return self._sql
 
-    def _publish(self) -> None:
+    def _publish(self, *, asked: bool = False) -> None:
         statements = missing(self._connection, self._options, self._publication, self.subjects)
         if not statements:
             return
-        if not self._options.create:
+        if not self._options.create and not asked:
             raise Unusable(f"the publication is not complete and create is no; an administrator may run: {text_of(statements)}")
         try:
             for statement in statements:
@@ -155,7 +159,7 @@ class PostgresLog:
 
     def seen(self) -> None:
         if self._first is not None:
-            self._first.connection.close()
+            ended(self._first.connection)
         self._first = None
 
     # --- reading -------------------------------------------------------------------------------------
@@ -223,7 +227,7 @@ class PostgresLog:
         finally:
             self.seen()
             if self._sql is not None:
-                self._sql.close()
+                ended(self._sql)
             self._sql = None
 
     def later(self, one: str, other: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.database.capture.changes import Page, Wording
+from adapters.database.capture.changes import Change, Page, Wording
 from adapters.database.capture.log import Behind, Log
 from adapters.database.capture.snapshots import Rows
 from adapters.database.capture.state import CHECKPOINT, Mark, State, state_of
@@ -66,9 +66,12 @@ class Capture:
         except MeridianError:
             self.close()
             raise
-        except Exception as error:
+        except self._log.errors as error:
             self.close()
             raise source_error(error) from None
+        except Exception:
+            self.close()
+            raise
 
     def page(self) -> Page:
         """The next messages. Raises Halted, DatabaseError; it is opened again then."""
@@ -80,9 +83,12 @@ class Capture:
             if isinstance(error, Unusable):
                 raise Halted(error.text) from None
             raise
-        except Exception as error:
+        except self._log.errors as error:
             self.close()
             raise source_error(error) from None
+        except Exception:
+            self.close()
+            raise
 
     def _page(self) -> Page:
         assert self._state is not None
@@ -102,10 +108,15 @@ class Capture:
         assert self._state is not None
         batch = self._log.read(self._state, self._options.limit, _WAIT / 10 if self._state.snapshot else _WAIT, until)
         self._state, self._reached = batch.state, batch.reached
-        wanted = [change for change in batch.changes if change.kind in self._options.operations]
+        wanted = [change for change in batch.changes if change.kind in self._options.operations and self._begun(change)]
         now = self._clock()
         items = [self._wording.item(change, batch.state.server, now) for change in wanted]
         return Page(items, batch.state, bool(items) or batch.more or bool(until))
+
+    def _begun(self, change: Change) -> bool:
+        """Whether rows of its table were handed in; otherwise its first state is still to come, and has this change in it."""
+        snapshot = self._state.snapshot if self._state is not None else None
+        return snapshot is None or change.subject.name in (*snapshot.done, snapshot.table)
 
     def _of_rows(self, rows: Rows) -> Page:
         assert self._state is not None
@@ -134,7 +145,7 @@ class Capture:
         if now < self._marked + self._options.heartbeat and not waiting:
             return
         self._marked = now
-        if state != kept and not state.within:
+        if state != kept:
             self._note(state)
         self._confirm()
 
