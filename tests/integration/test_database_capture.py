@@ -70,6 +70,16 @@ def run(connection: Connection, *statements: str) -> list[Any]:
     return [tuple(row) for row in result] if result is not None and result.returns_rows else []
 
 
+def until_refused(captured: Captured, error: type[DatabaseError]) -> str:
+    """Pages until one fails; why."""
+    for _ in range(100):
+        try:
+            captured.page()
+        except error as caught:
+            return str(caught)
+    raise AssertionError("it reads on")
+
+
 def changes(captured: Captured) -> list[tuple[str, Any]]:
     return [(record.change, record.key.get("id")) for record in captured.kept.records]
 
@@ -155,7 +165,9 @@ def test_altered_columns_are_said(db: Connection, tmp_path: Path) -> None:
     run(db, ITEM)
     with Captured(tmp_path, db.engine.url) as captured:
         captured.until_idle()
-        run(db, "INSERT INTO item VALUES (1, 1, 'a')", "ALTER TABLE item ADD COLUMN added integer", "INSERT INTO item VALUES (2, 1, 'b', 9)")
+        run(
+            db, "INSERT INTO item VALUES (1, 1, 'a')", "ALTER TABLE item ADD COLUMN added integer", "INSERT INTO item VALUES (2, 1, 'b', 9)"
+        )
         records = captured.until(2)
         assert [len(record.row) for record in records] == [3, 4]
         assert [notice.event for notice in captured.notices] == ["database.schema_changed"]
@@ -209,9 +221,7 @@ def test_hand_over_with_writers_and_kills(server: str, tmp_path: Path) -> None:
             for _ in range(2):
                 captured.until(len(kept.records) + 200)
                 own.kill()
-                with pytest.raises(DatabaseError):
-                    for _ in range(100):
-                        captured.page()
+                until_refused(captured, DatabaseError)
                 own.start()
             captured.until(len(kept.records) + 100)
             writers.stop()
@@ -325,12 +335,11 @@ def test_how_far_behind(db: Connection, tmp_path: Path) -> None:
     run(db, ITEM)
     with Captured(tmp_path, db.engine.url) as captured:
         captured.until_idle()
-        captured.capture.behind()
-        for _ in range(20):
-            run(db, f"INSERT INTO item VALUES ({_}, 1, '{'x' * 5000}')")
+        for one in range(20):
+            run(db, f"INSERT INTO item VALUES ({one}, 1, '{token_hex(2500)}')")
         behind = captured.capture.behind()
         assert behind is not None
-        assert behind.kept > 40_000, run(db, 'SELECT count(*) FROM item')
+        assert behind.kept > 40_000
 
 
 # --- what is lost is said --------------------------------------------------------------------------------
@@ -449,9 +458,7 @@ def test_a_change_that_was_logged_as_a_statement(shared: OwnServer, db: Connecti
     with Captured(tmp_path, db.engine.url) as captured:
         captured.until_idle()
         run(db, "SET SESSION binlog_format = STATEMENT", "INSERT INTO item VALUES (1, 1, 'a')", "SET SESSION binlog_format = ROW")
-        with pytest.raises(Halted, match="statement"):
-            for _ in range(10):
-                captured.page()
+        assert "statement" in until_refused(captured, Halted)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
@@ -486,7 +493,7 @@ def test_rights_are_asked_for_by_name(pg: Connection, tmp_path: Path) -> None:
     with Captured(tmp_path, url) as captured, pytest.raises(Unusable, match="REPLICATION"):
         captured.capture.open()
     run(pg, "ALTER ROLE reader REPLICATION")
-    with Captured(tmp_path, url) as captured, pytest.raises(Unusable, match="CREATE PUBLICATION meridian_lis FOR TABLE public.item"):
+    with Captured(tmp_path, url) as captured, pytest.raises(Unusable, match=r"CREATE PUBLICATION meridian_lis FOR TABLE public\.item"):
         captured.capture.open()
     run(pg, "CREATE PUBLICATION meridian_lis FOR TABLE item")
     with Captured(tmp_path, url, create=False) as captured, pytest.raises(Unusable, match="pg_create_logical_replication_slot"):
@@ -536,9 +543,17 @@ def test_check_and_create(db: Connection, tmp_path: Path) -> None:
 def test_every_message_that_is_cut_is_an_error(pg: Connection) -> None:
     """Real bytes of every kind of message, cut at every length, and with a byte too many: never a wrong row."""
     run(pg, ITEM, "CREATE TYPE mood AS ENUM ('a')", "CREATE TABLE typed (id integer PRIMARY KEY, m mood)")
-    run(pg, "CREATE PUBLICATION meridian_lis FOR TABLE item, typed", "SELECT pg_create_logical_replication_slot('meridian_lis', 'pgoutput')")
+    run(
+        pg, "CREATE PUBLICATION meridian_lis FOR TABLE item, typed", "SELECT pg_create_logical_replication_slot('meridian_lis', 'pgoutput')"
+    )
     run(pg, "INSERT INTO item VALUES (1, 1, NULL)", "UPDATE item SET id = 2", "UPDATE item SET version = 3", "DELETE FROM item")
-    run(pg, "ALTER TABLE item REPLICA IDENTITY FULL", "INSERT INTO item VALUES (3, 1, 'ä')", "UPDATE item SET version = 4", "DELETE FROM item")
+    run(
+        pg,
+        "ALTER TABLE item REPLICA IDENTITY FULL",
+        "INSERT INTO item VALUES (3, 1, 'ä')",
+        "UPDATE item SET version = 4",
+        "DELETE FROM item",
+    )
     run(pg, "INSERT INTO typed VALUES (1, 'a')", "TRUNCATE item, typed RESTART IDENTITY")
     found = run(pg, "SELECT data FROM pg_logical_slot_get_binary_changes('meridian_lis', NULL, NULL, 'proto_version', '1', "
                     "'publication_names', 'meridian_lis')")  # fmt: skip

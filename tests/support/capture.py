@@ -17,7 +17,6 @@ from sqlalchemy.engine import URL
 from adapters.database.capture.building import capture_of
 from adapters.database.capture.changes import Page
 from adapters.database.capture.options import SOURCE
-from adapters.database.errors import DatabaseError
 from adapters.database.polling.rounds import Notice
 from engine.formats.rows import Record
 from tests.support.databases import OwnMariaDB, OwnPostgres, OwnServer, engine_of, written
@@ -118,7 +117,12 @@ class Writers:
         while not self._stopped.is_set():
             try:
                 self.transaction(chance, number)
-            except (sa.exc.SQLAlchemyError, pymysql.Error, psycopg.Error, OSError):  # the server was killed: what was committed, the trail tells
+            except (
+                sa.exc.SQLAlchemyError,
+                pymysql.Error,
+                psycopg.Error,
+                OSError,
+            ):  # the server was killed: what was committed, the trail tells
                 self._stopped.wait(0.2)
 
     def transaction(self, chance: random.Random, number: int, most: int = 8) -> None:
@@ -165,11 +169,13 @@ def wrong(trail: dict[int, list[tuple[str, int]]], records: list[Record], *, res
 
 def _right(trail: list[tuple[str, int]], found: list[tuple[str, int | None]], resumed: bool) -> bool:
     shown: list[tuple[str, int | None]] = [(kind, None if kind == "delete" else version) for kind, version in trail]
-    if resumed:
-        again = {i for i, (kind, version) in enumerate(found) if i and kind == "snapshot" and found[i - 1][1] == version}
-        found = [one for i, one in enumerate(found) if i not in again]
+    again = {i for i, (kind, version) in enumerate(found) if resumed and i and kind == "snapshot" and found[i - 1][1] == version}
+    found = [one for i, one in enumerate(found) if i not in again]
     if found and found[0][0] == "snapshot":
         versions = [None if kind == "delete" else version for kind, version in shown]
         return found[0][1] in versions and found[1:] == shown[versions.index(found[0][1]) + 1 :]
     begin = len(shown) - len(found)
-    return begin >= 0 and found == shown[begin:] and (begin == 0 or shown[begin - 1][0] == "delete")
+    if begin < 0 or found != shown[begin:]:
+        return False
+    came_later = bool(again) or (resumed and ("delete", None) in found)  # its changes came before its first state, or it was gone by then
+    return begin == 0 or shown[begin - 1][0] == "delete" or came_later

@@ -39,7 +39,7 @@ class Unreadable(Exception):
 
 
 class EventStream:
-    """`at` is where the next transaction begins, as long as none is `within`; `idle`: the server had nothing more when it was last asked."""
+    """`at` is where the next transaction begins, unless one is `within`; `idle`: the server had nothing more when last asked."""
 
     def __init__(self, options: Settings, context: Context, server_id: int, file: str, position: int) -> None:
         self.within = self.idle = False

@@ -21,7 +21,7 @@ from engine.formats.rows import Odd
 _CHANGED: Final = {UpdateRowsEvent: "update", DeleteRowsEvent: "delete"}
 _RAW: Final = "binary"  # a character set that the reader does not know: it leaves the bytes as they are
 _OUT_OF_RANGE: Final = (NONE_SOURCE.OUT_OF_DATE_RANGE, NONE_SOURCE.OUT_OF_DATETIME_RANGE, NONE_SOURCE.OUT_OF_DATETIME2_RANGE)
-_EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as the reader gives it
 Convert = Callable[[Any], Any]
 
 

@@ -115,5 +115,6 @@ def _invalid(unreadable: Sequence[str], subject: Subject) -> Judgement | None:
     if not unreadable:
         return None
     names = list(dict.fromkeys(unreadable))
-    text = f"the bytes of {', '.join(names)} are not {subject.reading.charsets.get(names[0], 'of its character set')}: they are given as they are"
+    charset = subject.reading.charsets.get(names[0], "of its character set")
+    text = f"the bytes of {', '.join(names)} are not {charset}: they are given as they are"
     return Judgement(Verdict.INVALID, text, "102", f"row.{names[0]}")

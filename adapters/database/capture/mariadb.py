@@ -48,7 +48,7 @@ _ABROAD: Final = (1236,)  # ER_MASTER_FATAL_ERROR_READING_BINLOG: the position i
 class BinaryLog:
     """adapters.database.capture.log.Log"""
 
-    errors = (SQLAlchemyError, pymysql.Error, OSError)
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, pymysql.Error, OSError)
 
     def __init__(self, options: Settings, context: Context, engine: Engine, server_id: int) -> None:
         self._options, self._context, self._engine, self._server_id = options, context, engine, server_id
@@ -207,7 +207,9 @@ class _Transactions:
                 if self._index > self._skip:
                     self.changes.append(Change(subject, "truncate", f"{self.at}/{self._index}"))
         if _CHANGING.match(query):
-            touched = [one.name for (_, table), one in self._subjects.items() if re.search(rf"\b{re.escape(table)}\b", query, re.IGNORECASE)]
+            touched = [
+                one.name for (_, table), one in self._subjects.items() if re.search(rf"\b{re.escape(table)}\b", query, re.IGNORECASE)
+            ]
             if touched:
                 raise Unreadable(f"a change of {', '.join(touched)} was logged as a statement (binlog_format of that session), not as rows")
 
@@ -334,7 +336,9 @@ def checked(connection: Connection, options: Settings, subjects: Subjects, state
     yield Finding("log", "fine", "the binary log has whole rows with the names of their columns")
     grants = " ".join(str(row[0]) for row in connection.exec_driver_sql("SHOW GRANTS"))
     if not re.search(r"ALL PRIVILEGES ON \*\.\*|REPLICATION (SLAVE|REPLICA)\b", grants):
-        yield Finding("rights", "fault", "the user may not read the binary log: GRANT REPLICATION SLAVE, BINLOG MONITOR (REPLICATION CLIENT)")
+        yield Finding(
+            "rights", "fault", "the user may not read the binary log: GRANT REPLICATION SLAVE, BINLOG MONITOR (REPLICATION CLIENT)"
+        )
     else:
         yield Finding("rights", "fine", "the user may read the binary log")
     for subject in subjects.values():
@@ -342,7 +346,9 @@ def checked(connection: Connection, options: Settings, subjects: Subjects, state
             text = f"{subject.name} has foreign keys that cascade: rows changed by them are not in the binary log"
             yield Finding("cascades", "warning", text)
     keeps = ", ".join(f"{name} = {value}" for name, value in connection.execute(_KEEPS))
-    yield Finding("keeping", "fine", f"the server purges its binary log by age: {keeps}; what is purged before it is read stops the capture")
+    yield Finding(
+        "keeping", "fine", f"the server purges its binary log by age: {keeps}; what is purged before it is read stops the capture"
+    )
     if state is not None:
         with connection.engine.connect() as looking:
             lost(connection, state, server_of(looking))

@@ -60,7 +60,8 @@ SOURCE: Final = Spec(
         Option("name", TEXT, "what the database is called in messages (`origin`); default: the channel"),
         Option("tables", ListOf(_TABLE), "the tables", required=True),
         Option("operations", ListOf(choice(*OPERATIONS)), "changes that become messages", default=list(OPERATIONS)),
-        Option("snapshot", choice("initial", "never"), "initial: the rows that are there when the capture begins come first", default="initial"),
+        Option("snapshot", choice("initial", "never"), "initial: the rows that are there when the capture begins come first",
+               default="initial"),
         Option("create", FLAG, "publication and slot of PostgreSQL are created where they are missing; no: an administrator does it, or "
                "`meridian db check --create`", default=True),
         Option("publication", _NAME, "PostgreSQL's publication; default: meridian_ and the channel"),

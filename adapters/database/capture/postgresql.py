@@ -38,7 +38,7 @@ _IDLE_LIMIT: Final = "SET idle_in_transaction_session_timeout = 0"
 class PostgresLog:
     """adapters.database.capture.log.Log. `slot` and `publication` are their names."""
 
-    errors = (SQLAlchemyError, psycopg2.Error, OSError)
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg2.Error, OSError)
 
     def __init__(self, options: Settings, context: Context, engine: Engine, slot: str, publication: str) -> None:
         self._options, self._context, self._engine = options, context, engine
@@ -140,7 +140,9 @@ class PostgresLog:
     def _fits(self, plugin: str, database: str) -> None:
         own = self._connection.execute(sa.text("SELECT current_database()")).scalar_one()
         if plugin != "pgoutput" or database != own:
-            raise Unusable(f"the replication slot {self._slot} is of {plugin or 'no plugin'} in {database or 'no database'}: choose another name")
+            raise Unusable(
+                f"the replication slot {self._slot} is of {plugin or 'no plugin'} in {database or 'no database'}: choose another name"
+            )
 
     def _see(self, server: Server, at: str, exported: str) -> First:
         """Import the snapshot that was exported with the slot; another slot that is gone at once gives a later one."""
@@ -196,7 +198,9 @@ class PostgresLog:
         self._transactions = Transactions(self.subjects, state, driver, encoding, self._type_name)
 
     def _type_name(self, oid: int, modifier: int) -> str:
-        return str(self._connection.execute(sa.text("SELECT format_type(:oid, :modifier)"), {"oid": oid, "modifier": modifier}).scalar_one())
+        return str(
+            self._connection.execute(sa.text("SELECT format_type(:oid, :modifier)"), {"oid": oid, "modifier": modifier}).scalar_one()
+        )
 
     def rest(self) -> None:
         if self._stream is not None:

@@ -187,4 +187,3 @@ class Capture:
         """For good."""
         self.close()
         self._at_end()
-

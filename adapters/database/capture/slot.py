@@ -26,8 +26,8 @@ _SLOT: Final = sa.text(
     "pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = :name"
 )
 _IDENTITY: Final = sa.text(
-    "SELECT c.relkind::text, c.relreplident::text, c.relpersistence::text, ARRAY(SELECT a.attname::text FROM pg_index i JOIN pg_attribute a "
-    "ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid AND i.indisvalid AND "
+    "SELECT c.relkind::text, c.relreplident::text, c.relpersistence::text, ARRAY(SELECT a.attname::text FROM pg_index i "
+    "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid AND i.indisvalid AND "
     "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND c.relname = :table"
 )
@@ -82,7 +82,7 @@ def _identified(connection: Connection, options: Settings, subject: Subject) -> 
     if row[1] == "f" or not {"update", "delete"} & set(options.operations):
         return
     if row[1] == "n" or not row[3]:
-        text = "has no replica identity: its updates and deletes would not say which row, and PostgreSQL would refuse them once it is published"
+        text = "has no replica identity: updates and deletes would not say which row, and PostgreSQL would refuse them once it is published"
         raise Unusable(f"{subject.name} {text}; it needs a primary key, or ALTER TABLE {subject.name} REPLICA IDENTITY FULL")
     if missing := [name for name in subject.key if name not in row[3]]:
         raise Unusable(f"{subject.name}: {', '.join(missing)} of the key is not in its replica identity ({', '.join(row[3])})")
@@ -94,7 +94,7 @@ def missing(connection: Connection, options: Settings, name: str, subjects: Subj
     quoted = connection.dialect.identifier_preparer.quote(name)
     if publication is None:
         tables = ", ".join(_named(connection, subject) for subject in subjects.values())
-        return [sa.DDL(_escaped(f"CREATE PUBLICATION {quoted} FOR TABLE {tables} WITH (publish = '{', '.join(options.operations)}')"))]
+        return [_statement(f"CREATE PUBLICATION {quoted} FOR TABLE {tables} WITH (publish = '{', '.join(options.operations)}')")]
     published = dict(zip(("insert", "update", "delete", "truncate"), publication, strict=True))
     if left_out := [one for one in options.operations if not published[one]]:
         raise Unusable(f"the publication {name} does not publish {', '.join(left_out)}")
@@ -102,7 +102,7 @@ def missing(connection: Connection, options: Settings, name: str, subjects: Subj
     added = [subject for place, subject in subjects.items() if place not in there]
     if not added:
         return []
-    return [sa.DDL(_escaped(f"ALTER PUBLICATION {quoted} ADD TABLE {', '.join(_named(connection, one) for one in added)}"))]
+    return [_statement(f"ALTER PUBLICATION {quoted} ADD TABLE {', '.join(_named(connection, one) for one in added)}")]
 
 
 def _named(connection: Connection, subject: Subject) -> str:
@@ -113,9 +113,9 @@ def _table(subject: Subject) -> Any:
     return sa.Table(subject.table, sa.MetaData(), schema=subject.schema)
 
 
-def _escaped(statement: str) -> str:
+def _statement(text: str) -> sa.DDL:
     """DDL is formatted with %."""
-    return statement.replace("%", "%%")
+    return sa.DDL(text.replace("%", "%%"))  # type: ignore[no-untyped-call]
 
 
 def text_of(statements: Sequence[sa.DDL]) -> str:
@@ -161,5 +161,7 @@ def _limited(connection: Connection, options: Settings) -> Finding:
         text = "max_slot_wal_keep_size is not limited: while Meridian is away the log grows until the disk of the database is full"
         return Finding("log", "warning", text)
     if limit < options.most_behind:
-        return Finding("log", "warning", f"max_slot_wal_keep_size ({limit} bytes) is less than most_behind: the slot is lost before the alarm")
+        return Finding(
+            "log", "warning", f"max_slot_wal_keep_size ({limit} bytes) is less than most_behind: the slot is lost before the alarm"
+        )
     return Finding("log", "fine", f"the server keeps at most {limit} bytes of its log for a slot")

@@ -46,9 +46,7 @@ class State:
     tables: tuple[str, ...] = ()
     types: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def moved(
-        self, at: str, within: str = "", index: int = 0, *, proof: str = "", types: dict[str, dict[str, str]] | None = None
-    ) -> State:
+    def moved(self, at: str, within: str = "", index: int = 0, *, proof: str = "", types: dict[str, dict[str, str]] | None = None) -> State:
         return replace(self, at=at, within=within, index=index, proof=proof or self.proof, types=self.types if types is None else types)
 
     def covering(self, names: tuple[str, ...], initial: bool, generation: str) -> State:
@@ -68,7 +66,8 @@ def state_of(text: str) -> State:
     found = json.loads(text)
     snapshot = found.pop("snapshot")
     if snapshot is not None:
-        snapshot = Snapshot(**{name: tuple(value) if isinstance(value, list) else value for name, value in snapshot.items()})
+        lists: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in snapshot.items()}
+        snapshot = Snapshot(**lists)
     return State(**{**found, "tables": tuple(found["tables"])}, snapshot=snapshot)
 
 

@@ -68,4 +68,4 @@ def _subject(connection: Connection, options: Settings, table: Settings, schema:
 
 def _declared(connection: Connection, shape: Shape) -> dict[str, str]:
     """What neither the log's types nor the driver's tell: JSON of MariaDB, which is text to both."""
-    return {name: "json" for name in shape.json} if connection.dialect.name == "mysql" else {}
+    return dict.fromkeys(shape.json, "json") if connection.dialect.name == "mysql" else {}
