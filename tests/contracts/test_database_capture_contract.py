@@ -40,14 +40,17 @@ class CaptureSourceTests(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.engine = engine_of(self.own.url)
-        self.addCleanup(self.engine.dispose)
         self.run_sql("DROP TABLE IF EXISTS item", "CREATE TABLE item (id integer PRIMARY KEY, note text)")
         self.intake = HeldIntake()
         self.source = self.make_source("item")
         return self.source.start(self.intake)
 
     def tearDown(self) -> Deferred[None]:
-        return self.source.stop().addCallback(lambda _: self.run_sql(f"SELECT pg_drop_replication_slot('{self.slot}')"))  # type: ignore[no-any-return]
+        return self.source.stop().addCallback(lambda _: self.gone())  # type: ignore[no-any-return]
+
+    def gone(self) -> None:
+        self.run_sql(f"SELECT pg_drop_replication_slot('{self.slot}')")
+        self.engine.dispose()
 
     def run_sql(self, *statements: str) -> list[Any]:
         with self.engine.connect() as connection:
