@@ -1,7 +1,7 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm, .xml for SOAP) goes in; line ends of .hl7 and .astm files become the CR that ends
-segments and records, as `meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm; .xml for SOAP, .mtom for SOAP with attachments in the form in which it is kept) goes in;
+line ends of .hl7 and .astm files become the CR that ends segments and records, as `meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
@@ -33,7 +33,7 @@ from engine.identity import party_uri
 from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, SOAP, Envelope, Judgement, Parcel, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM, ".xml": SOAP}
+_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM, ".xml": SOAP, ".mtom": SOAP}
 _OF_LINES: Final = (HL7V2, ASTM)
 _EXPECTED: Final = ".expected.json"
 

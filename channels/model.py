@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from channels.documents import read_yaml
 from channels.program import ChannelProgram, Route
 from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
 from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry, ReusedKey
-from engine.contracts import Adapter, Codec, Mapper
+from engine.contracts import Adapter, Codec, LookingInto, Mapper
 from engine.deidentify.content import CONTENT
 from engine.deidentify.policy import check_key
+from engine.documents import read_yaml
 from engine.errors import ConfigError, Fault
 from engine.expressions import Predicate
+from engine.message import FHIR_JSON
 from engine.options import Place, Settings, Spec
 from engine.secrets import secrets_of
 
@@ -211,6 +212,7 @@ class _Loader:
         self._check_names(outlets, settings, place, document)
         self._check_paths(document, place, source, [settings.accept, settings.filter, *(route.when for route in routes)])
         self._check_mapping_input(document, place, source, routes)
+        self._check_content_paths(place, source, outlets, routes)
         self._check_deidentified(document, place, source, outlets, routes)
         return outlets, routes
 
@@ -289,6 +291,26 @@ class _Loader:
                 gives, wants = ", ".join(source[0].content_types), ", ".join(takes)
                 self._fault(place.child(document, "map"), f"the mapping {name} takes {wants}, the source {source[0].name} gives {gives}")
 
+    def _check_content_paths(
+        self, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
+    ) -> None:
+        """Those that a destination looks into its content with: of the mapping's result, or of what the source gives."""
+        if any(fault.file == place.file for fault in self._faults):  # its options may have holes
+            return
+        for outlet, route in zip(outlets, routes, strict=True):
+            adapter = registry.adapter(outlet.adapter)
+            if not isinstance(adapter, LookingInto):
+                continue
+            if route.mapping:
+                known = registry.names(registry.MAPPINGS)
+                gives = [getattr(registry.mapping(route.mapping), "gives", FHIR_JSON)] if route.mapping in known else []
+            else:
+                gives = list(source[0].content_types) if source else []
+            codecs = [codec for kind in gives if (codec := registry.codec(kind)) is not None]
+            for line, path in adapter.content_paths(outlet.options):
+                if text := _impossible(path, codecs):
+                    self._faults.append(Fault(place.file, line or place.line, f"{outlet.name}: {text}"))
+
     def _check_deidentified(
         self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
     ) -> None:
@@ -313,3 +335,19 @@ class _Loader:
         names = [channel.name for channel in channels]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self._fault(self._places[name], f"{names.count(name)} channels are called {name!r}")
+
+
+def _impossible(path: str, codecs: Sequence[Codec]) -> str:
+    """Why `path` can be one of none of the formats, "" where it can be or nobody knows; ``[*]`` stands for an index."""
+    reasons = []
+    for codec in codecs:
+        try:
+            if not path.endswith("[*]"):
+                codec.check_path(path.replace("[*]", "[1]"))
+            elif (check := getattr(codec, "check_repeating", None)) is not None:
+                check(path.removesuffix("[*]"))
+            else:
+                raise ValueError(f"{codec.content_type} has nothing that could be gone through")
+        except ValueError as error:
+            reasons.append(str(error))
+    return reasons[0] if codecs and len(reasons) == len(codecs) else ""

@@ -157,6 +157,15 @@ class Rehearsing(Protocol):
 
 
 @runtime_checkable
+class LookingInto(Protocol):
+    """An adapter whose destination looks into the content it is given, with paths of its format, so that `meridian check` can say which
+    cannot be."""
+
+    def content_paths(self, options: Settings) -> Iterable[tuple[int, str]]:
+        """Each with its line in the channel's file (0 = unknown); one that ends in ``[*]`` is gone through, index by index."""
+
+
+@runtime_checkable
 class Wording(Protocol):
     """An adapter whose destination puts messages into words of its own, so that channel tests see what the receiver would."""
 
@@ -171,6 +180,14 @@ class Document(Protocol):
     def get(self, path: str) -> str | None:
         """The text at `path` (``PID-3[1].4`` in HL7 v2, ``subject.reference`` in FHIR), None where there is none.
         Raises ValueError when the path cannot be one of this format."""
+
+
+@runtime_checkable
+class Repeating(Protocol):
+    """A Document of which parts can be counted; its Codec has `check_repeating(path)`, which raises ValueError like check_path."""
+
+    def indexes(self, path: str) -> range:
+        """The indexes that ``path[index]`` can have here. Raises ValueError."""
 
 
 class Codec(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from engine.errors import FramingError
+from engine.http1 import content_length
 
 RATIO: Final = 200
 """Dense XML is said in a hundredth of its size at best; deflate reaches a thousand."""
@@ -32,9 +33,9 @@ class Decoder(Protocol):
 
 def decoder(headers: Mapping[str, str], most: int, *, ratio: int = RATIO) -> Decoder:
     """For the body that `headers` (lower-case names) announce; no more than `most` bytes come out, nor, beyond GRACE, more than `ratio`
-    times what goes in (0: that is not judged). Raises FramingError: 415; 413 where Content-Length says that it will be too much."""
-    length = headers.get("content-length", "")
-    if length.isascii() and length.isdecimal() and int(length[:19]) > most:
+    times what goes in (0: that is not judged). Raises FramingError: 415; 413 where Content-Length says that it will be too much; 400
+    where it is none."""
+    if content_length(headers.get("content-length", "0")) > most:
         raise FramingError(_TOO_LARGE, reply_hint="413")
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in ("identity", ""):

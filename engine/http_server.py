@@ -111,14 +111,14 @@ class Connection(Protocol):
             return
         self._received += len(data)
         try:
-            messages = self._framer.feed(data)
+            for message in self._framer.each(data):
+                self._waiting.append(message)
         except HttpRefusal as refused:
             self._end_with(refused)
             return
         except FramingError as error:
             self._end_with(HttpRefusal(int(error.reply_hint or 400), error.text))
             return
-        self._waiting.extend(messages)
         if self._framer.expects_continue and not self._continued and not self._over():
             self._continued = True
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -36,7 +36,11 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
+<<<<<<< HEAD
         "database_capture": "adapters.database.capture:adapter",
+=======
+        "fhir_tables": "adapters.database.landing:adapter",
+>>>>>>> main
         "xdr": "adapters.soap.xdr:adapter",
         "xds": "adapters.soap.xdr:xds_adapter",
     },
@@ -57,6 +61,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "poct1a-to-fhir": "mappings.poct1a_to_fhir:rules",
         "cda-to-fhir": "mappings.cda_to_fhir:rules",
         "dicom-to-fhir": "mappings.dicom_to_fhir:rules",
+        "rows-to-fhir": "mappings.rows_to_fhir:rules",
         "xdr-to-fhir": "mappings.xdr_to_fhir:rules",
         "hip-to-fhir": "mappings.hip_to_fhir:rules",
     },

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from adapters.database.polling import checking, rehearsal
 from adapters.database.polling.options import SOURCE
 from adapters.database.polling.source import DatabaseSource
+from adapters.database.statements.destination import DatabaseDestination
+from adapters.database.statements.options import DESTINATION, content_paths
 from engine.message import ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from adapters.database.findings import Finding, Preview
     from engine.contracts import Context, Destination, Source
     from engine.message import Envelope, Judgement
@@ -22,7 +26,7 @@ class DatabaseAdapter:
     name = "database"
     content_types = (ROWS,)
     source_options: Spec | None = SOURCE
-    destination_options: Spec | None = None
+    destination_options: Spec | None = DESTINATION
 
     def source(self, options: Settings, context: Context) -> Source:
         return DatabaseSource(options, context)
@@ -40,7 +44,10 @@ class DatabaseAdapter:
         return checking.preview(options, context, checkpoints)
 
     def destination(self, options: Settings, context: Context) -> Destination:
-        raise NotImplementedError
+        return DatabaseDestination(options, context)
+
+    def content_paths(self, options: Settings) -> Iterable[tuple[int, str]]:
+        return content_paths(options)
 
 
 adapter = DatabaseAdapter()

@@ -97,6 +97,10 @@ _SQLITE_DOWN: Final = {8, 10, 11, 14, 26}  # READONLY, IOERR, CORRUPT, CANTOPEN,
 _SQLITE_CONTENT: Final = {18, 19, 20}  # TOOBIG, CONSTRAINT, MISMATCH
 
 
+_UNSENDABLE: Final = ("DataError", "NotSupportedError", "ProgrammingError")
+"""What psycopg raises by itself, without an SQLSTATE, of a value that it cannot send (a NUL in a text)."""
+
+
 def _code(driver: BaseException) -> str:
     state = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
     if state and type(driver).__module__.startswith("psycopg"):  # MariaDB's numbers say more than its SQLSTATE
@@ -114,6 +118,8 @@ def _meaning(error: BaseException, driver: BaseException, code: str) -> Meaning:
     if isinstance(error, sa.TimeoutError) or isinstance(driver, OSError):
         return Meaning.DOWN
     if module in ("psycopg", "psycopg2"):
+        if not code and type(driver).__name__ in _UNSENDABLE:
+            return Meaning.CONTENT
         return _postgresql(code)
     if isinstance(driver, sqlite3.Error):
         return _of(int(code or 1) & 0xFF, _SQLITE_DOWN, _SQLITE_BUSY, {1}) if code else Meaning.CONTENT

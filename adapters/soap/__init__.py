@@ -6,6 +6,7 @@ reading, answers   from a body to what is kept; from what is committed to an ans
 incoming           a body on its way in
 source             the listener
 options            what all endpoints have in common
+imports            a WSDL with what it imports, out of files          (pure, but for files)
 rehearsal          a source without a server, for channel tests
 generic/           the endpoint ``soap``: a service out of a WSDL
 security/          WS-Security of what comes and of what goes

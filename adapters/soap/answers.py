@@ -59,14 +59,15 @@ def unavailable(text: str) -> SoapFault:
 def answer(
     ack: Ack, reply: Callable[[Judgement], bytes], found: Reading, binding: Binding, *, compress: bool, secure: Secure | None = None
 ) -> Answer:
-    """What the engine has committed, or a destination has answered; where that is no XML, `reply` words the verdict."""
+    """What the engine has committed, or a destination has answered; where that cannot be said here, `reply` words the verdict: it is no
+    XML, or it is in parts, and of another version of SOAP, or answers are to be signed."""
     examined = found.examined
     assert examined is not None
     accepted = ack.judgement.verdict is Verdict.ACCEPTED
     if accepted and (examined.one_way or found.addressing.answers_nowhere):
         return Answer(202)
     content = examined.relay(ack.judgement, ack.answer) if examined.relay is not None and ack.answer else ack.answer
-    if content.startswith(LINE):
+    if secure is None and _in_parts(content, found.version):
         line, _, body = content.partition(b"\r\n\r\n")
         return Answer(200, [body], line[len(LINE) :].decode("latin-1"))
     written = _said(content, found) or _said(reply(ack.judgement), found)
@@ -85,6 +86,13 @@ def answer(
         made = package(found.version, written, (), hashlib.sha256(written).hexdigest()[:40])
         return Answer(status, list(made.pieces()), made.content_type, LATER if status == 503 else {})
     return _http(status, written, found.version, binding, compress=compress, headers=LATER if status == 503 else {})
+
+
+def _in_parts(content: bytes, version: str) -> bool:
+    try:
+        return content.startswith(LINE) and read(content).version == version
+    except ParseError:
+        return False
 
 
 def _said(content: bytes, found: Reading) -> bytes:

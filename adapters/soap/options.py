@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from adapters.soap.security.options import SECURITY
-from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, ListOf, Option, choice, integer
+from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, ListOf, Option, Settings, choice, integer
 from engine.tls import SERVER_TLS
 
 VERSIONS: Final = choice("1.1", "1.2")
+
+
+def no_version(settings: Settings) -> str:
+    """engine.options.Spec.check"""
+    return "" if settings.versions else "versions: at least one"
 
 
 def endpoint_options(base: str) -> Sequence[Option]:

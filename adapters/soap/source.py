@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 THREADS: Final = 4
 _ALLOWED: Final = "POST, GET, HEAD"
-_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]{0,255}")
+_HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]%-]{1,255}")
 _XML: Final = "text/xml; charset=utf-8"
 _QUIET: Final = frozenset({401, 404, 405, 429, 503})
 """Refusals that are no attack, or audited where they are made."""
@@ -113,7 +113,7 @@ class SoapSource:
 
     def _description(self, query: str, address: str) -> Answer:
         """Raises HttpRefusal."""
-        asked = {name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=10)}
+        asked = {name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
         if "xsd" in asked:
             schema = self._service.schema(asked["xsd"], address)
             if schema is None:

@@ -45,6 +45,7 @@ def build() -> typer.Typer:
         deidentify,
         demo,
         doctor,
+        export,
         init,
         ledger,
         messages,
@@ -67,6 +68,7 @@ def build() -> typer.Typer:
         "convert": convert,
         "deidentify": deidentify,
         "send": send,
+        "export": export,
         "ledger": ledger,
         "schema": schema,
     }.items():

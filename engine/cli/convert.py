@@ -8,13 +8,14 @@ from dataclasses import asdict
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import orjson
 import typer
 
 from engine import registry
 from engine.cli.output import print_json, print_table
+from engine.cli.tabular import Per, Tabular, of_file, of_whole_files
 from engine.contracts import Gathered, Gathering, Mapper
 from engine.errors import ConfigError, MessageError
 from engine.message import WHOLE, Excerpt
@@ -22,27 +23,49 @@ from engine.message import WHOLE, Excerpt
 
 def command(
     files: list[str] = typer.Argument(None, help="Files or folders to convert; - or none reads standard input."),
-    mapping: str = typer.Option(..., "--mapping", "-m", help="The mapping, such as hl7v2-to-fhir."),
+    mapping: str = typer.Option(
+        ..., "--mapping", "-m", help="The mapping, such as hl7v2-to-fhir; or a file of rules for rows: RULES.yaml."
+    ),
     out: Path = typer.Option(None, "--out", help="Write NAME.json for each NAME.* into this folder instead of printing."),
     site: Path = typer.Option(None, "--site", "-s", help="Use this site's own rows and tables."),
     explain: bool = typer.Option(False, "--explain", help="Print where each output element came from."),
     as_json: bool = typer.Option(False, "--json", help="Report as JSON (with --out or --explain)."),
+    encoding: str = typer.Option("", "--encoding", help="Of tabular files; default: UTF-8, or GB18030 where it cannot be that."),
+    delimiter: str = typer.Option("", "--delimiter", help="Of tabular files; default: what their heading has most of."),
+    per: Per = typer.Option(Per.ROW, "--per", help="Of tabular files: a Bundle for each row, or one for each file."),
 ) -> None:
     """Convert messages and print the result. Goes on past bad files, says what failed and why; exit code 1 if any did.
 
     Of a folder every file is taken, those of its folders too; a mapping may make one result of several of them (a study of its images).
     """
-    mapper = registry.mapping(mapping).compile(site / "mappings" if site else None)
-    inputs = list(_inputs(files or ["-"], mapper))
+    mapper, tabular = _compiled(mapping, site / "mappings" if site else None)
+    found = _inputs(files or ["-"], mapper)
+    files_of = Tabular(encoding, delimiter)
+    if tabular and per is Per.FILE and not explain:
+        inputs = list(found)
+        failures = _whole_files(out, inputs, files_of, mapper)
+        _report(out, len(inputs), failures, as_json)
+    inputs = list(_rows(found, files_of) if tabular else found)
     failures = _into(out, inputs, mapper) if out else _print(inputs, mapper, explain, as_json)
+    _report(out, len(inputs) - len(failures), failures, as_json)
+
+
+def _report(out: Path | None, converted: int, failures: list[dict[str, Any]], as_json: bool) -> NoReturn:
     if as_json and out:
-        print_json({"converted": len(inputs) - len(failures), "failed": failures})
+        print_json({"converted": converted, "failed": failures})
     else:
         for failure in failures:
             typer.echo(f"{failure['file']}: {failure['code']}: {failure['reason']}", err=True)
         if out:
-            typer.echo(f"{len(inputs) - len(failures)} converted, {len(failures)} failed", err=True)
+            typer.echo(f"{converted} converted, {len(failures)} failed", err=True)
     raise typer.Exit(1 if failures else 0)
+
+
+def _compiled(mapping: str, site_mappings: Path | None) -> tuple[Mapper, bool]:
+    """And whether it takes the rows of tabular files."""
+    if mapping.endswith((".yaml", ".yml")):
+        return registry.mapping(ROWS_MAPPING).compile_file(Path(mapping), site_mappings), True  # type: ignore[attr-defined]
+    return registry.mapping(mapping).compile(site_mappings), mapping == ROWS_MAPPING
 
 
 def _inputs(sources: list[str], mapper: Mapper) -> Iterator[Gathered]:
@@ -76,10 +99,43 @@ def _read(file: Path, mapper: Mapper) -> bytes:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 
 
-def _into(out: Path, inputs: list[Gathered], mapper: Mapper) -> list[dict[str, Any]]:
-    out.mkdir(parents=True, exist_ok=True)
+ROWS_MAPPING: Final = "rows-to-fhir"
+
+
+def _rows(inputs: Iterable[Gathered], tabular: Tabular) -> Iterator[Gathered]:
+    """The rows of tabular files; a record in JSON is one."""
+    for one in inputs:
+        if one.source.endswith(".json"):
+            yield one
+        else:
+            yield from of_file(one, tabular)
+
+
+def _whole_files(out: Path | None, inputs: list[Gathered], tabular: Tabular, mapper: Mapper) -> list[dict[str, Any]]:
+    """One Bundle for each file, without the rows that failed."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _check_names(inputs)
+    failures = []
+    for one, body, failed in of_whole_files(inputs, tabular, mapper):
+        failures += [_failure(row, error) for row, error in failed]
+        if not body:
+            continue
+        if out is not None:
+            (out / f"{one.name}.json").write_bytes(body)
+        else:
+            typer.echo(body.decode())
+    return failures
+
+
+def _check_names(inputs: list[Gathered]) -> None:
     if len({one.name for one in inputs}) < len(inputs):
         raise ConfigError("two of the files have the same name without their ending: their results would overwrite each other")
+
+
+def _into(out: Path, inputs: list[Gathered], mapper: Mapper) -> list[dict[str, Any]]:
+    out.mkdir(parents=True, exist_ok=True)
+    _check_names(inputs)
     failures = []
     for one in inputs:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -17,6 +18,8 @@ from engine.store.contract import Found, Kept, Query, Step
 
 app = typer.Typer(no_args_is_help=True, help="Find, show, trace and resend messages.")
 
+_MOST_SHOWN: Final = 4000
+"""Characters of what a destination answered."""
 NUMBER = typer.Argument(help="The message's number, as search shows it.")
 
 
@@ -97,6 +100,9 @@ def show(
     typer.echo(f"\nanswered: {kept.judgement.verdict} {kept.judgement.reason}".rstrip())
     typer.echo(_readable(kept.answer, kept.envelope.content_type))
     _print_steps(kept.steps)
+    for step in kept.steps:
+        if step.status is Status.ERROR and step.answer:
+            typer.echo(f"\n{step.destination} answered:\n{_readable(step.answer, '')[:_MOST_SHOWN]}")
 
 
 def _readable(body: bytes, content_type: str) -> str:

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from channels import Site, load
-from channels.documents import read_yaml
 from channels.spec import NODE
 from engine.cli.parts import Part, parts
+from engine.documents import read_yaml
 from engine.errors import ConfigError, Fault
 from engine.options import Place, Settings
 

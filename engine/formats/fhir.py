@@ -153,6 +153,17 @@ class Resource:
             return here
         return dump(here).decode()
 
+    def indexes(self, path: str) -> range:
+        """The indexes of the array at `path`; of what is no array 0, and of what is not there none. Raises ValueError."""
+        here: Any = self.value
+        for name, index in _steps(path):
+            if isinstance(here, list):
+                here = here[0] if here else None
+            here = here.get(name) if isinstance(here, dict) else None
+            if isinstance(here, list) and index:
+                here = here[index] if index < len(here) else None
+        return range(len(here) if isinstance(here, list) else here is not None)
+
 
 @lru_cache(maxsize=1024)
 def _steps(path: str) -> tuple[tuple[str, int], ...]:
@@ -172,6 +183,8 @@ class Codec:
 
     def check_path(self, path: str) -> None:
         _steps(path)
+
+    check_repeating = check_path
 
 
 codec: Final = Codec()

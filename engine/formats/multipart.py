@@ -20,7 +20,7 @@ from engine.errors import FramingError, LocalProtocolError
 
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,199}[0-9A-Za-z'()+_,./:=?-]")
 """RFC 2046 has 70 characters at most; Orthanc sends 73."""
-_FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+_FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00\r\n]*)")
 _SOME_PADDING: Final = re.compile(rb"[ \t]*\r?|-")
 _WHOLE_PADDING: Final = re.compile(rb"[ \t]*")
 _PADDING: Final = 64
@@ -152,7 +152,7 @@ class MultipartFramer:
             match = _FIELD.fullmatch(line)
             if match is None or match[1].lower() in fields:
                 raise FramingError("a header field of a part is malformed", reply_hint="400")
-            fields[match[1].lower()] = match[2]
+            fields[match[1].lower()] = match[2].strip(" \t")
         return fields
 
     def _read_line_end(self, events: list[Event]) -> bool:

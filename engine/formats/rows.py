@@ -274,6 +274,30 @@ class Document:
             return here
         return dump(here).decode()
 
+    def indexes(self, path: str) -> range:
+        """The indexes of the rows (or of the JSON array) at `path`. Raises ValueError."""
+        here: Any = self.record
+        for name, number in steps(path):
+            here = getattr(here, name) if here is self.record else here.get(name) if isinstance(here, Mapping) else None
+            if number is not None:
+                here = _chosen(here, number)
+        return range(len(here) if isinstance(here, list | tuple) else here is not None)
+
+    def native(self, path: str) -> Any:
+        """The value at `path` as Python has it where it is a column's: Decimal, date, datetime, bytes. Raises ValueError."""
+        (member, _), *rest = steps(path)
+        text = self.get(path)
+        if text is None or len(rest) != (2 if member == "details" else 1) or member not in ("row", "before", "key", "details"):
+            return text
+        column = ".".join(name for name, _ in rest)
+        kind = self.record.types.get(column, "")
+        if kind in ("text", "json", ""):
+            return text
+        here = getattr(self.record, member)
+        for name, number in rest:
+            here = _chosen(here[name], number)
+        return native(here, kind)
+
 
 def _chosen(here: Any, index: int | None) -> Any:
     if isinstance(here, list | tuple):
@@ -291,6 +315,8 @@ class Codec:
 
     def check_path(self, path: str) -> None:
         steps(path)
+
+    check_repeating = check_path
 
 
 codec: Final = Codec()

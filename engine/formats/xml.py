@@ -17,14 +17,17 @@ from lxml import etree
 from engine.errors import ParseError
 
 _CHUNK: Final = 64 << 10
-_WIDE: Final = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"<\x00", "utf-16-le"), (b"\x00<", "utf-16-be"))
+_UTF_8: Final = b"\xef\xbb\xbf"
+_WIDE: Final = ((b"\xff\xfe", "utf-16le"), (b"\xfe\xff", "utf-16be"), (b"<\x00", "utf-16le"), (b"\x00<", "utf-16be"))
 _NARROW: Final = frozenset(
     ["utf-8", "utf8", "us-ascii", "ascii", "gb18030", "gbk", "gb2312", "big5", "euc-jp", "euc-kr", "windows-1251", "windows-1252"]
     + [f"iso-8859-{part}" for part in (*range(1, 12), 13, 14, 15)]
 )
 """Where an ASCII character is its own byte, in lower case; beside UTF-16."""
 _DECLARED: Final = re.compile(rb"\A<\?xml[^>]{0,200}?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"'][^>]{0,100}?\?>")
-_PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+_PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+_MOST_PROLOG: Final = 64 << 10
+"""Bytes before the root element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def parse(body: bytes, limits: Limits = LIMITS, charset: str = "") -> etree._Ele
     encoding = _checked_encoding(body, charset)
     parser = etree.XMLPullParser(
         events=("start", "end", "start-ns", "end-ns"),
-        encoding=encoding or None,
+        encoding=encoding,
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
@@ -119,21 +122,21 @@ _NO_DTD: Final = "the XML document has a document type declaration, which is not
 
 
 def _checked_encoding(body: bytes, charset: str) -> str:
-    """The encoding to parse with, "" for what the document says itself. Raises ParseError for one that is not on the list, and where a
-    document type declaration stands before the root."""
+    """The encoding to parse with, which the parser is told: it would guess others, and believe a declaration that was not seen here.
+    Raises ParseError for one that is not on the list, and where a document type declaration stands before the root."""
     wide = next((name for mark, name in _WIDE if body.startswith(mark)), "")
+    prolog = body[:_MOST_PROLOG]
     if wide:
-        prolog = body[: 1 << 16].decode(wide, "replace").lstrip("\ufeff").encode("utf-8", "replace")
-    else:
-        prolog = body.removeprefix(b"\xef\xbb\xbf")
-        declared = _DECLARED.match(prolog)
-        said = charset.strip("\"'") or (declared.group(1).decode("ascii") if declared else "utf-8")
-        if said.lower() not in _NARROW:
-            raise ParseError(f"XML in the character set {said!r} is not taken" if len(said) <= 40 else "XML in an unknown character set")
+        prolog = prolog.decode(wide, "replace").lstrip("\ufeff").encode("utf-8", "replace")
+    prolog = prolog.removeprefix(_UTF_8)
+    declared = _DECLARED.match(prolog) if not body.startswith(_UTF_8) else None
+    said = wide or charset.strip("\"'") or (declared.group(1).decode("ascii") if declared else "utf-8")
+    if not wide and said.lower() not in _NARROW:
+        raise ParseError(f"XML in the character set {said!r} is not taken" if len(said) <= 40 else "XML in an unknown character set")
     before_root = _PROLOG.match(prolog)
     rest = prolog[before_root.end() :] if before_root else prolog
+    if len(body) > _MOST_PROLOG and (b"<!--".startswith(rest[:4]) or rest.startswith(b"<?")):
+        raise ParseError(f"more than {_MOST_PROLOG} bytes stand before the root element of the XML document")
     if rest.startswith(b"<!"):
         raise ParseError(_NO_DTD)
-    if wide or not charset:
-        return ""
-    return charset.strip("\"'")
+    return said

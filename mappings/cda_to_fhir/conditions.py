@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from engine.formats.cda import Element, attribute, children, first
 from mappings.cda_to_fhir.people import PERSON
-from mappings.cda_to_fhir.statements import About, Kit
+from mappings.cda_to_fhir.statements import WITHDRAWN, About, Kit
 from mappings.cda_to_fhir.values import null_flavor
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body, Draft
@@ -38,8 +39,13 @@ _SEVERITIES: Final = {
     "399166001": "severe",
 }
 _CRITICALITIES: Final = {"CRITL": "low", "CRITH": "high", "CRITU": "unable-to-assess"}
-_NOTHING: Final = frozenset(("无", "否", "没有", "无过敏史", "未发现", "暂无", "none", "None", "NKA", "NKDA"))
-"""Words for no allergy. What is denied in other words stays what was written."""
+_DENIAL: Final = re.compile("否认|无|没有|未发现|未见|暂无|不")
+_NOTHING: Final = re.compile(
+    "(?:无|否|没有|未发现|未见|暂无|否认|none|nka|nkda|(?:否认|无|没有|未发现|未见|暂无)有?(?:已知|明显|明确)?的?(?:药物|食物)?(?:[、及和或与](?:药物|食物))?"
+    "过敏(?:史|药物|食物)?)[。.]?",
+    re.IGNORECASE,
+)
+"""Words for no allergy, and nothing more. What is denied in other words stays what was written."""
 
 
 def _concept(system: str, code: str) -> Body:
@@ -74,10 +80,13 @@ class Conditions:
             source.add(body, "category", {"text": label}, first(members[0], "code"))
         self._course(body, members[0], about, problem=problem)
         self._record(body, draft, anchor)
-        site = first(members[0], "targetSiteCode")
-        source.add(body, "bodySite", self._values.concept(site), site)
+        for site in children(members[0], "targetSiteCode"):
+            source.add(body, "bodySite", self._values.concept(site), site)
         kit.notes(body, anchor)
-        if kit.denied(members[0], about):
+        if about.withdrawn:  # con-5: what is in error has no clinical status
+            body.pop("clinicalStatus", None)
+            body["verificationStatus"] = _concept("condition-ver-status", WITHDRAWN)
+        elif kit.denied(members[0], about):
             body["verificationStatus"] = _concept("condition-ver-status", "refuted")
         return source.finish(draft, anchor).ref
 
@@ -144,7 +153,8 @@ class Conditions:
         source.set(body, "type", kind, value)
         source.set(body, "category", [category] if category else None, value)
         kit.subject(draft, "patient")
-        self._verified(body, statement, about, refuted=denied and substance[0] is not None and not null_flavor(substance[1]))
+        refuted = denied and substance[0] is not None and not null_flavor(substance[1])
+        self._verified(body, statement, about, "refuted" if refuted else "confirmed")
         time = first(statement, "effectiveTime")
         source.set(body, "onsetDateTime", values.onset(time), time)
         self._record(body, draft, statement)
@@ -178,7 +188,10 @@ class Conditions:
         self._source.by_row(row)
         return {"coding": [coding(row["system"] or SNOMED, row["to"], row["display"])]}
 
-    def _verified(self, body: Body, statement: Element, about: About, *, refuted: bool) -> None:
+    def _verified(self, body: Body, statement: Element, about: About, word: str) -> None:
+        if about.withdrawn:  # ait-2: what is in error has no clinical status
+            body["verificationStatus"] = _concept("allergyintolerance-verification", WITHDRAWN)
+            return
         value = first(self._kit.part(statement, "status"), "value")
         status = _STATUSES.get(attribute(value, "code"), "") or _CONCERN.get(about.status, "active")
         time = first(statement, "effectiveTime")
@@ -186,7 +199,7 @@ class Conditions:
             status = "resolved"
         status = status if status in ("active", "inactive", "resolved") else "inactive" if status == "remission" else "active"
         body["clinicalStatus"] = _concept("allergyintolerance-clinical", status)
-        body["verificationStatus"] = _concept("allergyintolerance-verification", "refuted" if refuted else "confirmed")
+        body["verificationStatus"] = _concept("allergyintolerance-verification", word)
 
     def _reactions(self, body: Body, statement: Element) -> None:
         for reaction in self._kit.parts(statement, "reaction"):
@@ -203,38 +216,56 @@ class Conditions:
                 made["onset"] = onset
             self._source.add(body, "reaction", made, reaction)
 
-    def told_allergy(self, anchor: Element, members: list[Element], about: About) -> Body | None:
-        """The data elements for allergies: whether there are any, and to what, in words or codes."""
-        source, values, kit = self._source, self._values, self._kit
-        flag: bool | None = None
-        code: Body | None = None
-        told = None
+    def told_allergies(self, anchor: Element, members: list[Element], about: About) -> list[Body]:
+        """The data elements for allergies: whether there are any, and to what, in words or codes. Each substance is one of its own; that
+        there is none is said only where no substance is named."""
+        found, none = self._told(members)
+        flags = [flag for member in members if self._is_flag(member) and (flag := self._flag(first(member, "value"))) is not None]
+        if not found and (none is not None or False in flags):
+            words = none[0].get("text", "") if none is not None else ""
+            element = none[1] if none is not None else anchor
+            found = [(anchor, {**(self._none_known(_denied_kind(words)) or {}), **({"text": words} if words else {})}, element)]
+        elif not found and True in flags:
+            found = [(anchor, {"text": self._kit.name(anchor)}, anchor)]
+        for member in members if found else ():
+            self._source.use(member)
+        return [self._told_allergy(member, code, element, about) for member, code, element in found]
+
+    def _told(self, members: list[Element]) -> tuple[list[tuple[Element, Body, Element]], tuple[Body, Element] | None]:
+        """([(the data element, the substance, what tells it)], what says that there is none)."""
+        found: list[tuple[Element, Body, Element]] = []
+        none: tuple[Body, Element] | None = None
         for member in members:
-            row = kit.element_row(member)
-            value = first(member, "value")
-            if row is not None and row["role"] == "allergy-flag":
-                flag = self._flag(value)
-                substance, entity = self._substance(member)
-                code, told = (substance, entity) if substance and code is None else (code, told)
-            elif value is not None and code is None:
-                words = values.readable(value)
-                code, told = (values.concept(value) if values.kind(value) == "concept" else {"text": words} if words else None), value
-        words = (code or {}).get("text", "")
-        if (flag is False and code is None) or words in _NOTHING or words.startswith("否认"):
-            code = {**(self._none_known("") or {}), **({"text": words} if words else {})}
-            told = told if told is not None else anchor
-        elif code is None and flag is True:
-            code, told = {"text": kit.name(anchor)}, anchor
-        if code is None:
-            return None
-        draft = source.draft("AllergyIntolerance", anchor)
-        source.set(draft.body, "code", code, told)
-        for member in members:
-            source.use(member)
-        kit.subject(draft, "patient")
-        self._verified(draft.body, anchor, about, refuted=False)
-        self._record(draft.body, draft, anchor)
-        return source.finish(draft, anchor).ref
+            if self._is_flag(member):
+                code, element = self._substance(member)
+            else:
+                element = first(member, "value")
+                words = self._values.readable(element)
+                kind = self._values.kind(element) if element is not None else ""
+                code = self._values.concept(element) if kind == "concept" else {"text": words} if words else None
+            if code is None or element is None:
+                continue
+            if _NOTHING.fullmatch(self._values.readable(element)):
+                none = none or (code, element)
+            else:
+                found.append((member, code, element))
+        return found, none
+
+    def _told_allergy(self, member: Element, code: Body, element: Element, about: About) -> Body:
+        source = self._source
+        draft = source.draft("AllergyIntolerance", member)
+        source.set(draft.body, "code", code, element)
+        self._kit.subject(draft, "patient")
+        denial = _DENIAL.match(code.get("text", "")) and "coding" not in code
+        self._verified(
+            draft.body, member, about, "refuted" if self._kit.denied(member, about) else "unconfirmed" if denial else "confirmed"
+        )
+        self._record(draft.body, draft, member)
+        return source.finish(draft, member).ref
+
+    def _is_flag(self, member: Element) -> bool:
+        row = self._kit.element_row(member)
+        return row is not None and row["role"] == "allergy-flag"
 
     def _flag(self, value: Element | None) -> bool | None:
         """Whether there are allergies. A code means what its name says; by itself it may mean either in another value set."""
@@ -245,3 +276,9 @@ class Conditions:
             return bool(found[1])
         word = attribute(value, "displayName") or (str(found[1]) if found[0] == "String" else "")
         return True if word in ("有", "是", "true") else False if word in ("无", "否", "false", "没有") else None
+
+
+def _denied_kind(words: str) -> str:
+    """What words deny allergies to, as the kind of allergy (SNOMED CT)."""
+    drugs, food = "药物" in words or words.upper().startswith("NKDA"), "食物" in words
+    return "416098002" if drugs and not food else "414285001" if food and not drugs else ""

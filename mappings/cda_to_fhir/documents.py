@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import MappingError, UnsupportedError
-from engine.formats.cda import LIMITS, NO_CODE, Claimed, ClinicalDocument, Code, Id, cross_check, read
+from engine.formats.cda import LIMITS, NO_CODE, Claimed, ClinicalDocument, Code, Id, children, cross_check, read
 from mappings.cda_to_fhir import names
 from mappings.cda_to_fhir import people as persons
 from mappings.cda_to_fhir.attachment import Content, attach
@@ -90,8 +90,11 @@ class Documents:
     def document(
         self, tx: CdaTransaction, content: Content, claimed: Claimed | None = None, described: Described | None = None, place: str = ""
     ) -> Mapped:
-        """A clinical document. Raises ParseError, UnsupportedError (no CDA), MappingError (its id or patient is not the envelope's)."""
+        """A clinical document. Raises ParseError, UnsupportedError (no CDA, or of several patients), MappingError (it is another than the
+        envelope says, or another patient's)."""
         header = read(content, LIMITS)
+        if len(list(children(header.root, "recordTarget"))) > 1:
+            raise UnsupportedError("a document of several patients", location=f"{place}ClinicalDocument/recordTarget[2]", hl7_code="207")
         flags = self._checked(header, claimed, place)
         self.describe(tx, header)
         told = described or Described()

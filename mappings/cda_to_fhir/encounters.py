@@ -6,12 +6,14 @@ from typing import Final
 
 from engine.formats.cda import Element, attribute, children, first, text_of
 from mappings.cda_to_fhir.people import PERSON
-from mappings.cda_to_fhir.statements import PLANNED, About, Kit
+from mappings.cda_to_fhir.statements import PLANNED, WITHDRAWN, About, Kit
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import KEY_SYSTEM, Body, Draft, name_uuid
 
 _CLASSES: Final = frozenset(("AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"))
+_STATUS: Final = {"nullified": WITHDRAWN, "cancelled": "cancelled", "aborted": "cancelled"}
+_NONE: Final = frozenset(_STATUS.values())
 _ACT_CODE: Final = "2.16.840.1.113883.5.4"
 
 
@@ -69,14 +71,16 @@ class Encounters:
         source.drafts.append(source.encounter)
 
     def told(self, statement: Element, about: About) -> Body | None:
-        """An encounter activity of a section; where and with whom it was."""
+        """An encounter activity of a section; where and with whom it was. One that is known already is not written over by the mention."""
         source = self._source
-        draft = source.draft("Encounter", statement)
+        draft = source.draft("Encounter", statement, "create")
         body = draft.body
         planned = attribute(statement, "moodCode") in PLANNED
         time = first(statement, "effectiveTime")
         period = self._values.period(time) or ({"start": start} if (start := self._values.onset(time)) else None)
-        body["status"] = "planned" if planned else "finished" if period and (len(period) == 2 or attribute(time, "value")) else "unknown"
+        over = period and (len(period) == 2 or attribute(time, "value"))
+        known, _ = self._kit.status(statement, about, _STATUS, "")
+        body["status"] = known if known in _NONE else "planned" if planned else "finished" if over else "unknown"
         self._kind(body, first(statement, "code"))
         source.set(body, "period", period, time)
         if source.patient is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.formats.cda import Element, attribute, children, first, local
 from mappings.cda_to_fhir.conditions import Conditions
 from mappings.cda_to_fhir.encounters import Encounters
@@ -13,6 +15,7 @@ from mappings.transaction import Body
 
 _DIAGNOSIS = ("condition", "condition-name")
 _ALLERGY = ("allergy", "allergy-flag")
+_OF_RELATIVES = ("family", "problem", "diagnosis", "concern")
 _OF_ITEM = ("value", "unit", "finding")
 
 
@@ -43,8 +46,12 @@ class Entries:
         if about.too_deep:
             self._kit.source.lost(statement, "not carried: nested too deep")
             return []
+        if attribute(first(statement, "statusCode"), "code").lower() == "nullified":
+            about = replace(about, withdrawn=True)
         name = local(statement.tag)
         role = self._kit.role(statement, about)
+        if role == "family" or first(statement, "subject") is not None:
+            return self._of_others(statement, role, about)
         if name == "observation" and first(statement, "component") is not None:
             name = "organizer"  # seen in the field: a group that is called an observation
         made: Body | None
@@ -57,14 +64,34 @@ class Entries:
             made = rule(statement, about)
         elif name == "encounter":
             made = self._encounters.told(statement, about)
-        elif name == "observation" and role in _DIAGNOSIS and attribute(statement, "moodCode") not in PLANNED:
-            return self._diagnoses([statement, *self._inside(statement, _DIAGNOSIS)], about)
+        elif name == "observation" and (found := self._together(statement, role, about)):
+            return found
         elif name in ("observation", "procedure"):
             made = self._single(statement, name, role, about)
         else:
             self._kit.source.lost(statement, f"not carried: no rule for {name}")
             return []
         return [made] if made is not None else []
+
+    def _together(self, statement: Element, role: str, about: About) -> list[Body]:
+        """What a data element and those inside it say together."""
+        if attribute(statement, "moodCode") in PLANNED:
+            return []
+        if role in _DIAGNOSIS:
+            return self._diagnoses([statement, *self._inside(statement, _DIAGNOSIS)], about)
+        if self._row_role(statement) in _ALLERGY:
+            return self._conditions.told_allergies(statement, [statement, *self._inside(statement, _ALLERGY)], about)
+        return []
+
+    def _of_others(self, statement: Element, role: str, about: About) -> list[Body]:
+        """What is told of somebody else than the patient: a relative's history, or left to the text of the section."""
+        if role not in _OF_RELATIVES:
+            self._kit.source.lost(statement, "not carried: about somebody else than the patient")
+            return []
+        inner = [one for _, one in self._kit.related(statement) if local(one.tag) == "organizer" or first(one, "subject") is not None]
+        if inner and first(statement, "subject") is None:
+            return [made for one in inner for made in self.statement(one, about.within())]
+        return [self._procedures.family(statement, about)]
 
     def _single(self, statement: Element, name: str, role: str, about: About) -> Body | None:
         mood = attribute(statement, "moodCode")
@@ -79,9 +106,6 @@ class Entries:
         if role in ("problem", "diagnosis"):
             problem = about if about.role in ("problem", "diagnosis") else about.within(role="problem")
             return self._conditions.condition(statement, [statement], problem)
-        if element and role in _ALLERGY:
-            members = [statement, *self._inside(statement, _ALLERGY)]
-            return self._conditions.told_allergy(statement, members, about) or self._observations.observation(statement, about)
         if role == "allergy":
             return self._conditions.allergy(statement, about)
         if element and role == "procedure":
@@ -120,9 +144,6 @@ class Entries:
         return found
 
     def _organizer(self, statement: Element, role: str, about: About) -> list[Body]:
-        if role == "family" and first(statement, "subject") is not None:
-            made = self._procedures.family(statement, about)
-            return [made] if made is not None else []
         members = [inner for _, inner in self._kit.related(statement)]
         template = self._kit.template_role(statement)
         within = about.within(when=self._kit.when(statement, about), role=template or about.role)
@@ -139,8 +160,8 @@ class Entries:
         if diagnoses := [one for one, role in zip(members, roles, strict=True) if role in _DIAGNOSIS]:
             return self._diagnoses(diagnoses, about), _without(members, diagnoses)
         allergies = [one for one, role in zip(members, roles, strict=True) if role in _ALLERGY]
-        if len(allergies) > 1 and (made := self._conditions.told_allergy(allergies[0], allergies, about)) is not None:
-            return [made], _without(members, allergies)
+        if len(allergies) > 1 and (told := self._conditions.told_allergies(allergies[0], allergies, about)):
+            return told, _without(members, allergies)
         if roles.count("item") == 1 and (others := [one for one, role in zip(members, roles, strict=True) if role in _OF_ITEM]):
             item = members[roles.index("item")]
             made = self._observations.observation(item, about, tuple(others))

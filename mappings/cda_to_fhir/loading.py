@@ -30,7 +30,7 @@ _ROLES: Final = {
     "templates": frozenset(
         ("concern", "problem", "allergy", "medication", "immunization", "result", "vital", "social", "family", "procedure", "reaction")
     )
-    | {"severity", "criticality", "status", "indication", "instruction", "comment", "refusal"},
+    | {"severity", "criticality", "status", "indication", "instruction", "comment", "refusal", "age"},
     "elements": frozenset(
         ("condition", "condition-name", "allergy-flag", "allergy", "procedure", "procedure-name", "item", "value", "unit", "finding")
     )

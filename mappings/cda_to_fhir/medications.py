@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from engine.formats.cda import XSI_TYPE, Element, attribute, children, first, text_of
 from mappings.cda_to_fhir.people import ACTOR, PROFESSIONAL
-from mappings.cda_to_fhir.statements import DATA_ELEMENTS, PLANNED, About, Kit
+from mappings.cda_to_fhir.statements import DATA_ELEMENTS, PLANNED, WITHDRAWN, About, Kit
 from mappings.hl7v2_to_fhir.primitives import decimal
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body
@@ -15,6 +16,8 @@ _STATEMENT: Final = {"completed": "completed", "active": "active", "aborted": "s
                      "nullified": "entered-in-error", "cancelled": "not-taken"}  # fmt: skip
 _REQUEST: Final = {"completed": "completed", "active": "active", "aborted": "stopped", "suspended": "on-hold", "held": "on-hold",
                    "nullified": "entered-in-error", "cancelled": "cancelled", "new": "draft"}  # fmt: skip
+_GIVEN: Final = {"completed": "completed", "aborted": "not-done", "cancelled": "not-done", "held": "not-done", "suspended": "not-done",
+                 "nullified": WITHDRAWN}  # fmt: skip
 _PERIOD_UNITS: Final = frozenset(("s", "min", "h", "d", "wk", "mo", "a"))
 _EVENTS: Final = frozenset(("HS", "WAKE", "C", "CM", "CD", "CV", "AC", "ACM", "ACD", "ACV", "PC", "PCM", "PCD", "PCV"))
 """Event codes of EIVL that FHIR has too (value set event-timing)."""
@@ -40,10 +43,8 @@ class Medications:
             request = False
         draft = source.draft("MedicationRequest" if request else "MedicationStatement", statement)
         body = draft.body
-        status = first(statement, "statusCode")
-        word = attribute(status, "code")
-        known = (_REQUEST if request else _STATEMENT).get(word, "unknown")
-        source.set(body, "status", "not-taken" if denied else known, status if status is not None else statement)
+        known, status = kit.status(statement, about, _REQUEST if request else _STATEMENT, "unknown")
+        source.set(body, "status", "not-taken" if denied and known != WITHDRAWN else known, status)
         if request:
             source.set(body, "intent", "plan" if attribute(statement, "moodCode") in ("PRP", "ARQ") else "order", statement, "moodCode")
         source.set(body, "medicationCodeableConcept", drug, told)
@@ -79,7 +80,7 @@ class Medications:
 
     def _bounds(self, time: Element) -> tuple[str, Any] | None:
         """A statement's time, where it is no pattern of repetition."""
-        if (time.get(XSI_TYPE) or "").rpartition(":")[2].startswith(("PIVL", "EIVL")):
+        if _kind(time) in ("PIVL", "EIVL", "SXPR"):
             return None
         return self._values.when(time)
 
@@ -97,9 +98,11 @@ class Medications:
         timing = self._timing(statement)
         if timing:
             dosage["timing"] = timing
-        condition = first(statement, "precondition", "criterion", "value")
-        if condition is not None and (concept := values.concept(condition)):
-            dosage["asNeededCodeableConcept"] = concept
+        condition = first(statement, "precondition", "criterion")
+        if condition is not None:
+            words = source.words(first(condition, "text"))
+            concept = values.concept(first(condition, "value")) or ({"text": words} if words else None)
+            dosage["asNeededCodeableConcept" if concept else "asNeededBoolean"] = concept or True
         for tag, target in (("routeCode", "route"), ("approachSiteCode", "site")):
             if (concept := values.concept(first(statement, tag))) is not None:
                 dosage[target] = concept
@@ -132,22 +135,34 @@ class Medications:
         return made
 
     def _timing(self, statement: Element) -> Body:
-        """PIVL, EIVL and the bounds that go with them; WS/T 500 writes the frequency as a rate without a unit."""
-        repeat: Body = {}
-        for time in children(statement, "effectiveTime"):
-            kind = (time.get(XSI_TYPE) or "").rpartition(":")[2]
-            if kind.startswith("PIVL"):
-                repeat |= self._every(time)
-            elif kind.startswith("EIVL"):
-                event = attribute(first(time, "event"), "code")
-                if event in _EVENTS:
-                    repeat["when"] = [event]
-            elif (period := self._values.period(time)) and (repeat or self._prescribed or attribute(statement, "moodCode") in PLANNED):
-                repeat["boundsPeriod"] = period
-        made: Body = {"repeat": repeat} if repeat else {}
+        """PIVL, EIVL and the bounds that go with them; several PIVL (a Timing has one) in words. WS/T 500 writes the frequency as a
+        rate without a unit."""
+        made: Body = {}
+        patterns: list[Body] = []
+        events: list[str] = []
+        bounds: Body = {}
+        request = self._prescribed or attribute(statement, "moodCode") in PLANNED
+        for time in _times(statement):
+            kind = _kind(time)
+            if kind == "PIVL":
+                patterns += [every] if (every := self._every(time)) else []
+            elif kind == "EIVL":
+                events += [event] if (event := attribute(first(time, "event"), "code")) in _EVENTS else []
+            elif period := self._values.period(time):
+                bounds = period
+            elif request and (moment := self._values.time(time)):
+                made.setdefault("event", []).append(moment)
+        repeat = {**(patterns[0] if len(patterns) == 1 else {}), **({"when": events} if events else {})}
+        if bounds and request:
+            repeat["boundsPeriod"] = bounds
+        if repeat:
+            made["repeat"] = repeat
         rate = first(statement, "rateQuantity")
+        words = [_words(time) for time in _times(statement) if _kind(time) == "PIVL"] if len(patterns) > 1 else []
         if rate is not None and not attribute(rate, "unit") and (word := attribute(rate, "value")):
-            made["code"] = {"text": word}
+            words.append(word)
+        if words:
+            made["code"] = {"text": "; ".join(words)}
         return made
 
     def _every(self, time: Element) -> Body:
@@ -192,7 +207,9 @@ class Medications:
         draft = source.draft("Immunization", statement)
         body = draft.body
         refused = kit.denied(statement, about)
-        source.set(body, "status", "not-done" if refused else "completed", statement)
+        known, status = kit.status(statement, about, _GIVEN, "completed")
+        known = "completed" if known == "unknown" else known
+        source.set(body, "status", "not-done" if refused and known != WITHDRAWN else known, status)
         source.set(body, "vaccineCode", vaccine, told)
         kit.subject(draft, "patient")
         time = first(statement, "effectiveTime")
@@ -217,3 +234,21 @@ class Medications:
         kit.reasons(body, statement)
         kit.notes(body, statement)
         return source.finish(draft, statement).ref
+
+
+def _kind(time: Element) -> str:
+    """PIVL_TS -> PIVL"""
+    return (time.get(XSI_TYPE) or "").rpartition(":")[2].partition("_")[0]
+
+
+def _words(time: Element) -> str:
+    """A PIVL for a person to read."""
+    period = first(time, "period")
+    ends = [one for one in (period, first(period, "low"), first(period, "high")) if attribute(one, "value")]
+    return f"every {'-'.join(attribute(one, 'value') for one in ends)} {attribute(ends[0], 'unit')}" if ends else ""
+
+
+def _times(statement: Element) -> Iterator[Element]:
+    """The times of a statement; of a set of times (SXPR) its members."""
+    for time in children(statement, "effectiveTime"):
+        yield from children(time, "comp") if _kind(time) == "SXPR" else (time,)

@@ -18,7 +18,7 @@ _CATEGORIES: Final = {
 }  # fmt: skip
 _OF_ROLE: Final = {"vital": "vital-signs", "result": "laboratory", "social": "social-history"}
 _STATUS: Final = {"completed": "final", "active": "preliminary", "aborted": "cancelled", "cancelled": "cancelled", "held": "registered",
-                  "new": "registered", "nullified": "entered-in-error", "obsolete": "amended"}  # fmt: skip
+                  "suspended": "registered", "new": "registered", "nullified": "entered-in-error", "obsolete": "amended"}  # fmt: skip
 _GROUPED: Final = {"LAB": "Laboratory", "RAD": "Radiology"}
 
 
@@ -33,8 +33,7 @@ class Observations:
         kit, source, values = self._kit, self._source, self._values
         draft = source.draft("Observation", statement)
         body = draft.body
-        status = first(statement, "statusCode")
-        source.set(body, "status", _STATUS.get(attribute(status, "code"), "final"), status if status is not None else statement)
+        source.set(body, "status", *kit.status(statement, about, _STATUS, "final"))
         self._category(body, statement, about)
         self._code(body, statement, about)
         kit.subject(draft)
@@ -120,8 +119,9 @@ class Observations:
             inside = first(one, "observationRange")
             value = first(inside, "value")
             made: Body = {}
+            unit = next((unit for name in ("low", "high") if (unit := attribute(first(value, name), "unit"))), "")
             for name in ("low", "high"):
-                end = self._values.quantity(first(value, name))
+                end = self._values.quantity(first(value, name), unit)
                 if end and "value" in end:
                     made[name] = end
             text = self._source.words(first(inside, "text")) or (self._values.readable(value) if value is not None and not made else "")
@@ -135,6 +135,9 @@ class Observations:
             role = self._kit.role(inner, About())
             code = first(inner, "code")
             if role in ("comment", "unit", "reaction", "severity", "criticality", "status", "instruction", "indication"):
+                continue
+            if first(inner, "subject") is not None:
+                self._source.lost(inner, "not carried: about somebody else than the patient")
                 continue
             if attribute(code, "codeSystem") == DATA_ELEMENTS:
                 self._component(body, inner)
@@ -153,7 +156,9 @@ class Observations:
         if row is not None and row["to"]:
             concept["coding"] = [coding(LOINC, row["to"], row["display"]), *concept.get("coding", [])]
         made: Body = {"code": concept}
-        if found is not None:
+        if found is not None and self._kit.denied(inner, About()):
+            made["valueString"] = f"not: {self._values.readable(element)}"
+        elif found is not None:
             made[f"value{found[0]}"] = found[1]
         else:
             made["dataAbsentReason"] = absent(null_flavor(element))
@@ -170,9 +175,7 @@ class Observations:
             return None
         draft = source.draft("DiagnosticReport", organizer)
         body = draft.body
-        status = first(organizer, "statusCode")
-        word = _STATUS.get(attribute(status, "code"), "final")
-        source.set(body, "status", word, status if status is not None else organizer)
+        source.set(body, "status", *kit.status(organizer, about, _STATUS, "final"))
         section = "RAD" if about.category == "imaging" else "LAB" if about.category in ("", "laboratory") else ""
         if section:
             body["category"] = [grouped(section)]

@@ -88,6 +88,9 @@ class People:
         source.set(body, "birthDate", times.date(source.header.patient_birth, self._tx.zone), born)
         died = first(person, "deceasedTime")
         source.set(body, "deceasedDateTime", values.time(died), died)
+        dead = first(person, "deceasedInd")
+        if "deceasedDateTime" not in body:
+            source.set(body, "deceasedBoolean", {"true": True, "1": True, "false": False, "0": False}.get(attribute(dead, "value")), dead)
         status = first(person, "maritalStatusCode")
         source.set(body, "maritalStatus", values.concept(status), status)
         for element in children(person, "languageCommunication"):

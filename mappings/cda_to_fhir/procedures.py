@@ -6,14 +6,14 @@ from typing import Final
 
 from engine.formats.cda import Element, attribute, children, first, text_of
 from mappings.cda_to_fhir.people import ACTOR
-from mappings.cda_to_fhir.statements import DATA_ELEMENTS, About, Kit
-from mappings.hl7v2_to_fhir.terminology import coding
+from mappings.cda_to_fhir.statements import DATA_ELEMENTS, WITHDRAWN, About, Kit
+from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body
 
 _STATUS: Final = {"completed": "completed", "active": "in-progress", "aborted": "stopped", "cancelled": "not-done", "held": "on-hold",
                   "suspended": "on-hold", "nullified": "entered-in-error", "new": "preparation"}  # fmt: skip
-_REQUEST: Final = {"completed": "completed", "aborted": "revoked", "cancelled": "revoked", "held": "on-hold", "suspended": "on-hold",
-                   "nullified": "entered-in-error", "new": "draft"}  # fmt: skip
+_REQUEST: Final = {"active": "active", "completed": "completed", "aborted": "revoked", "cancelled": "revoked", "held": "on-hold",
+                   "suspended": "on-hold", "nullified": "entered-in-error", "new": "draft"}  # fmt: skip
 _INTENTS: Final = {"RQO": "order", "INT": "plan", "APT": "plan", "PRMS": "plan", "PRP": "proposal", "ARQ": "proposal"}
 
 
@@ -33,10 +33,8 @@ class Procedures:
             return None
         draft = source.draft("Procedure", statement)
         body = draft.body
-        status = first(statement, "statusCode")
-        known = _STATUS.get(attribute(status, "code"), "completed")
-        done = "not-done" if kit.denied(statement, about) else known
-        source.set(body, "status", done, status if status is not None else statement)
+        known, status = kit.status(statement, about, _STATUS, "completed")
+        source.set(body, "status", "not-done" if kit.denied(statement, about) and known != WITHDRAWN else known, status)
         source.set(body, "code", code, told)
         kit.subject(draft)
         kit.put_when(body, "performed", statement, about)
@@ -87,9 +85,7 @@ class Procedures:
             return None
         draft = source.draft("ServiceRequest", statement)
         body = draft.body
-        status = first(statement, "statusCode")
-        known = _REQUEST.get(attribute(status, "code"), "active")
-        source.set(body, "status", known, status if status is not None else statement)
+        source.set(body, "status", *kit.status(statement, about, _REQUEST, "active"))
         source.set(body, "intent", _INTENTS.get(attribute(statement, "moodCode"), "plan"), statement)
         source.set(body, "code", code, told)
         if kit.denied(statement, about):
@@ -108,17 +104,14 @@ class Procedures:
         kit.notes(body, statement)
         return source.finish(draft, statement).ref
 
-    def family(self, organizer: Element, about: About) -> Body | None:
-        """Family History Organizer: a relative with what they had."""
+    def family(self, statement: Element, about: About) -> Body:
+        """A relative (of whom one may know no more than that) with what they had: Family History Organizer, or one statement alone."""
         source, kit, values = self._source, self._kit, self._values
-        relative = first(organizer, "subject", "relatedSubject")
-        kin = values.concept(first(relative, "code"))
-        if kin is None:
-            source.lost(organizer, "not carried: a relative whose relationship is not told")
-            return None
-        draft = source.draft("FamilyMemberHistory", organizer)
+        relative = first(statement, "subject", "relatedSubject")
+        kin = values.concept(first(relative, "code")) or {"coding": [coding(TERMINOLOGY + "v3-RoleCode", "FAMMEMB", "family member")]}
+        draft = source.draft("FamilyMemberHistory", statement)
         body = draft.body
-        source.set(body, "status", "completed", organizer)
+        source.set(body, "status", *kit.status(statement, about, {"nullified": WITHDRAWN, "completed": "completed"}, "completed"))
         kit.subject(draft, "patient", encounter="")
         source.set(body, "relationship", kin, first(relative, "code"))
         person = first(relative, "subject")
@@ -132,12 +125,27 @@ class Procedures:
         born = first(person, "birthTime")
         moment = values.time(born)
         source.set(body, "bornDate", moment[:10] if moment else None, born)
-        for _, inner in kit.related(organizer):
-            value = first(inner, "value")
-            disease = values.concept(value)
-            if disease is not None and not kit.denied(inner, about):
-                made: Body = {"code": disease}
-                if onset := values.onset(first(inner, "effectiveTime")):
-                    made["onsetString"] = onset
-                source.add(body, "condition", made, inner)
-        return source.finish(draft, organizer).ref
+        dead = first(person, "deceasedInd")
+        source.set(body, "deceasedBoolean", attribute(dead, "value") in ("true", "1") or None, dead)
+        for one in (statement, *(inner for _, inner in kit.related(statement))):
+            self._disease(body, one, about)
+        return source.finish(draft, statement).ref
+
+    def _disease(self, body: Body, statement: Element, about: About) -> None:
+        """What a relative had, and when; what they had not is said in words."""
+        source, kit, values = self._source, self._kit, self._values
+        value = first(statement, "value")
+        words = values.readable(value)
+        disease = (values.concept(value) if values.kind(value) == "concept" else {"text": words}) if value is not None and words else None
+        if disease is None:
+            return
+        if kit.denied(statement, about):
+            source.add(body, "note", {"text": f"not: {words}"}, statement)
+            return
+        made: Body = {"code": disease}
+        age = values.quantity(first(kit.part(statement, "age"), "value"))
+        if age and "value" in age:
+            made["onsetAge"] = age
+        elif onset := values.onset(first(statement, "effectiveTime")):
+            made["onsetString"] = onset
+        source.add(body, "condition", made, statement)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from engine.formats.cda import ClinicalDocument, Element, Id, attribute, children, first, id_of, local, text_of
+from engine.formats.cda import ClinicalDocument, Element, Id, attribute, children, first, id_of, is_no_number, local, text_of
 from mappings.cda_to_fhir.context import FLAGS, CdaTransaction
 from mappings.cda_to_fhir.loading import Compiled
+from mappings.hl7v2_to_fhir.identifiers import CHINA_IDENTITY_CARD, is_identity_card
 from mappings.hl7v2_to_fhir.identity import own_number
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import uri_part
@@ -125,16 +126,19 @@ class Source:
 
     def finish(self, draft: Draft, element: Element, part: str = "") -> Draft:
         """Give a resource of a statement its identity: the statement's own id, unless the document has used it for another one of this
-        kind; else its place in the document. Then put it in."""
+        kind; else its place in the document. Then put it in. An id is the patient's: ids that begin at 1 in each document, or are those of
+        the standard's samples, would else write one patient's problem over another's. Only a visit is known to all by its number."""
         body = draft.body
         own = [one for one in self.identifiers(element) if not part]
         query = query_of(own[0]) if own else ""
         if query and self._taken.setdefault(f"{draft.kind} {query}", id(draft)) != id(draft):
-            query = ""
+            query, own = "", own[1:]
         uuid = name_uuid(f"{draft.kind} {query}")
-        if not query:
-            uuid = name_uuid(f"{draft.kind} {self.key} {self.position(element)} {part}")
-            own = [*own[1:], {"system": KEY_SYSTEM, "value": uuid}]
+        if not query or draft.kind != "Encounter":
+            patient = self.patient.query if self.patient is not None else ""
+            place = f"{patient} {query}" if query else f"{self.key} {self.position(element)} {part}"
+            uuid = name_uuid(f"{draft.kind} {place}")
+            own = [*own, {"system": KEY_SYSTEM, "value": uuid}]
             query = query_of(own[-1])
         body["identifier"] = own
         draft.identify(uuid, query)
@@ -221,10 +225,11 @@ def _codings(value: Any) -> Iterator[Body]:
 
 def identifier(compiled: Compiled, facility: str, one: Id, role: str = "") -> Body | None:
     """See Source.identifier."""
+    one = Id(one.root) if is_no_number(one.extension) else one
     row = compiled.identifiers.get(one.root)
     if row is not None and role and row["role"] != role:
         return None
-    if row is not None and not one.extension:
+    if not one.extension and (row is not None or (role == "patient" and "-" not in one.root)):
         return None
     made: Body = {}
     if row is not None and row["type"]:
@@ -239,7 +244,16 @@ def identifier(compiled: Compiled, facility: str, one: Id, role: str = "") -> Bo
         return {"system": "urn:ietf:rfc:3986", "value": _uri(one.root)}
     else:
         made["system"] = f"urn:meridian:ns:{uri_part(facility or 'unknown')}:{role or 'id'}"
+    if made["system"] == CHINA_IDENTITY_CARD and role == "patient":
+        return _card(made, one.extension)
     return {**made, "value": one.extension}
+
+
+def _card(made: Body, number: str) -> Body:
+    """One that fails its own check is kept under no system: it would make two people one."""
+    number = number.upper().replace(" ", "")
+    system = {"system": made["system"]} if is_identity_card(number) else {}
+    return {"type": made["type"], **system, "value": number}
 
 
 def _uri(root: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ DATA_ELEMENTS: Final = "2.16.156.10011.2.2.1"
 LOINC_OID: Final = "2.16.840.1.113883.6.1"
 STATEMENTS: Final = frozenset(("observation", "organizer", "act", "substanceAdministration", "procedure", "supply", "encounter"))
 PLANNED: Final = frozenset(("INT", "RQO", "PRP", "PRMS", "ARQ", "APT"))
+WITHDRAWN: Final = "entered-in-error"
 _RELATIONS: Final = ("entryRelationship", "component")
 _DEEPEST: Final = 12
 """Levels of statements in statements; documents have three or four."""
@@ -26,13 +27,14 @@ _DEEPEST: Final = 12
 @dataclass(frozen=True, slots=True)
 class About:
     """What a statement inherits: the role and observation category of its section, what its concern says (`status`), the time of its
-    group, whether an act around it is denied, how deep it is."""
+    group, whether an act around it is denied or withdrawn, how deep it is."""
 
     role: str = ""
     category: str = ""
     status: str = ""
     when: tuple[str, Any] | None = None
     denied: bool = False
+    withdrawn: bool = False
     title: str = ""
     depth: int = 0
 
@@ -94,7 +96,15 @@ class Kit:
 
     @staticmethod
     def denied(statement: Element, about: About) -> bool:
-        return (attribute(statement, "negationInd") == "true") != about.denied
+        return (attribute(statement, "negationInd") in ("true", "1")) != about.denied
+
+    @staticmethod
+    def status(statement: Element, about: About, words: Mapping[str, str], unsaid: str) -> tuple[str, Element]:
+        """(the status by `words`, the element that tells it); what is in an act that is withdrawn is too. ActStatus of another word is
+        unknown, and never final."""
+        element = first(statement, "statusCode")
+        word = "nullified" if about.withdrawn else attribute(element, "code").lower()
+        return (words.get(word, "unknown") if word else unsaid), element if element is not None else statement
 
     def when(self, statement: Element, about: About) -> tuple[str, Any] | None:
         for time in children(statement, "effectiveTime"):

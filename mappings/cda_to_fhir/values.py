@@ -10,12 +10,12 @@ import orjson
 
 from engine.formats.cda import XSI_TYPE, Element, attribute, children, first, text_of
 from mappings.cda_to_fhir.source import NATIONAL, Source
+from mappings.cda_to_fhir.ucum import is_ucum
 from mappings.hl7v2_to_fhir import times
 from mappings.hl7v2_to_fhir.primitives import UCUM, decimal
 from mappings.hl7v2_to_fhir.terminology import coding
 from mappings.transaction import Body
 
-_UCUM_LIKE: Final = re.compile(r"[!-~]{1,40}")
 _INTEGER: Final = re.compile(r"[+-]?\d{1,9}")
 _CODE: Final = re.compile(r"[^\s]+(\s[^\s]+)*")
 _ABSENT: Final = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -84,7 +84,8 @@ class Values:
         )
 
     def concept(self, element: Element | None) -> Body | None:
-        """CD: the code, what a site's table knows it as (first), its translations; originalText as text, a name without a code too."""
+        """CD: the code, what a site's table knows it as (first), its translations; originalText as text, a name without a code too; and
+        what qualifies it (on which side), which no coding here says."""
         if element is None:
             return None
         codings: list[Body] = []
@@ -95,7 +96,11 @@ class Values:
         text = self._source.words(first(element, "originalText"))
         if not text and not codings:
             text = attribute(element, "displayName") or _own_text(element)
-        if not text and (names := [attribute(name, "displayName") for q in children(element, "qualifier") for name in children(q, "name")]):
+        if qualified := _qualified(element):
+            base = text or next((name for one in codings if (name := one.get("display") or one["code"])), "")
+            text = f"{base} ({qualified})" if base else qualified
+        if not text:
+            names = [attribute(name, "displayName") for q in children(element, "qualifier") for name in children(q, "name")]
             text = next((name for name in names if name), "")
         if text:
             made["text"] = text
@@ -126,7 +131,7 @@ class Values:
         known = row["to"] if row else (self._units.find(word, "") or {}).get("to", "")
         if known:
             return {"unit": word, "system": UCUM, "code": known}
-        return {"unit": word, "system": UCUM, "code": word} if _UCUM_LIKE.fullmatch(word) else {"unit": word}
+        return {"unit": word, "system": UCUM, "code": word} if is_ucum(word) else {"unit": word}
 
     def money(self, element: Element) -> Body | None:
         value = number(attribute(element, "value") or _own_text(element))
@@ -139,7 +144,8 @@ class Values:
 
     def range(self, element: Element) -> tuple[str, Any] | None:
         """IVL_PQ: a range, or with one end only a quantity that says how it compares."""
-        ends = {name: self.quantity(first(element, name)) for name in ("low", "high", "center")}
+        unit = next((unit for end in ("low", "high") if (unit := attribute(first(element, end), "unit"))), "")
+        ends = {name: self.quantity(first(element, name), unit) for name in ("low", "high", "center")}
         low, high = ends["low"], ends["high"]
         if low and high and "value" in low and "value" in high:
             return "Range", {"low": low, "high": high}
@@ -200,7 +206,16 @@ class Values:
         return "number" if number(attribute(element, "value")) is not None else "string"
 
     def value(self, element: Element | None, unit: str = "", default: str = "") -> tuple[str, Any] | None:
-        """(the type in value[x], the value), None for none."""
+        """(the type in value[x], the value), None for none. What has none of its own may have it in other units or in words."""
+        if (found := self._own(element, unit, default)) is not None or element is None:
+            return found
+        for one in children(element, "translation"):
+            word = attribute(one, "unit") or attribute(one, "displayName") or attribute(one, "code")
+            if (amount := self.quantity(one, word)) and "value" in amount:
+                return "Quantity", amount
+        return self._string(self._source.words(first(element, "originalText")))
+
+    def _own(self, element: Element | None, unit: str, default: str) -> tuple[str, Any] | None:
         if element is None or (null_flavor(element) and not len(element) and not text_of(element)):
             return None
         kind = self.kind(element)
@@ -242,6 +257,19 @@ class Values:
             return shown
         number = attribute(element, "value")
         return f"{number} {attribute(element, 'unit') or attribute(element, 'currency')}".strip() or attribute(element, "code")
+
+
+def _qualified(element: Element) -> str:
+    """What the qualifiers of a CD say: ``Laterality: Left``."""
+    found = []
+    for qualifier in children(element, "qualifier"):
+        name, value = (
+            attribute(first(qualifier, tag), "displayName") or attribute(first(qualifier, tag), "code") for tag in ("name", "value")
+        )
+        value = value or text_of(first(qualifier, "value", "originalText"))
+        if value:
+            found.append(f"{name}: {value}" if name else value)
+    return ", ".join(found)
 
 
 def _own_text(element: Element | None) -> str:

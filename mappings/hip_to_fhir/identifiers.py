@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stdnum.cn import ric
-from stdnum.exceptions import ValidationError as InvalidNumber
-
+from engine.formats.cda import is_no_number
 from engine.formats.hip.header import DOMAIN_ID, IDENTITY_CARD
 from mappings.hip_to_fhir.context import Found, HipTransaction, child, is_blank
-from mappings.hl7v2_to_fhir.identifiers import IDENTIFIER_TYPE
+from mappings.hl7v2_to_fhir.identifiers import IDENTIFIER_TYPE, is_identity_card
 from mappings.hl7v2_to_fhir.terminology import Assigners, coding, uri_part
 from mappings.tables import Row
 from mappings.transaction import Body
 
 _VISIT_ROLES: Final = frozenset(("visit", "count", "domain"))
-
-
-def is_identity_card(number: str) -> bool:
-    """18 places with a date that exists and the check character of GB 11643 (ISO 7064 MOD 11-2). Which district gave it out is left
-    aside: the list of districts changes, and old numbers stay."""
-    try:
-        ric.get_birth_date(number)
-        return len(number) == 18 and number[:17].isascii() and number[:17].isdigit() and ric.calc_check_digit(number[:-1]) == number[-1]
-    except (InvalidNumber, ValueError, IndexError):
-        return False
 
 
 class Identifiers:
@@ -56,7 +44,7 @@ class Identifiers:
         def convert(found: Found, tx: HipTransaction) -> Body | None:
             element, _ = found
             value, root = tx.get(element, "extension"), (element.get("root") or "").strip()
-            if is_blank(value) or root == DOMAIN_ID or self.role(root) in skip:
+            if is_no_number(value) or root == DOMAIN_ID or self.role(root) in skip:
                 return None
             if root == IDENTITY_CARD:
                 return self._card(value, element, tx)

@@ -17,7 +17,7 @@ from engine.formats.xml import parse
 from engine.message import Excerpt
 from mappings.hip_to_fhir.context import clean
 
-_SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
+_SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*+<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
 _PARTED: Final = re.compile(rb"\AContent-Type:", re.IGNORECASE)
 _OUTPATIENT: Final = {"1": "OutPatientInfo", "2": "OutPatientInfo", "3": "InPatientInfo"}
 """What the class of a visit says of which service a message is, where no action does: PRPA_IN400001UV is several services'."""
@@ -84,5 +84,6 @@ def _service(action: str, element: Any) -> Service:
     stem = _OUTPATIENT.get((code.get("code") or "").lstrip("0"), "") if code is not None else ""
     told = next((service for service in plain if stem and service.name.startswith(stem)), None)
     if told is None:
-        raise ValidationError(f"no action, and {root} is the message of several services", location=root, hl7_code="200")
+        unknown = "the action is no service, and in no row of actions.csv" if action else "no action"
+        raise ValidationError(f"{unknown}, and {root} is the message of several services", location=root, hl7_code="200")
     return told

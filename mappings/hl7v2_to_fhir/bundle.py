@@ -9,7 +9,7 @@ from mappings.hl7v2_to_fhir import times
 from mappings.hl7v2_to_fhir.context import Convert, V2Transaction, first
 from mappings.hl7v2_to_fhir.identity import Known, settle
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part
-from mappings.transaction import Body, Draft, Ready
+from mappings.transaction import Body, Draft, Ready, Transaction
 
 _FIRST: Final = {"Patient": 0, "Encounter": 1}
 _PARTICIPANT: Final = TERMINOLOGY + "provenance-participant-type"
@@ -76,7 +76,7 @@ def provenance(tx: V2Transaction, msh: list[str], body: bytes, organization: Con
     return draft
 
 
-def bundle(tx: V2Transaction, identifier: Body, timestamp: str | None) -> Body:
+def bundle(tx: Transaction, identifier: Body, timestamp: str | None) -> Body:
     """All drafts and ready resources as a transaction."""
     entries = [_draft_entry(draft) for draft in tx.drafts]
     entries += [_ready_entry(ready) for ready in tx.entries.values()]

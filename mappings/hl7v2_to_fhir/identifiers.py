@@ -24,8 +24,9 @@ _WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
 def is_identity_card(number: str) -> bool:
-    """Whether `number` is a Chinese resident identity number: 18 places, check character as GB 11643 (ISO 7064 MOD 11-2)."""
-    if len(number) != 18 or not (number[:17].isascii() and number[:17].isdigit()):
+    """Whether `number` is a Chinese resident identity number: 18 places, a day that exists, check character as GB 11643 (ISO 7064
+    MOD 11-2). Which district gave it out is left aside: the list of districts changes, and old numbers stay."""
+    if len(number) != 18 or not (number[:17].isascii() and number[:17].isdigit()) or date_time(number[6:14], "") is None:
         return False
     remainder = sum(int(digit) * weight for digit, weight in zip(number, _WEIGHTS, strict=False)) % 11
     return number[17].upper() == "10X98765432"[remainder]

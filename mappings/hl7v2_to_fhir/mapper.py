@@ -21,7 +21,7 @@ from mappings.hl7v2_to_fhir.context import V2Transaction, first
 from mappings.hl7v2_to_fhir.lineage import FieldTrace
 from mappings.hl7v2_to_fhir.structure import Segments, Walk
 from mappings.hl7v2_to_fhir.terminology import uri_part
-from mappings.transaction import name_uuid
+from mappings.transaction import Transaction, name_uuid
 
 INSTRUMENT: Final = "R22"
 """The event of what an instrument reports itself."""
@@ -102,7 +102,7 @@ class V2Mapper:
         tx.drafts.append(source)
         identifier = {"system": f"urn:meridian:message:{uri_part(tx.sender)}", "value": tx.control_id or "unknown"}
         made = bundle.bundle(tx, identifier, times.instant(first(msh[7]), tx.zone))
-        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", _order_keys(tx), unmapped)
+        return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", order_keys(tx), unmapped)
 
 
 def _check(event: str, segments: Segments) -> None:
@@ -152,7 +152,7 @@ def _translation(separators: Separators) -> dict[int, str]:
     return table
 
 
-def _order_keys(tx: V2Transaction) -> tuple[str, ...]:
+def order_keys(tx: Transaction) -> tuple[str, ...]:
     """Every identifier of every patient, the one that names the record first."""
     keys: dict[str, None] = {}
     for draft in tx.drafts:

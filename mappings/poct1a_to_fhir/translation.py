@@ -22,7 +22,7 @@ _PATIENTS: Final = frozenset(("OBS", ""))
 _STATUS: Final = {"A": "F", "D": "X", "R": "X", "P": "P", "C": "C"}
 """OBS.status_cd: accepted, discarded, rejected, preliminary, corrected -> OBX-11 (table 0085)."""
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?)?")
-_LIMITS: Final = re.compile(r"[\[\]()]\s*([^;]*?)\s*;\s*([^;]*?)\s*[\[\]()]")
+_LIMITS: Final = re.compile(r"[\[\]()]([^;]*);([^;]*)[\[\]()]")
 _LOINC: Final = frozenset(("LN", "LOINC"))
 
 
@@ -142,7 +142,7 @@ class Translation:
             self._put(6, 1, unit, f"{here}.value")
         limits = _LIMITS.fullmatch(value(observation, "OBS.normal_lo-hi_limit"))
         if limits is not None:
-            low, high = limits.groups()
+            low, high = (one.strip() for one in limits.groups())
             self._put(7, 1, f"{low}-{high}" if low and high else f">={low}" if low else f"<={high}", f"{here}.normal_lo-hi_limit")
         flag = value(observation, "OBS.interpretation_cd") or value(observation, "OBS.normal_flag")
         self._put(8, 1, flag, f"{here}.interpretation_cd")

@@ -75,7 +75,7 @@ class HipMappingTests(MappingContract, TestCase):
             "controlActProcess/subject/clinicalDocument/storageCode/originalText",
         ),
     ]
-    secrets: ClassVar[list[str]] = ["1001", "王小明", "13800138000", "11010119900307071X", "1990", "4001"]
+    secrets: ClassVar[list[str]] = ["1001", "王小明", "13800138000", "110101199003070716", "1990", "4001"]
     overlay: ClassVar[tuple[str, str]] = (
         "hip-to-fhir/elements/Patient.csv",
         "id,source,target,map,codes,when\ngender,patientPerson/administrativeGenderCode,gender,=other,,\n",

@@ -113,6 +113,12 @@ class XdrMappingTests(MappingContract, TestCase):
         one = objects.get(path)
         return one is not None and (not attribute or attribute in one.extra or bool(one.all(attribute)))
 
+    def test_the_gender_is_that_of_table_0001(self) -> None:
+        """O is other, and not unknown."""
+        made = json.loads(self.mapper.map(message([SCAN]).replace(b"PID-8|M", b"PID-8|O")).body)
+        (patient,) = [one["resource"] for one in made["entry"] if one["resource"]["resourceType"] == "Patient"]
+        assert patient["gender"] == "other"
+
     def test_the_submission_set_is_a_list_of_its_documents(self) -> None:
         """With what MHD says of one; a document that was there before is a member by its UUID."""
         (found,) = resources(BODIES[2], "List", self.mapper)

@@ -52,6 +52,18 @@ def test_a_modality_is_connected(tmp_path: Path) -> None:
         assert shown in output, output
 
 
+def test_a_vendors_platform_is_connected(tmp_path: Path) -> None:
+    """The page's commands, in order: AA, the same again, AE; the message is in the repository; a signed call is taken, another is not;
+    a call of ours is worded."""
+    pytest.importorskip("xmlsec")
+    started = "meridian run hospital >>run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    commands = "\n".join(blocks("engine/docs/webservices.md")).replace("meridian run hospital &", started).replace("%1", "$NODE")
+    output = run(commands, tmp_path)
+    assert output.count("AA accepted") == 3, output
+    for shown in ("fine: first, platform, visits", "AE the action PatientInfoUpdate takes", "SENT", "it is not signed", "欧阳大川"):
+        assert shown in output, output
+
+
 def test_the_first_screen_names_the_two_commands() -> None:
     """make demo and make test, within the first 20 lines, and targets of the Makefile."""
     first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20])

@@ -158,8 +158,17 @@ def test_no_length(running: Running) -> None:
 
 def test_a_host_that_is_none(running: Running) -> None:
     """It would be in the WSDL."""
-    for host in (b"a\x01b", b"a b", b"<a>", b"a/b"):
+    for host in (b"a\x01b", b"a b", b"<a>", b"a/b", b"", b"a\r\nHost: b"):
         assert running.wire(b"GET /soap?wsdl HTTP/1.1\r\nConnection: close\r\nHost: " + host + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_no_host(running: Running) -> None:
+    """RFC 9112 clause 3.2."""
+    assert running.wire(b"GET /soap?wsdl HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_query_of_many_fields(running: Running) -> None:
+    assert running.post(None, path="/soap?" + "&".join("a" * 1000), method="GET").status == 405
 
 
 def test_other_methods_and_paths(running: Running) -> None:

@@ -192,8 +192,16 @@ class WhatDestinationsAnswer(SourceCase):
 
     @inlineCallbacks
     def test_parts(self):  # type: ignore[no-untyped-def]
-        said = yield self.answered(soap.kept_form(related("1.2")) + BIG)
-        self.assertEqual((said.status, said.content_type, said.body), (200, related("1.2"), BIG))
+        said = yield self.answered(soap.kept_form(related()) + BIG, version="1.1")
+        self.assertEqual((said.status, said.content_type, said.body), (200, related(), BIG))
+
+    @inlineCallbacks
+    def test_parts_that_cannot_be_said(self):  # type: ignore[no-untyped-def]
+        """Of the other version of SOAP, and what is no message in parts: the service words the verdict."""
+        said = yield self.answered(soap.kept_form(related()) + BIG)
+        self.assertEqual((said.status, said.message.version, said.message.payload.tag), (200, "1.2", "{urn:lab}Order"))
+        said = yield self.answered(soap.kept_form(related("1.2")) + b"nothing")
+        self.assertEqual((said.status, said.message.payload.tag), (200, "{urn:lab}Order"))
 
     @inlineCallbacks
     def test_what_is_no_xml_is_worded_by_the_service(self):  # type: ignore[no-untyped-def]

@@ -115,7 +115,7 @@ class TestSignature:
         refused = place.site.audited("soap.refused")
         assert [(one["reason"], one["party"], one["kept"]) for one in refused] == [
             ("Body is not what was signed", LAB, "False"),
-            ("0 Security headers for us", "", "False"),
+            ("the message has no Security header for us: it is not signed, and says no user", "", "False"),
         ]
 
     def test_old_ones(self, place: Place) -> None:

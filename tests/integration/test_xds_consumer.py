@@ -224,6 +224,61 @@ class ConsumerTests(WithPeer, TestCase):
         assert any("1 of 2 documents" in one.getMessage() for one in logged.records)
 
     @inlineCallbacks
+    def test_a_document_that_cannot_be_had_now_is_waited_for(self):  # type: ignore[no-untyped-def]
+        """A repository that gives a part and is busy with the rest (PartialSuccess)."""
+        self.publish(1, Doc(), Doc(id="Document02", unique_id="1.2.3.9"))
+        self.peer.lost.add("1.2.3.9")
+        self.peer.excuse = "XDSRepositoryBusy"
+        yield self.start()
+        for _ in range(7):  # two rounds of three requests, and the next one
+            yield self.peer.received()
+        assert self.intake.envelopes == []
+        self.peer.lost.clear()
+        yield self.intake.handed(1)
+        assert self.intake.envelopes[0].facts == {"xds.documents": "2", "xds.missing": "0"}
+
+    @inlineCallbacks
+    def test_a_document_that_can_never_be_had_is_not_waited_for_without_end(self):  # type: ignore[no-untyped-def]
+        self.publish(1, Doc(), Doc(id="Document02", unique_id="1.2.3.9"))
+        self.peer.lost.add("1.2.3.9")
+        self.peer.excuse = "XDSRepositoryError"
+        yield self.start()
+        yield self.intake.handed(1)
+        assert self.asked("RetrieveDocumentSet") == 10
+        assert self.intake.envelopes[0].facts == {"xds.documents": "1", "xds.missing": "1"}
+
+    @inlineCallbacks
+    def test_a_sender_whose_clock_is_ahead_hides_nobody(self):  # type: ignore[no-untyped-def]
+        self.publish(1, Doc(), time="20990101000000")
+        yield self.start()
+        yield self.intake.handed(1)
+        yield self.rounds(2)
+        self.publish(2, Doc(id="Document02", unique_id="1.2.3.9"), time="20261120230000")
+        yield self.intake.handed(2)
+
+    @inlineCallbacks
+    def test_what_is_too_much_for_one_answer_comes_in_parts(self):  # type: ignore[no-untyped-def]
+        self.peer.most = 1
+        for number in (1, 2, 3):
+            self.publish(number, Doc(unique_id=f"1.2.3.{number}"), time=f"2026112010000{number}")
+        yield self.start()
+        yield self.intake.handed(3)
+        assert [one.control_id[-1] for one in self.intake.envelopes] == ["1", "2", "3"]
+
+    @inlineCallbacks
+    def test_a_registry_that_knows_only_a_part_passes_over_nothing(self):  # type: ignore[no-untyped-def]
+        """PartialSuccess: another community does not answer. What it has may be older than what came meanwhile."""
+        self.publish(1, Doc(), time="20261120230000")
+        self.peer.status_of_answers = "urn:ihe:iti:2007:ResponseStatusType:PartialSuccess"
+        yield self.start()
+        for _ in range(4):
+            yield self.peer.received()
+        assert self.intake.envelopes == []  # its documents may be among what is not known
+        self.publish(2, Doc(id="Document02", unique_id="1.2.3.9"), time="20261101000000")
+        self.peer.status_of_answers = "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Success"
+        yield self.intake.handed(2)
+
+    @inlineCallbacks
     def test_a_document_that_was_altered_is_quarantined(self):  # type: ignore[no-untyped-def]
         self.publish(1, Doc())
         self.peer.documents[Doc().unique_id] = ("text/plain", b"Something else.")

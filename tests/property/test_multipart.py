@@ -1,5 +1,7 @@
 """Multipart bodies: any chunking of any parts, and nothing but FramingError for anything else."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +166,11 @@ def test_what_was_complete_before_a_fault_is_given_in_any_chunking(parts, cuts):
     except FramingError:
         broken = True
     assert (complete, broken) == (len(parts), True)
+
+
+def test_a_line_of_blanks_costs_no_more_than_its_length():
+    """Whatever comes after them."""
+    began = time.process_time()
+    with pytest.raises(FramingError):
+        list(MultipartFramer("b").feed(b"--b\r\nA:" + b" " * 1500 + b"\n\r\n\r\n"))
+    assert time.process_time() - began < 0.2

@@ -105,7 +105,7 @@ def wst(
 <confidentialityCode code="N" codeSystem="2.16.840.1.113883.5.25" codeSystemName="Confidentiality" displayName="正常访问保密级别"/>
 <languageCode code="zh-CN"/><setId>SET-{number[-6:]}</setId><versionNumber>{version}</versionNumber>
 <recordTarget typeCode="RCT" contextControlCode="OP"><patientRole classCode="PAT">{ids}
-<patient classCode="PSN" determinerCode="INSTANCE"><id root="2.16.156.10011.1.3" extension="110101198001011237"/><name>赵一鸣</name>
+<patient classCode="PSN" determinerCode="INSTANCE"><id root="2.16.156.10011.1.3" extension="110101198001011232"/><name>赵一鸣</name>
 <administrativeGenderCode code="1" codeSystem="2.16.156.10011.2.3.3.4" codeSystemName="生理性别代码表(GB/T 2261.1)" displayName="男性"/>
 <birthTime value="19800101"/><age unit="岁" value="46"/></patient>{provider}</patientRole></recordTarget>
 <author typeCode="AUT" contextControlCode="OP"><time value="{time}"/><assignedAuthor classCode="ASSIGNED">

@@ -18,7 +18,7 @@ _TIME: Final = "20260314092653"
 _FACTS: Final[dict[tuple[str, str, str], str]] = {
     ("id", "root", "patientRole"): "2.16.156.10011.1.12",
     ("id", "root", "patient"): "2.16.156.10011.1.3",
-    ("id", "extension", "patient"): "11010119800101123X",
+    ("id", "extension", "patient"): "110101198001011232",
     ("id", "root", "ClinicalDocument"): "2.16.156.10011.1.1",
     ("id", "extension", "ClinicalDocument"): "D000000000000000000000000000000001",
     ("code", "codeSystem", "ClinicalDocument"): "2.16.156.10011.2.4",

@@ -51,6 +51,8 @@ class XdsPeer:
         self.taken: list[str] = []
         self.documents: dict[str, tuple[str, bytes]] = {}
         self.lost: set[str] = set()
+        self.excuse = "XDSDocumentUniqueIdError"
+        self.status_of_answers, self.most = SUCCESS, 1000
         self.sets: list[Any] = []
         self.requests: list[tuple[str, Any, Any]] = []
         self.rejected: list[str] = []
@@ -167,9 +169,15 @@ class XdsPeer:
         if self.errors:
             answer = f'<q:AdhocQueryResponse xmlns:q="{NS["q"]}" status="{FAILURE}">{_error_list(self.errors)}</q:AdhocQueryResponse>'
             return _http(200, _soap(answer), "application/soap+xml; charset=utf-8")
-        found = "".join(etree.tostring(one).decode() for one in getattr(self, QUERIES[adhoc.get("id")])(asked))
+        objects = getattr(self, QUERIES[adhoc.get("id")])(asked)
+        if len(objects) > self.most and "$XDSSubmissionSetPatientId" in asked:
+            answer = (
+                f'<q:AdhocQueryResponse xmlns:q="{NS["q"]}" status="{FAILURE}">{_error_list(["XDSTooManyResults"])}</q:AdhocQueryResponse>'
+            )
+            return _http(200, _soap(answer), "application/soap+xml; charset=utf-8")
+        found = "".join(etree.tostring(one).decode() for one in objects)
         listed = f'<rim:RegistryObjectList xmlns:rim="{NS["rim"]}">{found}</rim:RegistryObjectList>'
-        answer = f'<q:AdhocQueryResponse xmlns:q="{NS["q"]}" status="{SUCCESS}">{listed}</q:AdhocQueryResponse>'
+        answer = f'<q:AdhocQueryResponse xmlns:q="{NS["q"]}" status="{self.status_of_answers}">{listed}</q:AdhocQueryResponse>'
         return _http(200, _soap(answer), "application/soap+xml; charset=utf-8")
 
     def _find_sets(self, asked: dict[str, list[str]]) -> list[Any]:
@@ -178,7 +186,9 @@ class XdsPeer:
         for kept in self.sets:
             package = kept.find("rim:RegistryPackage", NS)
             of = package.xpath("rim:ExternalIdentifier[@identificationScheme=$s]/@value", s=PATIENT_OF_SET, namespaces=NS)
-            if of == [patient] and package.xpath("string(rim:Slot[@name='submissionTime']//rim:Value)", namespaces=NS) >= since:
+            time = package.xpath("string(rim:Slot[@name='submissionTime']//rim:Value)", namespaces=NS)
+            until = asked.get("$XDSSubmissionSetSubmissionTimeTo", ["9"])[0]
+            if of == [patient] and since <= time < until:
                 found.append(package)
         return found
 
@@ -206,7 +216,7 @@ class XdsPeer:
             f"<x:mimeType>{self.documents[one][0]}</x:mimeType><x:Document><xop:Include xmlns:xop={quoteattr(NS['xop'])} href='cid:{number}@peer'/></x:Document></x:DocumentResponse>"
             for number, one in enumerate(there)
         )
-        missing = ["XDSDocumentUniqueIdError"] * (len(wanted) - len(there))
+        missing = [self.excuse] * (len(wanted) - len(there))
         status = SUCCESS if not missing else "urn:ihe:iti:2007:ResponseStatusType:PartialSuccess" if there else FAILURE
         answer = (
             f'<x:RetrieveDocumentSetResponse xmlns:x="{NS["x"]}">{_response(missing, status)}{responses}</x:RetrieveDocumentSetResponse>'

@@ -42,7 +42,7 @@ def test_the_header_as_the_national_documents_write_it() -> None:
     assert header.id == Id("2.16.156.10011.1.1", "D0000000000000000000000000000C0053")
     assert (header.set_id, header.version) == (Id("", "SET-0C0053"), "2")
     assert header.related == (Related("RPLC", Id("", "D0000000000000000000000000000C0052")),)
-    assert header.patient_ids == (Id("2.16.156.10011.1.12", "ZY0000123"), Id("2.16.156.10011.1.3", "110101198001011237"))
+    assert header.patient_ids == (Id("2.16.156.10011.1.12", "ZY0000123"), Id("2.16.156.10011.1.3", "110101198001011232"))
     assert header.custodian.ids == (Id("2.16.156.10011.1.5", "12110000400686421X"),)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from engine.audit import records, verify
 from engine.cli import messages, queue
 from engine.message import ACCEPTED, HL7V2, Envelope, Status
-from engine.store.contract import Found, Kept
+from engine.store.contract import Found, Kept, Step
 from tests.support.cli import Said, meridian
 
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -45,6 +46,19 @@ def test_who_saw_what(cli: Callable[..., Said], tmp_path: Path, arguments: tuple
     assert record.facts == {"user": USER, "message": "7", "channel": "adt", "control_id": "C7", "part": part}
     assert record.at > 1_700_000_000_000_000
     assert verify(tmp_path / "data/audit") == []
+
+
+def test_what_a_destination_said_of_a_dead_letter_is_shown(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the message, since its answer may have content; not in the steps alone."""
+    steps = (
+        Step(1, Status.ERROR, "platform", 1, "", "not accepted", "患者不存在".encode()),
+        Step(2, Status.SENT, "other", 1, "", "", b"fine"),
+    )
+    monkeypatch.setattr(messages, "with_store", lambda site, work: replace(KEPT, steps=steps))
+    shown = cli("messages", "show", 7).out
+    assert "platform answered:\n患者不存在" in shown
+    assert "fine" not in shown
+    assert "患者不存在" not in cli("messages", "trace", 7).out
 
 
 def test_a_search_by_patient(cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

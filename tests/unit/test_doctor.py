@@ -235,6 +235,14 @@ class TestSchemas:
         text = f"1 schemas are missing in {tmp_path}/wst846/services: OrderInfoAdd; their messages are not checked"
         assert (code, of(found, "lines schemas")) == (0, [("WARN", text)])
 
+    def test_files_are_missing_for_strict_validation(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path) -> None:
+        """It says that what breaks its schema is refused; without one, everything is taken."""
+        hip(tmp_path, schemas="wst846", validation="strict")
+        self.fill(tmp_path / "wst846")
+        (tmp_path / "wst846" / "services" / "OrderInfoAdd.xsd").unlink()
+        code, found = examined(tmp_path)
+        assert (code, [level for level, _ in of(found, "lines schemas")]) == (1, ["FAIL"])
+
     def test_a_folder_that_is_not_there(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path) -> None:
         hip(tmp_path, schemas="wst846")
         assert [text.split(" in ")[0] for _, text in of(examined(tmp_path)[1], "lines schemas")] == [

@@ -1,6 +1,7 @@
 """engine.formats.hip: the service table, calls as vendors write them, what messages say of themselves."""
 
 import base64
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from engine.errors import ParseError
 from engine.formats import soap
 from engine.formats.hip import ANY, SERVICES, Carried, Kind, Layout, call_of, patients_of, read, registered, service_of
 from engine.formats.hip.services import has_path
+from engine.formats.xml import Limits
 from tests.support import hip
 from tests.support.hip_samples import Sampler
-from tests.support.soap import envelope, in_parts, include, kept, part, related
+from tests.support.soap import envelope, in_file, in_parts, include, kept, part, related
 
 needs_schemas = pytest.mark.skipif(not hip.SCHEMAS.is_dir(), reason="the standard's schemas are not here")
 
@@ -116,6 +118,19 @@ class TestCalls:
         payload = f'<c xmlns="http://tempuri.org/"><action>PatientInfoMerge</action><message>{include("cid:m@a")}</message></c>'
         body = in_parts(envelope(payload), part(self.TEXT.encode(), "m@a", "text/xml"))
         assert read(soap.read(kept(related(), body))).service.name == "PatientInfoMerge"
+
+    def test_an_attachment_that_is_too_big_is_not_read(self, tmp_path: Path):
+        """It may have gigabytes: its size is known before it is in memory."""
+        payload = f'<c xmlns="http://tempuri.org/"><action>PatientInfoMerge</action><message>{include("cid:m@a")}</message></c>'
+        body = in_parts(envelope(payload), part(bytes(8_000_000), "m@a", "text/xml"))
+        message = soap.read(in_file(tmp_path, kept(related(), body)))
+        tracemalloc.start()
+        try:
+            with pytest.raises(ParseError, match="more than 1000000 bytes"):
+                call_of(message, limits=Limits(size=1_000_000))
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
 
     def test_parameters_inside_one_more_element(self):
         payload = f'<c xmlns="http://esb/"><input><action>PatientInfoMerge</action><message>{self.escaped()}</message></input></c>'

@@ -177,6 +177,13 @@ class TestRefused:
         more = text.replace("<id ", " ".join(["<id", *(f'xmlns:q{number}="urn:{number}"' for number in range(20))]) + " ")
         assert "namespaces are declared" in refusal(service(), asked(service(), hip.call("PatientInfoMerge", more)))[1]
 
+    def test_a_message_without_a_canonical_form(self):
+        """Of a namespace that is a relative reference (Canonical XML 1.0 clause 1): it is taken, and known again."""
+        text = hip.merge().replace("<processingModeCode/>", "<processingModeCode/><a xmlns='b'/>")
+        first, again = (asked(service(), hip.call("PatientInfoMerge", text)) for _ in range(2))
+        assert first.judgement is None
+        assert first.content_digest == again.content_digest
+
     def test_a_message_that_is_too_deep(self):
         served = service(most_depth=20)
         deep = hip.merge().replace("<processingModeCode/>", "<a>" * 20 + "</a>" * 20)
@@ -339,7 +346,7 @@ class TestValidation:
         assert (examined.judgement, examined.facts["schema"]) == (None, "not checked")
 
     def test_a_message_full_of_faults_is_told_in_bounded_time(self):
-        """In a tree libxml2 takes the number of siblings to the square: this one would take minutes."""
+        """In a tree libxml2 takes the number of siblings to the square: this one would be 200 MB."""
         wrong = '<valueSetItems><code a="" b=""/><statusCode code="9"/></valueSetItems>'
         begin, _, end = hip.terminology().partition("<valueSetItems>")
         examined = asked(self.served(), hip.call("TerminologyRegister", begin + wrong * 60_000 + "<valueSetItems>" + end))

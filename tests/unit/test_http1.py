@@ -1,5 +1,8 @@
 """HTTP/1.1 framing: what is read, what is refused, with which status."""
 
+import time
+from contextlib import suppress
+
 import pytest
 
 from engine.errors import FramingError
@@ -22,6 +25,10 @@ def request(wire, **limits):
         (b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1 2\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3,\r\n\r\nabc", "400"),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;a\rb\r\nabc\r\n0\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "400"),
@@ -38,6 +45,26 @@ def test_what_two_readers_could_understand_differently_is_refused(wire, status):
     with pytest.raises(FramingError) as caught:
         request(wire)
     assert caught.value.reply_hint == status
+
+
+def test_a_line_of_blanks_costs_no_more_than_its_length():
+    """It is read on the reactor thread: an expression that tries every way to leave blanks out would hold the node for an hour."""
+    for line in (b"A:" + b" " * 1500 + b"\n", b"A: b" + b" " * 15_000 + b"c"):
+        began = time.process_time()
+        with suppress(FramingError):
+            request(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n")
+        assert time.process_time() - began < 0.2
+    (message,) = request(b"GET / HTTP/1.1\r\nA: \t b  c\t \r\n\r\n")
+    assert message.headers == {"a": "b  c"}
+
+
+def test_a_content_length_with_zeros_before_it():
+    """Not what is left when a long number is cut: the rest of the body would be read as another request."""
+    wire = b"POST / HTTP/1.1\r\nContent-Length: 0000000000000000000000003\r\n\r\nabc"
+    assert request(wire)[0].body == b"abc"
+    with pytest.raises(FramingError) as caught:
+        request(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+    assert caught.value.reply_hint == "413"
 
 
 def test_equal_content_lengths_are_one():

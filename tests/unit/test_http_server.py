@@ -24,6 +24,11 @@ def test_a_crowd_of_requests_at_once(wire):
     assert [body.decode() for _, body, _ in found] == paths
 
 
+def test_what_was_asked_before_a_fault_is_answered_first(wire):
+    """In one piece with it, too: the client would take the refusal for the answer to its first request."""
+    assert [status for status, _, _ in wire.send(get() + get() + b"\0\r\n\r\n")] == [200, 200, 400]
+
+
 def test_a_client_that_asks_and_does_not_read(wire):
     """What waits for it in memory is bounded; it is asked no further until it has taken that."""
     wire.desk.say = lambda message: Answer(200, [bytes(10_000)])

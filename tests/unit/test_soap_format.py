@@ -127,6 +127,23 @@ class TestParts:
             assert bytes(soap.read(body).parts["a@b"].content) == DOCUMENT
         refused(kept(related(), in_parts(envelope(), part(b"=41", "a", Content_Transfer_Encoding="quoted-printable"))), "transfer encoding")
 
+    def test_many_parts_in_base64_are_as_much_as_one(self) -> None:
+        """They are decoded in memory: a gigabyte of them in parts that are each small enough would be there at once."""
+        encoded = part(b"QUFB" * (5 << 20), "{}", Content_Transfer_Encoding="base64")
+        many = [encoded.replace(b"{}", b"%d" % number) for number in range(4)]
+        refused(kept(related(), in_parts(envelope(), *many)), "too big")
+        assert len(soap.read(kept(related(), in_parts(envelope(), *many[:3]))).parts) == 3
+
+    def test_one_part_that_stands_in_many_places(self) -> None:
+        """Hashing ten megabytes for each of a hundred thousand Includes would keep a thread for a day."""
+        brought, held = part(b"x" * 1_000_000, "a"), f"<f>{include('cid:a')}</f>"
+        for times, taken in ((20, True), (21, False)):
+            root = envelope(f"<Order>{held * times}</Order>")
+            if taken:
+                soap.read(kept(related(), in_parts(root, brought)))
+            else:
+                refused(kept(related(), in_parts(root, brought)), "4 times")
+
     def test_headers_over_several_lines(self) -> None:
         """As MIME has them."""
         body = in_parts(envelope()).replace(b"; type=", b";\r\n\ttype=")

@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 
 from adapters.soap import adapter
+from adapters.soap.answers import Secure, answer
 from adapters.soap.binding import Binding
 from adapters.soap.generic.options import SOURCE
 from adapters.soap.generic.responses import Template
@@ -18,9 +19,9 @@ from adapters.soap.reading import Arrived, Reading, Rules, reading
 from engine.errors import Fault, ParseError
 from engine.formats import soap
 from engine.formats.xml import Limits
-from engine.message import ACCEPTED, Judgement, Verdict
+from engine.message import ACCEPTED, Ack, Judgement, Verdict
 from engine.options import Place
-from tests.support.soap import WSA, addressed, envelope
+from tests.support.soap import WSA, addressed, envelope, in_parts, kept, part, related
 
 WSDLS = Path(__file__).parents[1] / "support" / "soap_wsdl"
 ADDRESS = "https://node.example:8443/orders"
@@ -86,6 +87,41 @@ class TestOperations:
         found = asked(orders(), envelope("<Cancel xmlns='urn:lab:orders'><id>1</id></Cancel>"))
         assert found.examined is not None
         assert found.examined.one_way
+
+
+def test_an_answer_in_parts_does_not_go_out_unsigned() -> None:
+    """Where answers are signed, a destination's with attachments is replaced by the service's own, which can be."""
+    found = asked(orders(), envelope(ORDER))
+    assert found.examined is not None
+    parts = kept(related(), in_parts(envelope("<Taken/>"), part(b"x", "a")))
+
+    def said(secure: Secure | None) -> bytes:
+        assert found.examined is not None
+        one = answer(Ack(ACCEPTED, parts, 1), found.examined.answer, found, Binding("1.1"), compress=False, secure=secure)
+        return b"".join(piece for piece in one.content if isinstance(piece, bytes))
+
+    assert b"<Taken/>" in said(None)
+    assert said(lambda written, _: b"signed " + written).startswith(b"signed <?xml")
+
+
+class TestImports:
+    @pytest.mark.parametrize(
+        ("location", "words"),
+        [
+            ("../outside.xsd", r"service/a\.wsdl:2 imports '\.\./\.\./outside\.xsd', which is outside the site"),
+            ("none.xsd", r"service/a\.wsdl:2 imports '\.\./none\.xsd', and the file none\.xsd cannot be read"),
+            ("dtd.xsd", r"dtd\.xsd: the XML document has a document type declaration"),
+        ],
+    )
+    def test_what_cannot_be_imported_is_told_by_file_and_line(self, tmp_path: Path, location: str, words: str) -> None:
+        (tmp_path / "outside.xsd").write_text("<a/>")
+        folder = tmp_path / "site" / "service"
+        folder.mkdir(parents=True)
+        (folder.parent / "dtd.xsd").write_text("<!DOCTYPE a><a/>")
+        imports = f'<import xmlns="http://www.w3.org/2001/XMLSchema" schemaLocation="../{location}"/>'
+        (folder / "a.wsdl").write_text(f'<definitions xmlns="http://schemas.xmlsoap.org/wsdl/"><types>\n{imports}</types></definitions>')
+        with pytest.raises(ParseError, match=words):
+            load(folder / "a.wsdl", folder.parent)
 
 
 class TestWhatIsKnown:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from engine.errors import ParseError
 from engine.formats.xml import Limits, parse
 
+DTD = '<!DOCTYPE a [<!ENTITY b "ha">]><a b="&b;"/>'
 LAUGHS = b'<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><a>&c;</a>'
 EXTERNAL = b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'
 
@@ -46,6 +49,35 @@ class TestRefused:
         with pytest.raises(ParseError, match=words):
             parse(body)
 
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (DTD.encode("utf-32"), "invalid char|document empty"),
+            (DTD.encode("utf-32-le"), "invalid char|document empty|name required"),
+            (DTD.encode("utf-32-be"), "invalid char|document empty"),
+            (b'<?xml version="1.0"?>'.decode().encode("cp037") + DTD.encode("cp037"), "encoding|document empty"),
+            (b'<?xml version="1.0"' + b" " * 300 + b'encoding="UTF-7"?>+ADwAIQ-DOCTYPE a><a/>', "document empty"),
+            (f'<?xml version="1.0"?><!--{"x" * 70000}-->{DTD}'.encode("utf-16"), "before the root"),
+        ],
+        ids=["UTF-32", "UTF-32LE", "UTF-32BE", "EBCDIC", "UTF-7 declared far away", "UTF-16 far away"],
+    )
+    def test_no_encoding_hides_a_document_type(self, body: bytes, words: str) -> None:
+        """The parser never reads one: it is told the encoding in which the prolog was looked at."""
+        with pytest.raises(ParseError, match=words):
+            parse(body)
+
+    @pytest.mark.parametrize("piece", [b"<??>", b"<!---->", b" ", b"<!--", b"<?a "])
+    def test_a_prolog_without_end(self, piece: bytes) -> None:
+        """It must not cost more than it is long: an expression that may go back over a million comments takes 50 bytes for each."""
+        body = piece * (4_000_000 // len(piece)) + b"<a/>"
+        tracemalloc.start()
+        try:
+            with pytest.raises(ParseError, match="before the root"):
+                parse(body)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+
     def test_its_words_hold_nothing_of_the_content(self) -> None:
         with pytest.raises(ParseError) as raised:
             parse(b"<a><ZhangSan>13800000000</b></a>")
@@ -78,6 +110,11 @@ class TestTaken:
     def test_character_sets(self, encoding: str) -> None:
         text = f'<?xml version="1.0" encoding="{encoding}"?><a>中文</a>'
         assert parse(text.encode(encoding)).text == "中文"
+
+    @pytest.mark.parametrize("declared", ["", '<?xml version="1.0" encoding="utf-8"?>', '<?xml version="1.0" encoding="gbk"?>'])
+    def test_a_byte_order_mark_knows_best(self, declared: str) -> None:
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+            assert parse(f"\ufeff{declared}<a>中文</a>".encode(encoding)).text == "中文"
 
     def test_the_transport_knows_better(self) -> None:
         assert parse("<a>中文</a>".encode("gbk"), charset='"GBK"').text == "中文"

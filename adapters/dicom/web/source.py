@@ -22,6 +22,7 @@ from adapters.dicom.web.store import StoreRequest, Taking
 from adapters.dicom.web.targets import Target, find_target
 from engine.errors import FramingError
 from engine.formats.multipart import MultipartFramer
+from engine.http1 import content_length
 from engine.http_answers import Answer, HttpRefusal, Sender, sentence
 from engine.http_server import Limits
 from engine.http_source import Reception
@@ -78,8 +79,7 @@ class DicomwebSource:
         target = find_target(start[0], start[1], self._reception.base)
         media = _answer_type(target, headers)
         framer = _body_framer(headers, self._options.most_parts)
-        length = headers.get("content-length", "")
-        if length.isascii() and length.isdecimal() and int(length[:19]) > self._options.most_request:
+        if content_length(headers.get("content-length", "0")) > self._options.most_request:
             raise WebRefusal(413, f"a request may have {self._options.most_request} bytes")
         base = self._reception.url(headers) if self._reads is not None else ""
         assert self._taking is not None

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from adapters.soap.client.answer_paths import ANSWER_PATH
 from adapters.soap.client.pinned import WSDL, Operation, Port, file_of_site, operation_of
 from adapters.soap.client.request import Requests
-from adapters.soap.client.template import WHOLE_CONTENT, Template, names_in, of_xml, of_yaml
+from adapters.soap.client.template import Template, of_xml, of_yaml
 from adapters.soap.security import CLIENT_SECURITY
 from engine.errors import PermanentDelivery
 from engine.http_options import client_options, in_the_clear
 from engine.options import DURATION, FLAG, SIZE, TEXT, URL, Faulty, Kind, ListOf, MapOf, Option, Place, Settings, Spec, choice
+from engine.templates import TABLE, check_tables
 
 AS_IT_CAME: Final = "as it came"
 _RESERVED: Final = frozenset(
@@ -57,30 +58,13 @@ def _block(raw: Any) -> Template:
     return of_xml(raw.encode())
 
 
-def _with_placeholders(raw: Any) -> str:
-    text = str(TEXT.read(raw))
-    if any(name in WHOLE_CONTENT for name in names_in(text)):
-        raise Faulty("a table cannot be asked with the whole content")
-    return text
-
-
 SERVICE_URL: Final = Kind("url", URL.allowed, _service_url, URL.schema)
 BODY: Final = Kind(
     "template", f"parameters of the operation in YAML | FILE.xml | {AS_IT_CAME}", _body, {"type": ["object", "string"]}, _body_of_site
 )
 DOCUMENT: Final = Kind("file", "an XML file, relative to the site", _document, {"type": "string"}, _document_of_site)
 BLOCK: Final = Kind("header", "an XML element, such as <Key xmlns='urn:x'>${message.id}</Key>", _block, {"type": "string"})
-_ASKED: Final = Kind("text", "text with ${…}", _with_placeholders, {"type": "string"})
 
-TABLE: Final = Spec(
-    "table",
-    "A table of the site: what is said for what the message says.",
-    [
-        Option("of", _ASKED, "what is looked up, such as ${message.type}", required=True),
-        Option("table", MapOf(TEXT), "what it may be: what is said then", required=True),
-        Option("otherwise", TEXT, "what is said for all else; default: such a message is a dead letter"),
-    ],
-)
 FAULTS: Final = Spec(
     "faults",
     "Codes or subcodes of faults, by their local names, where the standards' meaning is not the service's.",
@@ -161,9 +145,7 @@ def _check_template(options: Settings, port: Port, operations: list[Operation]) 
     for name in within:
         if name.startswith("documents.") or name in ("content.xml", "content.attachment"):
             raise Faulty(f"${{{name}}} cannot be in one of documents")
-    for name in [*names, *within, *(name for table in options.tables.values() for name in names_in(table.of))]:
-        if name.startswith("tables.") and name.removeprefix("tables.") not in options.tables:
-            raise Faulty(f"there is no ${{{name}}}", ", ".join(f"tables.{one}" for one in options.tables))
+    check_tables([*names, *within], options.tables)
     if "content.attachment" in names and not options.mtom:
         raise Faulty("${content.attachment} needs mtom: true")
     if body is None:

@@ -1,10 +1,9 @@
 """A WSDL pinned in the site: it and all that it imports are files there, and nothing is ever fetched.
 
-Imports are followed here first, strictly (no document type, bounded), so that what is missing can be named with file and line; zeep then
-gets those very bytes. A location on the network is answered by a file of that name beside the importing one, so that a set of files
-that a vendor delivers, or ``?wsdl`` gives, can lie in the site as it is.
+Imports are followed first (adapters.soap.imports), so that what is missing can be named with file and line; zeep then gets those very
+bytes.
 
-Sources: WSDL 1.1 clauses 2.1.1 (import), 3.7 (soap:address); XML Schema part 1 clauses 4.2.1 (include), 4.2.3 (import).
+Sources: WSDL 1.1 clause 3.7 (soap:address).
 """
 
 from __future__ import annotations
@@ -20,18 +19,10 @@ from urllib.parse import urlsplit
 
 from lxml import etree
 
+from adapters.soap.imports import follow
 from engine.errors import ParseError
-from engine.formats.xml import Limits, parse
 from engine.options import Faulty, Kind, Place
 
-_LOCATIONS: Final = {
-    "{http://schemas.xmlsoap.org/wsdl/}import": "location",
-    "{http://www.w3.org/2001/XMLSchema}import": "schemaLocation",
-    "{http://www.w3.org/2001/XMLSchema}include": "schemaLocation",
-    "{http://www.w3.org/2001/XMLSchema}redefine": "schemaLocation",
-}
-_LIMITS: Final = Limits(size=8 << 20, depth=100, elements=200_000)
-_MOST_FILES: Final = 500
 _XML_NAMESPACE: Final = ("http://www.w3.org/2001/xml.xsd", "https://www.w3.org/2001/xml.xsd")
 """Where zeep looks for the attributes xml:lang and so on, which schemas need not locate."""
 _SOAP_11, _SOAP_12 = "http://schemas.xmlsoap.org/wsdl/soap/", "http://schemas.xmlsoap.org/wsdl/soap12/"
@@ -124,46 +115,28 @@ def file_of_site(folder: Path, name: str) -> Path:
 
 
 def _documents(root: Path, site: Path) -> dict[str, bytes]:
-    """The absolute path, or address, by which each document is asked for -> its bytes."""
-    found = dict.fromkeys(_XML_NAMESPACE, files(__package__).joinpath("xml_namespace.xsd").read_bytes())
-    waiting = [(root, str(root))]
-    while waiting:
-        path, asked = waiting.pop()
-        if asked in found:
-            continue
-        if len(found) > _MOST_FILES:
-            raise Faulty(f"the WSDL imports more than {_MOST_FILES} files")
-        found[asked] = path.read_bytes()
-        waiting.extend(_imports(path, asked, found[asked], site))
-    return found
-
-
-def _imports(path: Path, asked: str, content: bytes, site: Path) -> list[tuple[Path, str]]:
-    shown = path.relative_to(site)
-    try:
-        document = parse(content, _LIMITS)
-    except ParseError as error:
-        raise Faulty(f"{shown}: {error.text} ({error.location})" if error.location else f"{shown}: {error.text}") from None
-    found = []
-    for element in document.iter(*_LOCATIONS):
-        location = element.get(_LOCATIONS[str(element.tag)])
-        if location and location not in _XML_NAMESPACE:
-            found.append(_located(path, asked, location, site, f"{shown}:{element.sourceline}"))
-    return found
-
-
-def _located(path: Path, asked: str, location: str, site: Path, where: str) -> tuple[Path, str]:
-    """The file for a location, and how zeep will ask for it: absolute, relative to how it asked for the importing document."""
+    """The absolute path, or address, by which zeep will ask for each document -> its bytes. Raises Faulty."""
     from zeep import loader
 
     absolute_location: Any = loader.absolute_location
-    remote = urlsplit(location).scheme in ("http", "https")
-    beside = (path.parent / (Path(urlsplit(location).path).name if remote else location)).resolve()
-    if not beside.is_relative_to(site):
-        raise Faulty(f"{where} imports {location!r}, which is outside the site")
-    if not beside.is_file():
-        raise Faulty(f"{where} imports {location!r}, and there is no file {beside.relative_to(site)} in the site")
-    return beside, absolute_location(location, asked)
+    try:
+        found = follow(root, site)
+    except ParseError as error:
+        raise Faulty(f"{error.text} ({error.location})" if error.location else error.text) from None
+    asked = dict.fromkeys(_XML_NAMESPACE, files(__package__).joinpath("xml_namespace.xsd").read_bytes())
+    waiting = [(root, str(root))]
+    while waiting:
+        path, name = waiting.pop()
+        if name in asked:
+            continue
+        asked[name] = found[path].content
+        for one in found[path].imports:
+            if one.file is not None:
+                waiting.append((one.file, absolute_location(one.location, name)))
+            elif one.location not in _XML_NAMESPACE:
+                missing = (path.parent / Path(urlsplit(one.location).path).name).relative_to(site)
+                raise Faulty(f"{one.where} imports {one.location!r}, and there is no file {missing} in the site")
+    return asked
 
 
 # --- what it says --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ What is signed is the infoset: an attachment is digested as the base64 that it s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Final
@@ -24,6 +25,7 @@ from engine.formats.soap.names import ANONYMOUS, ENVELOPES, WSA, XOP, namespace,
 from engine.message import Excerpt
 
 _INCLUDE: Final = qname(XOP, "Include")
+_UNEXPECTED: Final = re.compile(r"got an unexpected keyword argument '([^']*)'")
 _PREFIX: Final = {"1.1": "soap", "1.2": "env"}
 
 Secure = Callable[[etree._Element, ContentOf], None]
@@ -91,8 +93,7 @@ class Requests:
         except Error as error:
             raise PermanentDelivery(f"the request is not what the WSDL asks for: {error}", location=operation.name) from None
         except TypeError as error:
-            words = str(error).partition(". Signature:")[0]
-            raise PermanentDelivery(f"the request is not what the WSDL asks for: {words}", location=operation.name) from None
+            raise PermanentDelivery(f"the request is not what the WSDL asks for: {_in_words(error)}", location=operation.name) from None
         except (ValueError, AttributeError, LookupError):  # their texts repeat values
             raise PermanentDelivery("a value in the request is not of the type that the WSDL asks for", location=operation.name) from None
 
@@ -170,6 +171,15 @@ class Requests:
         reply_to = etree.Element(qname(WSA, "ReplyTo"), nsmap={"wsa": WSA})
         reply_to.append(_block("Address", ANONYMOUS[WSA]))
         yield reply_to
+
+
+def _in_words(error: TypeError) -> str:
+    """zeep's complaint about parameters: `NAME() got an unexpected keyword argument 'X'. Signature: `…``."""
+    words, _, signature = str(error).partition(". Signature:")
+    unknown = _UNEXPECTED.search(words)
+    if unknown is None:
+        return words
+    return f"it has no parameter {unknown[1]!r}; it has {signature.strip().strip('`') or 'none'}"
 
 
 def _block(name: str, text: str) -> etree._Element:

@@ -1,9 +1,6 @@
-"""Templates of a site: what a request says, with ``${…}`` where the message's own values go. Pure.
+"""Templates of a site: what a request says, with ``${…}`` where the message's own values go (engine.templates). Pure.
 
-    ${message.type}              a fact of the message: FACTS
-    ${tables.action}             a value of the destination's own tables (option `tables`)
     ${documents.message}         a message in the message: an XML file of the site, filled like this one, as text (option `documents`)
-    ${PID-3[1].1}                the text at a path of the content, as its format writes paths
     ${content.text}              the whole content: as text, in base64, as an attachment, as XML. One of these stands alone in its place
 
 A template is YAML, whose names are the parameters of the operation, or an XML file, whose root is the child of the SOAP Body. Values are
@@ -13,35 +10,22 @@ put into the finished tree, never into its text, so nothing that they hold can b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from lxml import etree
 
+from engine import templates
 from engine.errors import ParseError, PermanentDelivery
 from engine.formats.xml import Limits, parse
 from engine.options import Faulty
+from engine.templates import Value
 
-FACTS: Final = {
-    "type": "message type, such as ADT^A01",
-    "control_id": "the message's own identifier (MSH-10)",
-    "patient_id": "what the destination keeps in order by: the patient's identifier",
-    "content_type": "media type of the content",
-    "received_at": "when it was received, as 2026-01-31T09:30:00Z",
-    "received_local": "the same in the node's time zone, as 20260131093000",
-    "id": "urn:uuid:…, the same at every attempt (wsa:MessageID)",
-    "key": "the idempotency key, the same at every attempt",
-}
 WHOLE_CONTENT: Final = ("content.text", "content.base64", "content.attachment", "content.xml")
-_PLACEHOLDER: Final = re.compile(r"\$\{([^{}]+)\}")
 NOT_IN_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LIMITS: Final = Limits(size=1 << 20, depth=50, elements=20_000)
-
-Value = Callable[[str], "str | None"]
-"""The text for a placeholder's name; None where the message has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +64,19 @@ def of_xml(content: bytes) -> Template:
 
 
 def text_of(text: str, value: Value) -> str | None:
-    """`text` with its placeholders filled; None where it is one alone and the message has no such value."""
-    alone = _PLACEHOLDER.fullmatch(text)
-    if alone is not None:
-        found = value(alone[1])
-        return None if found is None else _fit(found)
-    return _PLACEHOLDER.sub(lambda match: _fit(value(match[1]) or ""), text)
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """Raises Faulty."""
-    return _checked([text])
+    """As engine.templates has it. Raises PermanentDelivery where a value cannot be in XML."""
+    return templates.text_of(text, value, _fit)
 
 
 # --- checks --------------------------------------------------------------------------------------------
 
 
-def _checked(texts: Any) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for text in texts:
-        for name in _PLACEHOLDER.findall(text):
-            if name in WHOLE_CONTENT and not _whole(text):
-                raise Faulty(f"${{{name}}} must stand alone")
-            _check_name(name)
-            names[name] = None
-        if "${" in _PLACEHOLDER.sub("", text):
-            raise Faulty(f"a placeholder is not closed in {text[:60]!r}")
-    return tuple(names)
-
-
-def _check_name(name: str) -> None:
-    if name.startswith("message.") and name.removeprefix("message.") not in FACTS:
-        nearest = get_close_matches(name.removeprefix("message."), FACTS, 1)
-        raise Faulty(f"there is no ${{{name}}}", ", ".join(f"message.{fact}" for fact in FACTS), f"message.{nearest[0]}" if nearest else "")
+def _checked(texts: Iterable[str]) -> tuple[str, ...]:
+    return templates.names_in(texts, WHOLE_CONTENT)
 
 
 def _whole(text: str) -> bool:
-    """Whether it is the whole content's placeholder, alone."""
-    alone = _PLACEHOLDER.fullmatch(text.strip())
-    return alone is not None and alone[1] in WHOLE_CONTENT
+    return templates.is_whole(text, WHOLE_CONTENT)
 
 
 def _texts(tree: Any) -> Iterator[str]:

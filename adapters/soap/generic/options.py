@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from adapters.soap.generic.responses import PLACES, Template
 from adapters.soap.generic.wsdl import Description, load
-from adapters.soap.options import endpoint_options
+from adapters.soap.options import endpoint_options, no_version
 from engine.errors import ParseError
 from engine.formats.soap import codec
 from engine.message import Verdict
@@ -91,4 +91,5 @@ SOURCE: Final = Spec(
         Option("response", RESPONSE, "what is answered", default={}),
     ],
     scalar="listen",
+    check=no_version,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A WSDL with all that it imports, out of files; nothing is ever fetched.
+"""A WSDL with all that it imports (adapters.soap.imports): served and read.
 
 It is served with the address that the client used, and with its imports as ``ADDRESS?xsd=NAME``; it is read for its operations.
 
@@ -13,25 +13,16 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from lxml import etree
 
+from adapters.soap.imports import LOCATIONS, WSDL, follow
 from engine.errors import ParseError
 from engine.formats.soap.names import local, namespace, qname
-from engine.formats.xml import parse
 
-WSDL: Final = "http://schemas.xmlsoap.org/wsdl/"
-XSD: Final = "http://www.w3.org/2001/XMLSchema"
 SOAP_BINDINGS: Final = {"http://schemas.xmlsoap.org/wsdl/soap/": "1.1", "http://schemas.xmlsoap.org/wsdl/soap12/": "1.2"}
 _ACTIONS: Final = ("http://www.w3.org/2007/05/addressing/metadata", "http://www.w3.org/2006/05/addressing/wsdl")
-_LOCATIONS: Final = {
-    qname(WSDL, "import"): "location",
-    qname(XSD, "import"): "schemaLocation",
-    qname(XSD, "include"): "schemaLocation",
-    qname(XSD, "redefine"): "schemaLocation",
-}
-_MOST_FILES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +54,8 @@ class Description:
 
     def _served(self, name: str, address: str) -> bytes:
         root = deepcopy(self._documents[name])
-        for element in root.iter(*_LOCATIONS):
-            attribute = _LOCATIONS[element.tag]
+        for element in root.iter(*LOCATIONS):
+            attribute = LOCATIONS[str(element.tag)]
             imported = self._names.get((name, element.get(attribute, "")))
             if imported is not None:
                 element.set(attribute, f"{address}?xsd={quote(imported)}")
@@ -87,46 +78,10 @@ class Description:
 
 def load(file: Path, within: Path | None = None) -> Description:
     """A WSDL out of files, none of which may be outside of the folder `within`. Raises ParseError: not readable, encoded, incomplete."""
-    documents: dict[str, etree._Element] = {}
-    names: dict[tuple[str, str], str] = {}
-    files = {file.resolve(): file.name}
-    waiting = [file.resolve()]
-    while waiting:
-        path = waiting.pop()
-        name = files[path]
-        documents[name] = root = _document(path, within)
-        for element in root.iter(*_LOCATIONS):
-            location = element.get(_LOCATIONS[element.tag], "")
-            imported = _file(location, path)
-            if imported is None:
-                continue
-            if imported not in files:
-                files[imported] = _name(imported, file.resolve().parent)
-                waiting.append(imported)
-            names[name, location] = files[imported]
-        if len(files) > _MOST_FILES:
-            raise ParseError(f"the WSDL consists of more than {_MOST_FILES} files")
-    return Description(file.name, documents, names)
-
-
-def _document(path: Path, within: Path | None) -> etree._Element:
-    if within is not None and not path.is_relative_to(within.resolve()):
-        raise ParseError("the WSDL imports a file outside of the site", location=path.name)
-    try:
-        return parse(path.read_bytes())
-    except OSError as error:
-        raise ParseError(f"the file {path.name} cannot be read: {error.strerror}") from None
-    except ParseError as error:
-        raise ParseError(f"the file {path.name}: {error.text}", location=error.location) from None
-
-
-def _file(location: str, importing: Path) -> Path | None:
-    """What is on the network is looked for beside the importing file, under its own name; None where it is not there."""
-    parts = urlsplit(location)
-    if parts.scheme or parts.netloc:
-        beside = importing.parent / Path(parts.path).name
-        return beside.resolve() if beside.is_file() else None
-    return (importing.parent / location).resolve() if location else None
+    found = follow(file, within)
+    names = {one: _name(one, file.resolve().parent) for one in found}
+    imported = {(names[path], one.location): names[one.file] for path, document in found.items() for one in document.imports if one.file}
+    return Description(names[file.resolve()], {names[path]: document.root for path, document in found.items()}, imported)
 
 
 def _name(path: Path, folder: Path) -> str:

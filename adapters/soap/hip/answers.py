@@ -22,6 +22,8 @@ HL7: Final = "urn:hl7-org:v3"
 ACKNOWLEDGEMENT: Final = "MCCI_IN000002UV01"
 DONE: Final = "accepted 处理成功"
 UNAVAILABLE: Final = "cannot be kept now, send it again 暂时无法接收，请稍后重发"
+USED_BEFORE: Final = "205"
+"""HL7 table 0357, as engine.pipeline has it of an idempotency key; its location there is one of HL7 v2."""
 _MOST_TEXT: Final = 2000
 
 
@@ -55,6 +57,8 @@ def acknowledgement(said: Acknowledging, request: Header, judgement: Judgement, 
 def _reason(judgement: Judgement) -> str:
     if judgement.verdict is Verdict.UNAVAILABLE:
         return UNAVAILABLE
+    if judgement.hl7_code == USED_BEFORE:
+        return "the message id was used before for another message 消息流水号已被其他消息使用 [id/@extension]"
     reason = judgement.reason or "refused 拒绝接收"
     where = f" [{judgement.location}]" if judgement.location and judgement.location not in reason else ""
     return f"{reason}{where}"[:_MOST_TEXT]

@@ -29,11 +29,12 @@ def examine(options: Settings) -> Iterator[Finding]:
         yield Finding(Level.WARN, _SUBJECT, "messages are not checked: no folder of schemas is named", _HOW, "validation")
         return
     folder: Path = options.schemas
+    level = Level.FAIL if options.validation == "strict" else Level.WARN  # it would take what it says that it refuses
     missing = {kind: [name for name in names if not (folder / kind / f"{name}.xsd").is_file()] for kind, names in _wanted(options)}
     for kind, names in missing.items():
         if names:
             text = f"{len(names)} schemas are missing in {folder / kind}: {_some(names)}; their messages are not checked"
-            yield Finding(Level.WARN, _SUBJECT, text, f"copy the standard's {kind}/NAME.xsd there", "schemas")
+            yield Finding(level, _SUBJECT, text, f"copy the standard's {kind}/NAME.xsd there", "schemas")
     broken = list(_broken(folder))
     yield from broken
     if not broken and not any(missing.values()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 import uuid
 from collections.abc import Mapping
@@ -21,13 +22,13 @@ from adapters.soap.hip import relaying
 from adapters.soap.hip.answers import Acknowledging, acknowledgement, response
 from adapters.soap.hip.documents import Looked, look
 from adapters.soap.hip.schemas import CDAS, SERVICES, SchemaFault, Schemas
-from adapters.soap.hip.style import Style, style_of
+from adapters.soap.hip.style import SHIPPED, Style, shipped, style_of
 from adapters.soap.hip.wsdl import wsdl
 from adapters.soap.service import Examined
 from engine.errors import ConfigError, ParseError
 from engine.formats.hip import Call, Header, Kind, Service, call_of, header_of, patients_of, service_of
 from engine.formats.hip.documents import REGISTER
-from engine.formats.soap import SENDER, SoapFault, envelope
+from engine.formats.soap import SENDER, SoapFault, canonical_form, envelope
 from engine.formats.xml import Limits
 from engine.message import Judgement, Verdict
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 _MOST_SHOWN: Final = 5
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/#-]{1,200}")
 NOT_SERVED: Final = Judgement(Verdict.REFUSED, "queries of this service are not served here 此处不提供该查询服务", "200")
 NO_RESULT: Final = Judgement(Verdict.INVALID, "no answer to the query 查询没有结果或超时", "207")
 
@@ -104,7 +106,7 @@ class HipService:
             raise SoapFault(SENDER, f"this endpoint takes SOAP {' and '.join(style.versions)}")
         expected = f"{{{style.namespace}}}{style.operation}"
         if message.payload is None or message.payload.tag != expected:
-            raise SoapFault(SENDER, f"the operation here is {expected}", location="Body")
+            raise SoapFault(SENDER, _other_operation(message.payload, style), location="Body")
 
     def _read(self, reading: _Reading) -> None:
         """Call, header, service, in an order that leaves most to answer with."""
@@ -210,6 +212,26 @@ class HipService:
         return envelope(reading.message.version, response(self.style, answer))
 
 
+def _other_operation(payload: Any, style: Style) -> str:
+    """Whose names these are, where it is a vendor's that is known."""
+    name = etree.QName(payload) if payload is not None else None
+    came = f"{_shown(name.localname)} of namespace {_shown(name.namespace or 'none')}" if name is not None else "an empty Body"
+    known = sorted(
+        one
+        for one in SHIPPED
+        if name is not None and (shipped(one)["namespace"], shipped(one)["operation"]) == (name.namespace, name.localname)
+    )
+    hint = f" (these are the names of style {' or '.join(known)})" if known else ""
+    return (
+        f"this is {came}{hint}, and the operation here is {style.operation} of namespace {style.namespace}: see ?wsdl 服务名或命名空间不符"
+    )
+
+
+def _shown(name: str) -> str:
+    """A sender's word in a text that is logged: only what looks like a name or a namespace."""
+    return name if _PLAIN.fullmatch(name) else "(not a name)"
+
+
 def _facts(header: Header, call: Call) -> dict[str, str]:
     """For a channel's `accept` and `filter`; only what is said."""
     said = {
@@ -225,6 +247,5 @@ def _facts(header: Header, call: Call) -> dict[str, str]:
 
 
 def _digest(call: Call) -> bytes:
-    """Of the message itself: what stands around it (addressing, security) differs when it is sent again. Exclusive, since inclusive
-    canonical XML takes a stranger's many namespaces to the square."""
-    return hashlib.sha256(call.action.encode() + b"\0" + etree.tostring(call.element, method="c14n", exclusive=True)).digest()
+    """Of the message itself: what stands around it (addressing, security) differs when it is sent again."""
+    return hashlib.sha256(call.action.encode() + b"\0" + canonical_form(call.element)).digest()

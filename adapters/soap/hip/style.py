@@ -40,6 +40,16 @@ def _uri(raw: Any) -> str:
     return raw
 
 
+def _action(raw: Any) -> str:
+    text = str(TEXT.read(raw))
+    unknown = [word for word in re.findall(r"\{(\w*)\}", text) if word not in _WORDS]
+    if unknown:
+        raise Faulty(f"there is no {{{unknown[0]}}}", ", ".join(f"{{{word}}}" for word in _WORDS))
+    return text
+
+
+_WORDS: Final = ("namespace", "service", "port", "operation")
+ACTION: Final = Kind("text", "a SOAP action, with {namespace}, {service}, {port}, {operation}", _action, {"type": "string"})
 NAME: Final = Kind("name", "a name of an XML element", _name, {"type": "string", "pattern": _NAME.pattern})
 _WRAPPER: Final = Kind("name", "a name of an XML element, or empty", _name_or_nothing, {"type": "string"})
 NAMESPACE: Final = Kind("uri", "a namespace (a URI)", _uri, {"type": "string"})
@@ -57,7 +67,7 @@ OPTIONS: Final = (
     Option("binding", choice("document", "rpc"), "document/literal (wrapped) or RPC/literal"),
     Option("qualified", FLAG, "whether the parameters are in the namespace; both are taken, the WSDL and the answer say it"),
     Option("versions", ListOf(choice("1.1", "1.2")), "SOAP versions that are served"),
-    Option("soap_action", TEXT, "SOAP action that the WSDL says; {namespace}, {service}, {port}, {operation} stand for those names"),
+    Option("soap_action", ACTION, "SOAP action that the WSDL says; {namespace}, {service}, {port}, {operation} stand for those names"),
     Option("message_as", choice(*Carried), "the message is a string (escaped or CDATA), an element (inline), or base64"),
     Option("answer_as", choice("string", "cdata", "inline", "base64"), "the same of the answer; cdata: a string that is not escaped"),
 )
@@ -91,7 +101,7 @@ class Style:
 
     @property
     def action_uri(self) -> str:
-        words = {name: getattr(self, name) for name in ("namespace", "service", "port", "operation")}
+        words = {name: getattr(self, name) for name in _WORDS}
         return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), self.soap_action)
 
 

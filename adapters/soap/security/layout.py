@@ -56,18 +56,24 @@ class Layout:
         return element is self.body or parent is self.security or (parent is self.header and element is not self.security)
 
 
+NOTHING_SAID: Final = "the message has no Security header for us: it is not signed, and says no user"
+
+
 def lay_out(envelope: etree._Element, role: str) -> Layout:
     """`role` is the actor (1.1) or role (1.2) that we are, "" for the ultimate receiver. Raises Refusal."""
     namespace = etree.QName(envelope).namespace or ""
     if namespace not in ROLE or etree.QName(envelope).localname != "Envelope":
         raise Refusal(Code.INVALID_SECURITY, "no SOAP envelope")
-    if [child.tag for child in envelope] != [f"{{{namespace}}}Header", f"{{{namespace}}}Body"]:
+    parts = [child.tag for child in envelope]
+    if parts == [f"{{{namespace}}}Body"]:
+        raise Refusal(Code.INVALID_SECURITY, NOTHING_SAID)
+    if parts != [f"{{{namespace}}}Header", f"{{{namespace}}}Body"]:
         raise Refusal(Code.INVALID_SECURITY, "the envelope is not one Header and one Body")
     header, body = envelope
     _check_namespaces(envelope)
     mine = [block for block in header.iterchildren(wsse("Security")) if _is_for(block, namespace, role)]
     if len(mine) != 1:
-        raise Refusal(Code.INVALID_SECURITY, f"{len(mine)} Security headers for us")
+        raise Refusal(Code.INVALID_SECURITY, f"{len(mine)} Security headers for us" if mine else NOTHING_SAID)
     return Layout(envelope, header, body, mine[0], _ids(envelope))
 
 

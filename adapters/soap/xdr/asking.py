@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.python.failure import Failure
 
 from adapters.soap.xdr.exchange import Request, Secure, query, read_answer, request, security
 from engine.errors import ConfigError, DeliveryError, ParseError, PermanentDelivery, TransientDelivery
 from engine.formats.soap import kept_form
 from engine.formats.soap.names import RELATED
-from engine.formats.xds.names import FAILURE, RETRIEVE
+from engine.formats.xds.model import SubmissionSet
+from engine.formats.xds.names import APPROVED, FAILURE, PARTIAL, RETRIEVE
 from engine.formats.xds.queries import QUERIES, QueryAnswer, Values, write_query
 from engine.formats.xds.queries import read_answer as read_query_answer
+from engine.formats.xds.responses import TOO_MANY
 from engine.formats.xds.retrieval import Wanted, write_retrieval
 from engine.http_client import HttpClient
 from engine.options import Settings
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from engine.contracts import Context
     from engine.http1 import Message, Sink
 
+SECOND: Final = "%Y%m%d%H%M%S"
+"""DTM with seconds."""
 _SUFFIX: Final = ".retrieved"
 
 
@@ -64,10 +69,31 @@ class Asking:
     # --- ITI-18 ----------------------------------------------------------------------------------------
 
     def query(self, name: str, parameters: Mapping[str, Values], *, leaves: bool = True) -> Deferred[QueryAnswer]:
-        """One of engine.formats.xds.queries.QUERIES. Whole objects, or only their ids."""
+        """One of engine.formats.xds.queries.QUERIES. Whole objects, or only their ids; none, and TOO_MANY among the codes of the response,
+        where they would be too many."""
         payload = write_query(name, parameters, leaves=leaves, home=self._options.home or "")
         out = query(self._options.url, QUERIES[name].action, payload, self._new_id(), self._secure)
         return self._sent(self._registry, out).addCallback(self._answered)
+
+    @inlineCallbacks
+    def sets(self, patient: str, since: str, until: str) -> Generator[Deferred[Any], Any, tuple[list[SubmissionSet], bool]]:
+        """(the approved submission sets of a patient, whether these are all), from `since` up to, but without, `until` (DTM). Where a time
+        has too many for one answer, one half of it after the other."""
+        parameters = {
+            "$XDSSubmissionSetPatientId": patient,
+            "$XDSSubmissionSetStatus": [APPROVED],
+            "$XDSSubmissionSetSubmissionTimeFrom": since,
+            "$XDSSubmissionSetSubmissionTimeTo": until,
+        }
+        answer: QueryAnswer = yield self.query("FindSubmissionSets", parameters)
+        if TOO_MANY not in answer.response.codes:
+            return [one for one in answer.submission.sets if one.id], answer.response.status != PARTIAL
+        middle = _middle(since, until)
+        if middle == since:
+            raise PermanentDelivery("the registry has too many submission sets of one second")
+        older, all_older = yield self.sets(patient, since, middle)
+        newer, all_newer = yield self.sets(patient, middle, until)
+        return [*older, *newer], all_older and all_newer
 
     def _sent(self, client: HttpClient, out: Request, begin: Any = None) -> Deferred[Message]:
         return client.request("POST", client.path or "/", out.headers, out.pieces(), begin)
@@ -78,7 +104,7 @@ class Asking:
             found = read_query_answer(answer.payload)
         except ParseError as error:
             raise PermanentDelivery(f"the registry's answer cannot be read: {error.text}") from None
-        if found.response.status == FAILURE:
+        if found.response.status == FAILURE and TOO_MANY not in found.response.codes:
             codes = ", ".join(dict.fromkeys(one.code for one in found.response.errors)) or "no error code"
             kind = TransientDelivery if found.response.is_transient else PermanentDelivery
             raise kind(f"the registry does not answer the query: {codes}")
@@ -101,6 +127,11 @@ class Asking:
             read_answer(message, self._context.clock)
             raise PermanentDelivery("the repository's answer is no retrieval")
         return into.finish()
+
+
+def _middle(since: str, until: str) -> str:
+    begin, end = (datetime.strptime(one, SECOND).replace(tzinfo=UTC) for one in (since, until))
+    return (begin + (end - begin) // 2).strftime(SECOND)
 
 
 class _Into:

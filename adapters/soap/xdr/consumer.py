@@ -5,12 +5,14 @@ By submission time, and not by a document's creation time: a letter of last year
 when it is committed; after a crash in between it is handed in again under the same idempotency key. A round looks a while back behind
 the newest set seen (`overlap`), since registries take submissions in any order.
 
-What a repository cannot give now is left for the next round; what it does not have at all is left out of the message, and said.
+What a repository cannot give now is left for the next round; what it does not have at all, or cannot give round after round, is left out
+of the message, and said. Where a registry knows only a part, or has too much for one answer, nothing is passed over for it.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,14 +20,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
 
-from adapters.soap.xdr.asking import Asking
+from adapters.soap.xdr.asking import SECOND, Asking
 from adapters.soap.xdr.composing import Found, compose, digest, keep, open_retrievals
 from adapters.soap.xdr.seen import Seen
 from engine.errors import ConfigError, DeliveryError, MessageError, StoreError
 from engine.formats.xds.forms import fits
 from engine.formats.xds.model import DocumentEntry, SubmissionSet
-from engine.formats.xds.names import APPROVED, DEPRECATED
+from engine.formats.xds.names import APPROVED, DEPRECATED, PARTIAL
 from engine.formats.xds.queries import QueryAnswer
+from engine.formats.xds.responses import NOWHERE, TRANSIENT
 from engine.formats.xds.retrieval import Wanted
 from engine.message import SOAP, BodyRef, Envelope, Judgement, Verdict
 from engine.polling import PollingSource
@@ -36,7 +39,10 @@ if TYPE_CHECKING:
 
 MESSAGE_TYPE: Final = "ITI-43"
 _STATUS: Final = {"approved": APPROVED, "deprecated": DEPRECATED}
-_SECOND: Final = "%Y%m%d%H%M%S"
+_MOST_TRIES: Final = 10
+"""Rounds after which a document that a repository cannot give is left out."""
+_AHEAD: Final = timedelta(days=36525)
+"""Submissions are asked for up to so far in the future: clocks of senders are wrong."""
 _ALTERED: Final = Judgement(Verdict.INVALID, "a document is not what the hash of its entry says", location="DocumentEntry.hash")
 _TROUBLE: Final = (DeliveryError, MessageError, ConfigError, StoreError, OSError, sqlite3.Error)
 
@@ -59,6 +65,7 @@ class DocumentConsumer(PollingSource):
         self._options = options
         self._asking = Asking(options, context)
         self._seen = Seen(context.data / options.file)
+        self._tries: Counter[str] = Counter()
         self._turns = DeferredSemaphore(options.patients_at_once)
 
     # --- engine.polling ----------------------------------------------------------------------------------
@@ -80,7 +87,7 @@ class DocumentConsumer(PollingSource):
         first = datetime.fromtimestamp(self._context.clock() / 1e6, UTC) - timedelta(seconds=self._options.since)
         newest = self._seen.newest(patients)
         return [
-            Patient(number, one, self._back(seen) if seen else first.strftime(_SECOND))
+            Patient(number, one, self._back(seen) if seen else first.strftime(SECOND))
             for number, (one, seen) in enumerate(zip(patients, newest, strict=True), 1)
         ]
 
@@ -98,8 +105,8 @@ class DocumentConsumer(PollingSource):
 
     def _back(self, newest: str) -> str:
         """A DTM, the overlap earlier."""
-        at = datetime.strptime(newest.ljust(8, "0")[:14].ljust(14, "0"), _SECOND).replace(tzinfo=UTC)
-        return (at - timedelta(seconds=self._options.overlap)).strftime(_SECOND)
+        at = datetime.strptime(newest.ljust(8, "0")[:14].ljust(14, "0"), SECOND).replace(tzinfo=UTC)
+        return (at - timedelta(seconds=self._options.overlap)).strftime(SECOND)
 
     def hand_in(self, item: Patient) -> Deferred[Any]:
         return self._turns.run(self._look_after, item)
@@ -111,25 +118,21 @@ class DocumentConsumer(PollingSource):
         """What is new of one patient. Never fails for what another round may mend."""
         if self.stopping:
             return
-        parameters = {
-            "$XDSSubmissionSetPatientId": patient.id,
-            "$XDSSubmissionSetStatus": [APPROVED],
-            "$XDSSubmissionSetSubmissionTimeFrom": patient.since,
-        }
+        now = datetime.fromtimestamp(self._context.clock() / 1e6, UTC)
         try:
-            answer: QueryAnswer = yield self._asking.query("FindSubmissionSets", parameters)
-            sets = sorted((one for one in answer.submission.sets if one.id), key=lambda one: one.get("submissionTime"))
+            found, all_kept = yield self._asking.sets(patient.id, patient.since, (now + _AHEAD).strftime(SECOND))
+            sets = sorted(found, key=lambda one: one.get("submissionTime"))
             new = yield self.in_thread(self._seen.unseen, patient.id, [one.id for one in sets])
         except _TROUBLE as error:
             self._trouble(patient, "the registry cannot be asked", error)
             return
-        all_kept = True
         for one in sets:
             if one.id in new and not self.stopping:
                 all_kept = (yield self._take(patient, one)) and all_kept
         times = [one.get("submissionTime") for one in sets if fits("dtm", one.get("submissionTime"))]
         if times and all_kept and not self.stopping:
-            yield self.in_thread(self._seen.advance, patient.id, max(times), self._back(self._back(max(times))))
+            newest = min(max(times), now.strftime(SECOND))  # a sender's clock may be years ahead: what comes after is not older for it
+            yield self.in_thread(self._seen.advance, patient.id, newest, self._back(self._back(newest)))
 
     @inlineCallbacks
     def _take(self, patient: Patient, the_set: SubmissionSet) -> Generator[Deferred[Any], Any, bool]:
@@ -137,16 +140,19 @@ class DocumentConsumer(PollingSource):
         files: list[Path] = []
         try:
             answer: QueryAnswer = yield self._asking.query("GetSubmissionSetAndContents", {"$XDSSubmissionSetEntryUUID": the_set.id})
+            if not answer.submission.sets or answer.response.status == PARTIAL:
+                raise StoreError("the registry does not give the whole submission set now")
             wanted = {entry.id: entry for entry in answer.submission.entries if self._is_wanted(entry)}
-            if wanted and answer.submission.sets:
+            if wanted:
                 found = yield self._documents(list(wanted.values()), files)
-                if any(response.is_transient for response in found.responses):
-                    raise StoreError("a repository has no time or no room now")
+                if self._must_wait(the_set.id, found):
+                    raise StoreError("a repository does not give all documents now")
                 body = yield self.in_thread(lambda: keep(compose(answer.objects, wanted, found), self._context.spool))
                 kept = yield self._hand_one_in(answer, found, body)
                 if not kept:
                     return False
             yield self.in_thread(self._seen.keep, patient.id, the_set.id, the_set.get("submissionTime"))
+            self._tries.pop(the_set.id, None)
         except _TROUBLE as error:
             self._trouble(patient, "a submission set cannot be retrieved", error)
             return False
@@ -154,6 +160,15 @@ class DocumentConsumer(PollingSource):
             for file in files:
                 file.unlink(missing_ok=True)
         return True
+
+    def _must_wait(self, set_id: str, found: Found) -> bool:
+        """Whether what a repository does not give may come another time: it is busy, or at fault (but not for ever). What it says that it
+        does not have is not waited for."""
+        trouble = {code for response in found.responses for code in response.codes} - NOWHERE
+        if trouble & TRANSIENT:
+            return True
+        self._tries[set_id] += bool(trouble and found.missing)
+        return 0 < self._tries[set_id] < _MOST_TRIES
 
     def _is_wanted(self, entry: DocumentEntry) -> bool:
         """On-demand documents are made when they are asked for: they are never new."""

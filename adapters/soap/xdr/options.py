@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from adapters.soap.options import endpoint_options
+from adapters.soap.options import endpoint_options, no_version
 from adapters.soap.security.options import CLIENT_SECURITY
 from engine.formats.xds.forms import fits, is_oid
 from engine.formats.xds.model import Code
@@ -81,6 +81,7 @@ SOURCE: Final = Spec(
         ),
     ],
     scalar="listen",
+    check=no_version,
 )
 
 _METADATA: Final = [

@@ -18,6 +18,7 @@ from engine.formats.cda.elements import (
     code_of,
     first,
     id_of,
+    is_no_number,
     local,
     text_of,
     time_of,
@@ -45,5 +46,5 @@ codec: Final = CdaCodec()
 __all__ = [
     "LIMITS", "NO_CODE", "NO_ID", "V3", "XSI_TYPE", "Author", "Claimed", "ClinicalDocument", "Code", "Discrepancy", "Element",
     "Encounter", "Id", "NonXmlBody", "Party", "Related", "attribute", "checked", "children", "code_of", "codec", "cross_check", "first",
-    "id_of", "local", "read", "text_of", "time_of", "whole",
+    "id_of", "is_no_number", "local", "read", "text_of", "time_of", "whole",
 ]  # fmt: skip

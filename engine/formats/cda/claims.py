@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from engine.formats.cda.elements import NO_CODE, NO_ID, Code, Id
+from engine.formats.cda.elements import NO_CODE, NO_ID, Code, Id, is_no_number
 from engine.formats.cda.header import ClinicalDocument
 
 
@@ -70,11 +70,12 @@ def _same_code(claimed: Code, own: Code) -> bool:
 
 def _patient(claimed: tuple[Id, ...], own: tuple[Id, ...]) -> str:
     """In every domain that both name, one number must be common to both."""
-    if not any(claimed):
+    claimed, own = (tuple(one for one in ids if not is_no_number(one.extension)) for ids in (claimed, own))
+    if not claimed:
         return ""
     proven = False
-    for root in {one.root.lower() for one in claimed if one}:
-        said = {one.extension.strip().lower() for one in claimed if one and one.root.lower() == root}
+    for root in {one.root.lower() for one in claimed}:
+        said = {one.extension.strip().lower() for one in claimed if one.root.lower() == root}
         there = {one.extension.strip().lower() for one in own if not root or one.root.lower() == root}
         if there and not said & there:
             return "patient"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,6 +13,8 @@ V3: Final = "urn:hl7-org:v3"
 XSI_TYPE: Final = "{http://www.w3.org/2001/XMLSchema-instance}type"
 
 Element: TypeAlias = etree._Element
+
+_NO_NUMBER: Final = re.compile(r"(?:[\s\-—_/\\.,，。*?？无]|0|不详|未知|null|none|n/?a|unk(?:nown)?)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,18 @@ def text_of(element: Element | None) -> str:
     return " ".join(" ".join(word.strip() for word in element.itertext() if word.strip()).split())
 
 
+def is_no_number(text: str) -> bool:
+    """Nothing, or what people type where they must type a number; under one root it would make all of them one."""
+    return _NO_NUMBER.fullmatch(text) is not None
+
+
 def id_of(element: Element | None) -> Id:
     """II; one that is null (nullFlavor) or empty is false. Text instead of attributes is the extension."""
     if element is None or (element.get("nullFlavor") and not element.get("extension")):
         return Id()
     root, extension = attribute(element, "root"), attribute(element, "extension")
-    return Id(root, extension) if root or extension else Id("", text_of(element))
+    number = extension if root or extension else text_of(element)
+    return Id(root, "" if is_no_number(number) else number)
 
 
 def code_of(element: Element | None) -> Code:

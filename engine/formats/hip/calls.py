@@ -128,7 +128,10 @@ def _element(message: SoapMessage, parameter: Any, carried: Carried | None, limi
         if inline is not None:
             raise ParseError("the message is an element, its parameter is a string 消息应为字符串")
         return _parsed(text.encode("utf-8"), "utf-8", limits)
-    return _parsed(bytes(message.content_of(parameter).content), "", limits)
+    part = message.content_of(parameter)
+    if part.size > limits.size:  # it may be a file's, of gigabytes
+        raise ParseError(f"the message has more than {limits.size} bytes 消息过大")
+    return _parsed(bytes(part.content), "", limits)
 
 
 def _unwrapped(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from engine.errors import ParseError
 from engine.formats.hl7v2.charsets import codec_name, decode_text
 from engine.formats.hl7v2.header import BOM, separators_and_charset
-from engine.formats.hl7v2.paths import Path, parse_path
+from engine.formats.hl7v2.paths import Path, check_repeating, parse_path
 from engine.formats.hl7v2.separators import Separators
 
 _LINE_END: Final = re.compile("\r\n|\r|\n")
@@ -177,6 +177,17 @@ class Message:
         index = self._where(name, 1)
         return self._segment(index) if index >= 0 else None
 
+    def indexes(self, path: str) -> range:
+        """The indexes that there are of a segment (``OBX``) or of a field's repetitions (``PID-3``). Raises ValueError."""
+        if check_repeating(path):
+            return range(1, len(self._all_places(path)) + 1)
+        name, occurrence, number, *_ = parse_path(path)
+        index = self._where(name, occurrence)
+        fields = self._segment(index).fields if index >= 0 else []
+        field = fields[number] if number < len(fields) else ""
+        mark = self.separators.repetition
+        return range(1, (field.count(mark) if mark else 0) + 2) if field else range(0)
+
     def get(self, path: str) -> str | None:
         """The text at `path`: unescaped where it is a leaf, raw where it has parts below. Raises ValueError for an impossible path."""
         name, occurrence, number, repetition, component, subcomponent = parse_path(path)
@@ -285,6 +296,9 @@ class Codec:
 
     def check_path(self, path: str) -> None:
         parse_path(path)
+
+    def check_repeating(self, path: str) -> None:
+        check_repeating(path)
 
 
 codec: Final = Codec()

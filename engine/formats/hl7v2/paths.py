@@ -39,3 +39,15 @@ def parse_path(path: str) -> Path:
         raise ValueError(f"{path!r}: everything is counted from 1")
     segment, occurrence, field, repetition, component, subcomponent = match.groups()
     return Path(segment, int(occurrence or 1), int(field), int(repetition or 1), int(component or 0), int(subcomponent or 0))
+
+
+_SEGMENT: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
+
+
+def check_repeating(path: str) -> bool:
+    """Whether `path` is a segment (``OBX``) rather than a field (``PID-3``), of which there may be several. Raises ValueError."""
+    if _SEGMENT.fullmatch(path):
+        return True
+    if parse_path(path).component or path.endswith("]"):
+        raise ValueError(f"{path!r} does not repeat: a segment does (OBX), or a field (PID-3)")
+    return False

@@ -27,7 +27,7 @@ from engine.formats.soap.faults import (
     read_fault,
     version_mismatch,
 )
-from engine.formats.soap.message import LIMITS, SoapMessage, UnknownVersion, content_digest, read
+from engine.formats.soap.message import LIMITS, SoapMessage, UnknownVersion, canonical_form, content_digest, read
 from engine.formats.soap.parts import Part, Parts, kept_form
 from engine.formats.soap.writing import Attachment, FilePart, Package, content_type, envelope, fault_envelope, include, package
 
@@ -50,6 +50,7 @@ __all__ = [
     "SoapMessage",
     "UnknownVersion",
     "addressing_fault",
+    "canonical_form",
     "codec",
     "content_digest",
     "content_type",

@@ -24,6 +24,9 @@ from engine.formats.xml import Limits, parse
 LIMITS: Final = Limits(size=64 << 20, depth=200)
 """Of the envelope; attachments are not in it."""
 _INCLUDE: Final = qname(XOP, "Include")
+_MOST_TIMES: Final = 4
+_GRACE: Final = 16 << 20
+"""Bytes that Includes may stand for whatever the parts have: a logo that stands in every line costs nothing."""
 _ROLES: Final = {
     SOAP11: ("", "http://schemas.xmlsoap.org/soap/actor/next"),
     SOAP12: ("", f"{SOAP12}/role/next", f"{SOAP12}/role/ultimateReceiver"),
@@ -100,10 +103,16 @@ def _message(root: etree._Element, pieces: Cut) -> SoapMessage:
     header, body = root.find(qname(uri, "Header")), root[-1]
     if len(body) > 1:
         raise ParseError("a Body has one element", location="Body")
-    for include in root.iter(_INCLUDE):
-        _referred(include, pieces.parts)
+    _check_includes(root, pieces.parts)
     payload = body[0] if len(body) else None
     return SoapMessage(version, root, header, body, payload, read_addressing(header), pieces.parts, pieces.media.name)
+
+
+def _check_includes(root: etree._Element, parts: Parts) -> None:
+    """Each refers to a part, and all of them to little more than there is: readers go through a part as often as it is referred to."""
+    referred = sum(_referred(include, parts).size for include in root.iter(_INCLUDE))
+    if referred > _GRACE + _MOST_TIMES * sum(part.size for part in parts.values()):
+        raise ParseError(f"the xop:Includes stand for more than {_MOST_TIMES} times what the message brings", location="xop:Include")
 
 
 def content_digest(message: SoapMessage) -> bytes:
@@ -114,14 +123,15 @@ def content_digest(message: SoapMessage) -> bytes:
     includes = [(include, include.get("href", ""), _referred(include, message.parts)) for include in message.payload.iter(_INCLUDE)]
     for include, _, part in includes:
         include.set("href", part.sha256())
-    written = _canonical(message.payload)
+    written = canonical_form(message.payload)
     for include, href, _ in includes:
         include.set("href", href)
     return hashlib.sha256(written).digest()
 
 
-def _canonical(element: etree._Element) -> bytes:
-    """As it is written where there is no canonical form: of namespaces that are relative references (Canonical XML 1.0 clause 1)."""
+def canonical_form(element: etree._Element) -> bytes:
+    """Exclusive canonical XML, since inclusive takes a stranger's many namespaces to the square; as it is written where there is no
+    canonical form: of namespaces that are relative references (Canonical XML 1.0 clause 1)."""
     written: bytes
     try:
         written = etree.tostring(element, method="c14n", exclusive=True, with_tail=False)

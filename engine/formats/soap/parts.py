@@ -25,7 +25,7 @@ LINE: Final = b"Content-Type: "
 _MOST_HEAD: Final = 8192
 _MOST_PARTS: Final = 1000
 _MOST_ENCODED: Final = 64 << 20
-"""Bytes of a part in base64, which is decoded in memory. Over HTTP there is no need for that encoding."""
+"""Bytes of all parts in base64, which are decoded in memory. Over HTTP there is no need for that encoding."""
 _WINDOW: Final = 1 << 20
 _AS_IS: Final = ("", "binary", "8bit", "7bit")
 
@@ -168,25 +168,32 @@ def _sorted(media: MediaType, found: list[Part]) -> Cut:
 def _parts(whole: Body, offset: int, boundary: str) -> Iterator[Part]:
     """Raises FramingError, ParseError."""
     framer = MultipartFramer(boundary, most_parts=_MOST_PARTS, folded=True)
-    begun = PartBegin({})
+    begun, encoded = PartBegin({}), 0
     for block in whole.blocks(offset):
         for event in framer.feed(block):
             if isinstance(event, PartBegin):
                 begun = event
             elif isinstance(event, PartEnd):
                 start = offset + begun.start
+                encoded += event.size if _encoding(begun.headers) not in _AS_IS else 0
+                if encoded > _MOST_ENCODED:
+                    raise ParseError("the parts have a transfer encoding in which they are too big")
                 yield _part(whole, begun.headers, start, whole.view[start : start + event.size])
     framer.finish()
 
 
 def _part(whole: Body, fields: Mapping[str, str], start: int, content: memoryview) -> Part:
-    encoding = fields.get("content-transfer-encoding", "").lower()
+    encoding = _encoding(fields)
     content_id = _without_brackets(fields.get("content-id", ""))
     if encoding in _AS_IS:
         return Part(content_id, fields.get("content-type", ""), content, whole, start)
-    if encoding != "base64" or len(content) > _MOST_ENCODED:
-        raise ParseError("a part has a transfer encoding that is not taken, or is too big in it")
+    if encoding != "base64":
+        raise ParseError("a part has a transfer encoding that is not taken")
     return Part(content_id, fields.get("content-type", ""), from_base64(bytes(content)))
+
+
+def _encoding(fields: Mapping[str, str]) -> str:
+    return fields.get("content-transfer-encoding", "").lower()
 
 
 def _without_brackets(content_id: str) -> str:

@@ -15,6 +15,9 @@ TRANSIENT: Final = frozenset(f"XDS{actor}{what}" for actor in ("Registry", "Repo
     "XDSRegistryNotAvailable"
 }
 """Errors (table 4.2.4.1-2) after which the same request may succeed."""
+TOO_MANY: Final = "XDSTooManyResults"
+NOWHERE: Final = frozenset(("XDSDocumentUniqueIdError",))
+"""A repository does not have what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,14 @@ class RegistryResponse:
     errors: tuple[RegistryError, ...] = ()
 
     @property
+    def codes(self) -> frozenset[str]:
+        """What is wrong, without warnings."""
+        return frozenset(one.code for one in self.errors if not one.warning)
+
+    @property
     def is_transient(self) -> bool:
         """Nothing is wrong but that there was no room or no time."""
-        grave = [one for one in self.errors if not one.warning]
-        return self.status == FAILURE and bool(grave) and all(one.code in TRANSIENT for one in grave)
+        return self.status == FAILURE and bool(self.codes) and self.codes <= TRANSIENT
 
 
 def response_to(errors: Sequence[RegistryError]) -> RegistryResponse:

@@ -1,0 +1,83 @@
+"""`meridian convert --mapping RULES.yaml data.csv`: a Bundle for each row, or for each file; a bad row is named and the others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.errors import ParseError
+from engine.formats.delimited import lines
+from engine.formats.rows import Record
+from tests.support.cli import Said, meridian
+
+ROOT = Path(__file__).parents[2] / "examples" / "old-laboratory"
+Meridian = Callable[..., Said]
+RULES = str(ROOT / "mappings" / "rows-to-fhir" / "results.yaml")
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Meridian:
+    return meridian(monkeypatch, capfd)
+
+
+def test_a_bundle_for_each_row(invoke: Meridian) -> None:
+    result = invoke("convert", "--mapping", RULES, str(ROOT / "orders.csv"))
+    assert result.code == 1
+    bundles = [json.loads(line) for line in result.out.splitlines()]
+    patients = [
+        entry["resource"]["identifier"][0]["value"]
+        for one in bundles
+        for entry in one["entry"]
+        if entry["resource"]["resourceType"] == "Patient"
+    ]
+    assert patients == ["P1", "P2", "P4"]
+    assert "orders.csv:4: message.parse: has 6 cells; the heading names 14" in result.err
+
+
+def test_a_bundle_for_the_whole_file(invoke: Meridian, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("order_no;patient_no;name;state\nA1;P1;张三;N\nA2;P1;;N\n", encoding="gb18030")
+    result = invoke("convert", "--mapping", RULES, "--per", "file", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "two.csv"))
+    assert (result.code, json.loads(result.out)) == (0, {"converted": 1, "failed": []})
+    entries = json.loads((tmp_path / "out" / "two.json").read_bytes())["entry"]
+    kinds = [entry["resource"]["resourceType"] for entry in entries]
+    assert (kinds.count("Patient"), kinds.count("ServiceRequest")) == (1, 2)
+    assert entries[kinds.index("Patient")]["resource"]["name"] == [{"text": "张三"}]
+
+
+def test_each_row_is_a_file_of_its_own(invoke: Meridian, tmp_path: Path) -> None:
+    result = invoke("convert", "--mapping", RULES, "--out", str(tmp_path), str(ROOT / "orders.csv"))
+    assert result.code == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["orders-2.json", "orders-3.json", "orders-5.json"]
+
+
+def test_faults_of_the_rules_are_said(invoke: Meridian) -> None:
+    result = invoke("convert", "--mapping", "missing.yaml", str(ROOT / "orders.csv"))
+    assert result.code != 0
+    assert "missing.yaml" in result.err
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(b"", "no heading"), (b"a,a\n1,2\n", "twice"), (b"a,\n1,2\n", "without a name"), (b"\xff\xfe\n1\n", "encoding")],
+)
+def test_files_without_a_usable_heading(body: bytes, said: str) -> None:
+    with pytest.raises(ParseError, match=said):
+        list(lines(body, "t"))
+
+
+def test_bad_rows_are_named_and_others_go_on() -> None:
+    body = 'a,b\n1,2\n"x\ny",3\n4\n5,\xff\n6,7\n'.encode("latin-1")
+    found = [
+        (line.number, line.content.row if isinstance(line.content, Record) else str(line.content))
+        for line in lines(body, "t", encoding="utf-8")
+    ]
+    assert found == [
+        (2, {"a": "1", "b": "2"}),
+        (3, {"a": "x\ny", "b": "3"}),
+        (5, "has 1 cells; the heading names 2"),
+        (6, "b: is not in the file's encoding"),
+        (7, {"a": "6", "b": "7"}),
+    ]
