@@ -131,4 +131,6 @@ class CaptureSourceTests(TestCase):
     @inlineCallbacks
     def test_a_table_that_cannot_be_captured(self):  # type: ignore[no-untyped-def]
         """A ConfigError, which the operator can act on."""
-        yield self.assertFailure(self.make_source("nothing").start(self.intake), ConfigError)
+        refused = self.make_source("nothing")
+        yield self.assertFailure(refused.start(self.intake), ConfigError)
+        yield refused.stop()
