@@ -21,6 +21,7 @@ from tests.contracts.source_contract import REFUSED, UNAVAILABLE, HeldIntake
 from tests.support.capture import own_server
 from tests.support.databases import OwnServer, engine_of, written
 from tests.support.fhir import context
+from tests.support.waiting import until
 
 
 class CaptureSourceTests(TestCase):
@@ -49,6 +50,8 @@ class CaptureSourceTests(TestCase):
         return self.source.stop().addCallback(lambda _: self.gone())  # type: ignore[no-any-return]
 
     def gone(self) -> None:
+        """The server notices a little later that nobody reads any more."""
+        until(lambda: not self.run_sql("SELECT 1 FROM pg_replication_slots WHERE active"), "the walsender to end")
         self.run_sql(f"SELECT pg_drop_replication_slot('{self.slot}')")
         self.engine.dispose()
 
