@@ -62,6 +62,17 @@ def make_engine(options: Settings, context: Context, *, name: str = "") -> Engin
     return engine
 
 
+def driver_arguments(options: Settings, context: Context) -> dict[str, Any]:
+    """What a connection is made with that is not SQLAlchemy's: host, user, password, time limits, TLS. Raises ConfigError."""
+    url: URL = options.url
+    known = {"host": url.host, "port": url.port, "user": options.user or url.username}
+    known["dbname" if url.get_backend_name() == "postgresql" else "database"] = url.database
+    if options.password is not None:
+        known["password"] = options.password.reveal()
+    arguments = {**_arguments(url.get_backend_name(), options, context, context.name), **dict(url.query)}
+    return {**arguments, **{name: value for name, value in known.items() if value is not None}}
+
+
 _PACKAGES: Final = {"mssql": "pymssql", "oracle": "oracledb"}
 
 

@@ -28,7 +28,7 @@ from engine.formats.fhir import Exact, dump, parse
 from engine.message import ROWS
 from engine.values import value
 
-CHANGES: Final = ("read", "insert", "update", "delete", "snapshot")
+CHANGES: Final = ("read", "insert", "update", "delete", "snapshot", "truncate")
 KINDS: Final = ("decimal", "date", "time", "datetime", "instant", "binary", "json", "text", "integer", "float", "boolean")
 
 
@@ -37,7 +37,8 @@ class Record:
     """A record. The values are as JSON has them (`worded`); `types` says the kind of each, details' as ``items.code``.
 
     `origin` is the database as the channel calls it, `before` what the row was where a capture knows it, `position` where it was read
-    (a watermark, a log position), `odd` the columns whose value had no form and is null.
+    (a watermark, a log position), `odd` the columns whose value had no form and is null. `unchanged` are columns that are missing in the
+    row of an update because the log has no value for them: it stayed as it was.
     """
 
     origin: str
@@ -50,6 +51,7 @@ class Record:
     types: Mapping[str, str] = field(default_factory=dict)
     position: str = ""
     odd: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
 
     def native(self, column: str) -> Any:
         """A value of the row as Python has it: Decimal, date, datetime, bytes … Raises KeyError."""
@@ -69,6 +71,7 @@ def write(record: Record) -> bytes:
         "types": record.types,
         "position": record.position,
         **({"odd": list(record.odd)} if record.odd else {}),
+        **({"unchanged": list(record.unchanged)} if record.unchanged else {}),
     }
     try:
         return dump(content)
@@ -95,6 +98,7 @@ def read(body: bytes) -> Record:
         content.get("types", {}),
         content.get("position", ""),
         tuple(content.get("odd", ())),
+        tuple(content.get("unchanged", ())),
     )
 
 
@@ -109,8 +113,9 @@ _MEMBERS: Final[dict[str, Any]] = {
     "types": dict,
     "position": str,
     "odd": list,
+    "unchanged": list,
 }
-_ABSENT: Final[dict[str, Any]] = {"details": {}, "types": {}, "position": "", "odd": []}
+_ABSENT: Final[dict[str, Any]] = {"details": {}, "types": {}, "position": "", "odd": [], "unchanged": []}
 
 
 def _checked_details(details: dict[str, Any]) -> dict[str, Any]:
