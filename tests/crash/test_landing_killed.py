@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from engine.bench.node import Node
 from engine.bench.processes import tree
@@ -66,9 +65,9 @@ def started(site: Site) -> Node:
     return node
 
 
-@pytest.mark.parametrize("seed", [int(os.environ.get("MERIDIAN_SEED", time.time_ns() % 10_000))])
-def test_every_message_is_landed_once(tmp_path: Path, seed: int) -> None:
+def test_every_message_is_landed_once(tmp_path: Path) -> None:
     """Kill, start again, go on."""
+    seed = int(os.environ.get("MERIDIAN_SEED", time.time_ns() % 10_000))
     chance = random.Random(seed)
     with OwnPostgres() as server:
         written = server.url.set(drivername="postgresql").render_as_string()
