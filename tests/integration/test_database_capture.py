@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -568,3 +570,22 @@ def test_every_message_that_is_cut_is_an_error(pg: Connection) -> None:
             pgoutput.read(content + b"\0")
     run(pg, "DROP TABLE typed", "DROP TYPE mood")
     assert kinds == {"Begin", "Commit", "Relation", "Type", "Insert", "Update", "Delete", "Truncate"}
+
+
+def test_an_administrator_makes_publication_and_slot(postgres: OwnServer, pg: Connection, tmp_path: Path) -> None:
+    """`meridian db check` says what is missing, and makes it when it is asked to, once."""
+    run(pg, ITEM)
+    (tmp_path / "channels").mkdir()
+    (tmp_path / "meridian.yaml").write_text(json.dumps({"name": "site", "party": "site"}))
+    source = {"connection": {"url": written(postgres.url)}, "name": "lis", "tables": ["item"], "create": False}
+    (tmp_path / "channels/lis.yaml").write_text(json.dumps({"name": "lis", "source": {"database_capture": source}, "destinations": []}))
+
+    def states(*more: str) -> dict[str, set[str]]:
+        command = [sys.executable, "-m", "engine", "db", "check", "--site", str(tmp_path), "--json", *more]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+        return {what: {one["state"] for one in found if one["what"] == what} for what in ("publication", "slot")}
+
+    assert "fault" in states()["publication"] | states()["slot"]
+    assert states("--create") == {"publication": {"fine"}, "slot": {"fine"}}
+    assert run(pg, "SELECT count(*) FROM pg_replication_slots") == [(1,)]
+    assert states("--create") == {"publication": {"fine"}, "slot": {"fine"}}
