@@ -41,7 +41,7 @@ types: env
 
 # in two processes: most tests wait for another one
 tests: env
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # the whole crash suite: 50 kills of nodes and 50 of their workers over 20,000 messages; `make test` runs a bounded one
 crash: env

@@ -1,4 +1,4 @@
-"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, and nothing changed unless `--create` says so."""
+"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, and nothing made unless it is asked for."""
 
 from __future__ import annotations
 

@@ -66,11 +66,6 @@ class OldLaboratory:
         """How many versions of rows there are in the end."""
         return sum(self.versions.values()) + self.broken
 
-    def create(self) -> None:
-        """The tables, empty."""
-        with closing(sqlite3.connect(self._file)) as database:
-            database.executescript((RULES / "old-laboratory.sql").read_text("utf-8"))
-
     def at_first(self) -> None:
         """One transaction for each order with its results."""
         self._began = _now()
@@ -103,6 +98,12 @@ class OldLaboratory:
             value = f"{self._chance.uniform(low, high * 1.2):.1f}"
             row = [order.number, line, test, name, value, unit, str(low), str(high)]
             database.execute("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def create(file: Path) -> None:
+    """The tables, empty."""
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript((RULES / "old-laboratory.sql").read_text("utf-8"))
 
 
 def known_as(number: str) -> str:

@@ -103,7 +103,6 @@ class Show:
     @inlineCallbacks
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """Both nodes up and ready."""
-        self._old_laboratory.create()
         self._analyzer.listen(self._landscape.ports["work"])
         self._his_port = self._reactor.listenTCP(self._landscape.ports["his"], self._his, interface="127.0.0.1")
         for process in self._processes:

@@ -13,7 +13,7 @@ from certs import Authority
 from engine.demo import interactions
 from engine.demo.instruments import MODELS, SerialCable
 from engine.demo.nodes import NodeFolder
-from engine.demo.old_laboratory import RULES, tables
+from engine.demo.old_laboratory import RULES, create, tables
 from engine.demo.writing import FACILITY
 
 PLATFORM: Final = "province-platform"
@@ -54,6 +54,7 @@ class Landscape:
         for node in (self.platform, self.hospital):
             authority.issue(node.name, dns=("localhost",), ips=("127.0.0.1",), out=node.site / "certs")
         authority.issue(LABORATORY, dns=("localhost",), out=self.laboratory_certs)
+        create(self.old_laboratory)
         authority.issue(VENDOR, dns=("localhost",), out=self.vendor_certs)
         every = {file.stem: file.read_text("utf-8") for file in sorted(CHANNELS.glob("*.yaml"))}
         self._site(self.platform, "province", {name: every.pop(name) for name in _OF_THE_PLATFORM})

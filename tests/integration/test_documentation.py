@@ -24,9 +24,6 @@ from tests.support.databases import engine_of, own_database
 from tests.support.pages import ROOT, blocks, run
 from tests.support.peers import require
 
-pytestmark = pytest.mark.xdist_group("ports")
-"""The pages name ports: what uses those runs in one process, one after the other."""
-
 
 def test_the_tour(tmp_path: Path) -> None:
     """Own site, check, test, run, send, search, show, queue, ledger, convert: each command of the README ends well."""

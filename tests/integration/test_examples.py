@@ -19,9 +19,6 @@ from engine.demo.nodes import LedgerReader, NodeFolder, NodeProcess
 from engine.demo.sites import free_ports
 from tests.support.pages import ROOT, blocks, run
 
-pytestmark = pytest.mark.xdist_group("ports")
-"""The pages name ports: what uses those runs in one process, one after the other."""
-
 EXAMPLES = sorted(folder.parent for folder in (ROOT / "examples").glob("*/meridian.yaml"))
 
 

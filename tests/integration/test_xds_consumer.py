@@ -415,7 +415,7 @@ class AskingTests(WithPeer, TestCase):
         found = yield asking.query("GetDocuments", {"$XDSDocumentEntryUniqueId": ["1.2.3.9", "1.2.3.10"]})
         assert [one.unique_id for one in found.submission.entries] == ["1.2.3.9"]
         assert self.peer.requests[-1][1].find("rim:AdhocQuery", NS).get("home") == "urn:oid:1.2.3"
-        for code, kind in (("XDSTooManyResults", PermanentDelivery), ("XDSRegistryBusy", TransientDelivery)):
+        for code, kind in (("XDSUnknownPatientId", PermanentDelivery), ("XDSRegistryBusy", TransientDelivery)):
             self.peer.errors = [code]
             yield self.assertFailure(asking.query("FindDocuments", by_patient), kind)
         yield asking.close()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.ports import named_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
@@ -20,6 +22,11 @@ def blocks(page: str, language: str = "sh") -> list[str]:
 
 def run(script: str, folder: Path) -> str:
     """Run it with every command checked; give what it printed."""
+    with named_ports():
+        return _run(script, folder)
+
+
+def _run(script: str, folder: Path) -> str:
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,

@@ -34,7 +34,7 @@ from zeep.wsse.utils import WSU as WSU_MAKER  # noqa: E402
 from zeep.wsse.utils import get_security_header  # noqa: E402
 
 SECOND = 1_000_000
-NOW = int(time.time()) * SECOND
+NOW = (int(time.time()) + 3600) * SECOND
 """The time of all these tests: when they began, since the authority's certificates are good from then on."""
 CREATED, EXPIRES = instant(NOW - 10 * SECOND), instant(NOW + 290 * SECOND)
 ACTION = f"<a:Action xmlns:a='{ADDRESSING[0]}'>urn:lab:order</a:Action><a:To xmlns:a='{ADDRESSING[0]}'>urn:x</a:To>"

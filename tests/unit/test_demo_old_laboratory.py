@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from engine.demo.morning import morning
-from engine.demo.old_laboratory import OldLaboratory
+from engine.demo.old_laboratory import OldLaboratory, create
 from engine.demo.vendor import inpatients
 
 
 @pytest.fixture
 def laboratory(tmp_path: Path) -> OldLaboratory:
+    create(tmp_path / "lis.db")
     made = OldLaboratory(tmp_path / "lis.db", inpatients(morning(2026, 5)), 2026)
-    made.create()
     made.at_first()
     return made
 

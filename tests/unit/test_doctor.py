@@ -20,6 +20,7 @@ from engine.formats.hip import SERVICES
 from engine.registry import adapter
 from engine.store.schema import NodeLock
 from tests.support.cli import Said, meridian
+from tests.support.ports import named_ports
 from tests.support.sites import Site
 
 EMPTY_SCHEMA = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"/>'
@@ -60,10 +61,10 @@ def hip(folder: Path, **options: object) -> Site:
 
 
 class TestHealthy:
-    @pytest.mark.xdist_group("ports")
     def test_a_new_site_is_well(self, cli: Callable[..., Said], tmp_path: Path) -> None:
         assert cli("init", tmp_path / "site").code == 0
-        said = cli("doctor", tmp_path / "site")
+        with named_ports():
+            said = cli("doctor", tmp_path / "site")
         assert said.code == 0
         assert "OK   configuration: channels: first\n" in said.out
         assert said.out.splitlines()[-1].endswith("0 WARN, 0 FAIL")

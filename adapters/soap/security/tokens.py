@@ -58,7 +58,7 @@ def _certificate(encoded: str) -> x509.Certificate:
         raise Refusal(Code.INVALID_TOKEN, "a certificate that is too long")
     try:
         return x509.load_der_x509_certificate(decoded(encoded, Code.INVALID_TOKEN, "a certificate"))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Refusal(Code.INVALID_TOKEN, "a token that is no certificate") from None
 
 
