@@ -26,6 +26,7 @@ from engine.formats.soap import read
 from engine.message import Excerpt
 from tests.support.peers import ForeignPeer, node_script, require
 from tests.support.soap import SoapSite
+from tests.support.waiting import until
 
 CLIENTS = Path(__file__).parent / "soap_clients"
 WSDLS = Path(__file__).parents[1] / "support" / "soap_wsdl"
@@ -111,10 +112,11 @@ def test_php(tmp_path: Path, version: str, gzip: bool) -> None:
         good, bad, _ = php(
             url=served.url, version=version, gzip=gzip, calls=[["PlaceOrder", order], ["PlaceOrder", {"id": ""}], ["Cancel", {"id": "x"}]]
         )
+        until(lambda: len(served.site.kept()) == 3, "the call that waits for no answer")  # PHP is gone before we have read it
     assert good == {"said": {"order": "P-1", "code": "AA", "text": ""}}
     assert bad["fault"].endswith("Client" if version == "1.1" else "Sender")
     assert served.reports()[:1] == [DOCUMENT]
-    assert [one.verdict for one in served.site.kept()][:2] == ["accepted", "invalid"]
+    assert [one.verdict for one in served.site.kept()] == ["accepted", "invalid", "accepted"]
 
 
 def test_php_rpc(tmp_path: Path) -> None:
