@@ -192,6 +192,7 @@ def _worded(adapter: Wording, outlet: Outlet, routed: Routed, envelope: Envelope
         key,
         routed.order_key,
         received_at=envelope.received_at,
+        peer=envelope.peer,
     )
     try:
         return adapter.word(outlet.options, parcel).split("\n")

@@ -15,6 +15,7 @@ from engine.values import value
 
 HL7V2: Final = "application/hl7-v2+er7"
 FHIR_JSON: Final = "application/fhir+json"
+FHIR_XML: Final = "application/fhir+xml"
 ASTM: Final = "application/astm+e1394"
 POCT1A: Final = "application/poct1a+xml"
 SOAP: Final = "application/soap+xml"
@@ -143,7 +144,7 @@ class Parcel:
 
     `seq` numbers the destination's queue; `idempotency_key` is the same at every attempt and goes
     onto the wire where the protocol has a place for it. `attempt` counts from 1.
-    `order_key`: parcels with the same key are delivered in the order of `seq`; "" means unordered.
+    `order_key`: parcels with the same key are delivered in the order of `seq`; "" means unordered. `peer` is the envelope's.
     """
 
     seq: int
@@ -156,6 +157,7 @@ class Parcel:
     order_key: str = ""
     attempt: int = 1
     received_at: int = 0
+    peer: str = ""
 
 
 @value(frozen=True, slots=True)

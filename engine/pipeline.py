@@ -256,6 +256,7 @@ class Pipeline:
                     idempotency_key=self._store.parcel_key(self._channel.name, routed.destination, seq),
                     order_key=routed.order_key,
                     received_at=envelope.received_at,
+                    peer=envelope.peer,
                 )
             )
 

@@ -45,6 +45,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "application/astm+e1394": "engine.formats.astm:codec",
         "application/poct1a+xml": "engine.formats.poct1a:codec",
         "application/fhir+json": "engine.formats.fhir:codec",
+        "application/fhir+xml": "engine.formats.fhir_r4.xml:codec",
         "application/soap+xml": "engine.formats.soap:codec",
         "application/hl7-cda+xml": "engine.formats.cda:codec",
         "application/rows+json": "engine.formats.rows:codec",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from engine.deidentify.sending import Deidentifying
 from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
-from engine.message import Ack
+from engine.message import Ack, Envelope, Verdict
 from engine.parties import Directory, Gate
 from engine.pipeline import UNAVAILABLE, Pipeline
 from engine.store.contract import QueueLine, Store
@@ -31,9 +32,9 @@ from engine.workers import Workers
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from engine.channel import Channel, Outlet
+    from engine.channel import Channel, Outlet, Program
     from engine.contracts import Destination, Intake, Reply
-    from engine.message import Envelope, Judgement
+    from engine.message import Judgement
     from engine.observe import Metrics
     from engine.tls import TlsProvider
 
@@ -119,9 +120,8 @@ class Node:
             gate=self._gate(channel),
             audit=self._audit,
         )
-        source = registry.adapter(channel.source).source(
-            channel.source_options, self._context(channel.name, answered=bool(channel.answer_from))
-        )
+        context = replace(self._context(channel.name), answered=bool(channel.answer_from), may_take=partial(_may_take, channel.program))
+        source = registry.adapter(channel.source).source(channel.source_options, context)
         running = _Running(channel, pipeline, source)
         for outlet in channel.outlets:
             running.deliveries[outlet.name] = self._delivery(channel, outlet, pipeline)
@@ -153,7 +153,7 @@ class Node:
             ended=lambda message_id, end: pipeline.ended(outlet.name, message_id, end),
         )
 
-    def _context(self, name: str, *, answered: bool = False) -> Context:
+    def _context(self, name: str) -> Context:
         return Context(
             name=name,
             reactor=self._reactor,
@@ -173,7 +173,6 @@ class Node:
             body_file=self._store.body_file,
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
-            answered=answered,
         )
 
     # --- life ------------------------------------------------------------------------------------
@@ -296,3 +295,8 @@ class Node:
         gauge("meridian_dead_letters", "parcels in the dead letters", **labels).set(line.dead)
         age = max(0.0, (self._clock() - line.oldest_at) / 1e6) if line.oldest_at else 0.0
         gauge("meridian_oldest_seconds", "age of the oldest parcel that waits", **labels).set(age)
+
+
+def _may_take(program: Program, envelope: Envelope) -> bool:
+    """Whether a channel could take a message with these header facts; what depends on its content may be taken."""
+    return program.checks_content or program.judge(envelope).verdict is Verdict.ACCEPTED

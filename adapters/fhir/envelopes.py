@@ -8,6 +8,7 @@ another FHIR server, a mapping), and its method, url and conditions are part of 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,10 @@ import orjson
 
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
 from engine.http_answers import Sender
-from engine.message import FHIR_JSON, Envelope, Judgement, Verdict
+from engine.message import Envelope, Judgement, Verdict
 
+_EXPRESSION = re.compile(r"[A-Z][A-Za-z]+(?:[.\[]|$)")
+"""FHIRPath; judgements of the engine may have locations of HL7 v2."""
 _INTERACTIONS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
@@ -36,19 +39,21 @@ def interaction(method: str, resource_type: str) -> str:
     return f"{resource_type} {_INTERACTIONS[method]}"
 
 
-def envelope(body: bytes, content: Any, sender: Sender, headers: Mapping[str, str], **more: Any) -> Envelope:
-    """`content` is the parsed resource or Bundle, None where it could not be read; `headers` by lower-case name; `more` goes in as is."""
-    key = headers.get("idempotency-key", "")
+def envelope(
+    body: bytes, content: Any, sender: Sender, headers: Mapping[str, str], *, key: str = "", digest: bytes = b"", **more: Any
+) -> Envelope:
+    """`content` is the parsed resource or Bundle, None where it could not be read; `headers` by lower-case name; `more` goes in as is.
+    `key` says which requests of this sender are one sent again (else the header Idempotency-Key does), `digest` what of it is compared."""
+    key = key or headers.get("idempotency-key", "")
     return Envelope(
         body=body,
-        content_type=FHIR_JSON,
         control_id=_control_id(content) or key or headers.get("x-request-id", ""),
         sender=_source(content),
         peer=sender.peer,
         remote=sender.remote,
         patient_ids=tuple(_patient_ids(content)),
         idempotency_key=f"{sender.who}|{key}" if key else "",
-        content_digest=hashlib.sha256(body).digest(),
+        content_digest=digest or hashlib.sha256(body).digest(),
         **more,
     )
 
@@ -90,7 +95,8 @@ def answer_to(judgement: Judgement, refused_as: int = 422) -> Answer:
         return Answer(202, operation_outcome([note]))
     status = {Verdict.REFUSED: 403, Verdict.INVALID: refused_as, Verdict.UNAVAILABLE: 503}[judgement.verdict]
     headers = {"Retry-After": "5"} if status == 503 else {}
-    return FhirRefusal(status, judgement.reason or "refused", location=judgement.location, headers=headers).answer()
+    location = judgement.location if _EXPRESSION.match(judgement.location) else ""
+    return FhirRefusal(status, judgement.reason or "refused", location=location, headers=headers).answer()
 
 
 def unwrap(answer: Answer) -> Answer:

@@ -46,13 +46,14 @@ class _Change:
 
 
 class Interactions:
-    """Applies Bundles. `new_id` gives ids for new resources, valid as FHIR ids, best rising with time."""
+    """Applies Bundles. `new_id` gives ids for new resources, valid as FHIR ids, best rising with time. `reads_all`: a Bundle's GET
+    entries see what others sent, too."""
 
-    def __init__(self, rows: Rows, new_id: Callable[[], str]) -> None:
-        self._rows, self._new_id = rows, new_id
+    def __init__(self, rows: Rows, new_id: Callable[[], str], *, reads_all: bool = True) -> None:
+        self._rows, self._new_id, self._reads_all = rows, new_id, reads_all
 
-    def apply(self, body: bytes, now: int) -> Answer:
-        """Carry a transaction or batch Bundle out at time `now` (microseconds UTC). Raises FhirRefusal, ParseError."""
+    def apply(self, body: bytes, now: int, sender: str = "") -> Answer:
+        """Carry a transaction or batch Bundle of the party `sender` out at time `now` (microseconds UTC). Raises FhirRefusal, ParseError."""
         bundle = exact.parse(body)
         entries = bundle.get("entry", [])
         if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in ("transaction", "batch"):
@@ -60,15 +61,18 @@ class Interactions:
         if not isinstance(entries, list):
             raise FhirRefusal(400, "entry must be a list", issue="structure", location="Bundle.entry")
         if bundle["type"] == "transaction":
-            parts = _Transaction(self._rows, self._new_id, now).run([read_entry(entry, index) for index, entry in enumerate(entries)])
+            parts = self._begin(now, sender).run([read_entry(entry, index) for index, entry in enumerate(entries)])
         else:
-            parts = [self._alone(entry, index, now) for index, entry in enumerate(entries)]
+            parts = [self._alone(entry, index, now, sender) for index, entry in enumerate(entries)]
         return Answer(200, orjson.dumps({"resourceType": "Bundle", "type": f"{bundle['type']}-response", "entry": parts}))
 
-    def _alone(self, entry: Any, index: int, now: int) -> dict[str, Any]:
+    def _begin(self, now: int, sender: str) -> _Transaction:
+        return _Transaction(self._rows, self._new_id, now, sender, None if self._reads_all else sender)
+
+    def _alone(self, entry: Any, index: int, now: int, sender: str) -> dict[str, Any]:
         self._rows.savepoint()
         try:
-            part = _Transaction(self._rows, self._new_id, now).run([read_entry(entry, index)])[0]
+            part = self._begin(now, sender).run([read_entry(entry, index)])[0]
         except FhirRefusal as refused:
             self._rows.undo()
             return {"response": {"status": status_line(refused.status), "outcome": orjson.Fragment(refused.answer().body)}}
@@ -79,8 +83,8 @@ class Interactions:
 class _Transaction:
     """One transaction under way."""
 
-    def __init__(self, rows: Rows, new_id: Callable[[], str], now: int) -> None:
-        self._rows, self._new_id, self._now = rows, new_id, now
+    def __init__(self, rows: Rows, new_id: Callable[[], str], now: int, sender: str, reader: str | None) -> None:
+        self._rows, self._new_id, self._now, self._sender, self._reader = rows, new_id, now, sender, reader
         self._stamp = instant(now)
         self._touched: set[tuple[str, str]] = set()
         self._created: dict[int, _Change] = {}
@@ -190,9 +194,10 @@ class _Transaction:
         for change, body in writing:
             final = None if body is None else self._finish(change, body)
             if change.old is None:
-                created.append((change.key, change.request.resource_type, change.id, 1, self._now, change.request.method, final or b""))
+                method, name = change.request.method, change.request.resource_type
+                created.append((change.key, name, change.id, 1, self._now, method, final or b"", self._sender))
             else:
-                self._rows.update(change.key, change.version, self._now, change.request.method, final)
+                self._rows.update(change.key, change.version, self._now, change.request.method, final, self._sender)
         self._rows.create(created)
 
     def _finish(self, change: _Change, body: bytes) -> bytes:
@@ -253,7 +258,7 @@ class _Transaction:
     def _get(self, request: Request) -> dict[str, Any]:
         """A read or search within the Bundle; it sees what the Bundle has changed."""
         self._rows.flush()
-        answer = views.get(self._rows, request)
+        answer = views.get(self._rows, request, self._reader)
         response: dict[str, Any] = {"status": status_line(answer.status)}
         if "ETag" in answer.headers:
             response["etag"] = answer.headers["ETag"]

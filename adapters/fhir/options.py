@@ -20,7 +20,15 @@ SOURCE: Final = Spec(
         Option("base", TEXT, "path below which the interactions are", default="/fhir"),
         Option("public_url", URL, "address of the base as clients see it, for links; default: from the Host header"),
         Option("repository", TEXT, "file of the resource repository to read from, relative to the site's data folder (none: no reads)"),
-        Option("validate", choice("none", "fhir.resources"), "check each resource against the R4 model before the commit", default="none"),
+        Option("reads", choice("own", "all"), "what a party may read: what it sent itself, or everything", default="own"),
+        Option("messages", FLAG, "take message Bundles at $process-message", default=False),
+        Option(
+            "validate",
+            choice("none", "structure", "fhir.resources"),
+            "check before the commit: elements, types, cardinalities, codes and contained resources as R4 has them, or the models of"
+            " fhir.resources too",
+            default="structure",
+        ),
         Option("most_body", SIZE, "largest request body, after decompression too", default="16MB"),
         Option("receive_within", DURATION, "a request must have arrived in full this long after its first byte", default="60s"),
         Option("idle", DURATION, "close a connection that has been silent this long", default="5m"),
@@ -48,5 +56,6 @@ REPOSITORY: Final = Spec(
     [
         Option("path", TEXT, "file of the repository, relative to the site's data folder", default=REPOSITORY_FILE),
         Option("remember", DURATION, "how long the answers to idempotency keys are kept", default="30d"),
+        Option("reads", choice("own", "all"), "what the GET entries of a Bundle see: what its party sent itself, or everything", default="own"),
     ],
 )

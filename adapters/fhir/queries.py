@@ -1,4 +1,4 @@
-"""All SQL of the resource repository. The tables are explained in migrations/001_resources.sql."""
+"""All SQL of the resource repository. The tables are explained in migrations/."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ SETTINGS: Final = (
 # --- reading ---------------------------------------------------------------------------------------
 
 NEXT_KEY: Final = "SELECT coalesce(max(key), 0) + 1 FROM resource"
-BY_ID: Final = "SELECT key, id, version, updated, method, body FROM resource WHERE type = ? AND id = ?"
-BY_KEY: Final = "SELECT key, id, version, updated, method, body FROM resource WHERE key = ?"
-EARLIER: Final = "SELECT key, ?1, version, updated, method, body FROM history WHERE key = ?2 AND version = ?3"
-# All versions of resource ?1 (its id is ?2) below version ?3, newest first, at most ?4.
+BY_ID: Final = "SELECT key, id, version, updated, method, body, sender FROM resource WHERE type = ? AND id = ?"
+BY_KEY: Final = "SELECT key, id, version, updated, method, body, sender FROM resource WHERE key = ?"
+EARLIER: Final = "SELECT key, ?1, version, updated, method, body, sender FROM history WHERE key = ?2 AND version = ?3"
+# The versions of resource ?1 (its id is ?2) below version ?3, newest first, at most ?4; ?5 NULL, or who sent them.
 VERSIONS: Final = """
-    SELECT key, ?2, version, updated, method, body FROM (
-        SELECT key, version, updated, method, body FROM resource WHERE key = ?1
-        UNION ALL SELECT key, version, updated, method, body FROM history WHERE key = ?1
-    ) WHERE version < ?3 ORDER BY version DESC LIMIT ?4
+    SELECT key, ?2, version, updated, method, body, sender FROM (
+        SELECT key, version, updated, method, body, sender FROM resource WHERE key = ?1
+        UNION ALL SELECT key, version, updated, method, body, sender FROM history WHERE key = ?1
+    ) WHERE version < ?3 AND sender = coalesce(?5, sender) ORDER BY version DESC LIMIT ?4
 """
-COUNT_VERSIONS: Final = "SELECT count(*) + 1 FROM history WHERE key = ?"
+COUNT_VERSIONS: Final = """
+    SELECT (SELECT count(*) FROM resource WHERE key = ?1 AND sender = coalesce(?2, sender))
+         + (SELECT count(*) FROM history WHERE key = ?1 AND sender = coalesce(?2, sender))
+"""
 ANSWERED: Final = "SELECT digest, answer FROM applied WHERE idempotency_key = ?"
 
 
@@ -64,6 +67,9 @@ def _where(query: Query) -> tuple[str, list[Any]]:
     if query.ids is not None:
         clauses.append(f"r.id IN ({', '.join('?' * len(query.ids))})")
         values += query.ids
+    if query.sender is not None:
+        clauses.append("r.sender = ?")
+        values.append(query.sender)
     for low, high in query.updated:
         clauses.append("r.updated >= ? AND r.updated < ?")
         values += (low, high)
@@ -85,11 +91,12 @@ def _matching(term: Term) -> tuple[str, list[Any]]:
 
 # --- writing ---------------------------------------------------------------------------------------
 
-CREATE: Final = "INSERT INTO resource (key, type, id, version, updated, method, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+CREATE: Final = "INSERT INTO resource (key, type, id, version, updated, method, body, sender) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 KEEP_VERSION: Final = """
-    INSERT INTO history (key, version, updated, method, body) SELECT key, version, updated, method, body FROM resource WHERE key = ?
+    INSERT INTO history (key, version, updated, method, body, sender)
+    SELECT key, version, updated, method, body, sender FROM resource WHERE key = ?
 """
-UPDATE: Final = "UPDATE resource SET version = ?, updated = ?, method = ?, body = ? WHERE key = ?"
+UPDATE: Final = "UPDATE resource SET version = ?, updated = ?, method = ?, body = ?, sender = ? WHERE key = ?"
 INDEX: Final = "INSERT OR IGNORE INTO search_index (parameter, value, system, key) VALUES (?, ?, ?, ?)"
 UNINDEX: Final = "DELETE FROM search_index WHERE parameter = ? AND value = ? AND system = ? AND key = ?"
 REMEMBER: Final = "INSERT INTO applied (idempotency_key, at, digest, answer) VALUES (?, ?, ?, ?)"

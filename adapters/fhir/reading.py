@@ -1,4 +1,7 @@
-"""Reads of the source: read, vread, search, history, each audited (who read what; never what was in it)."""
+"""Reads of the source: read, vread, search, history, each audited (who read what; never what was in it).
+
+With `reads: own` a party has what it sent itself, version by version; of others' resources it hears what it would hear if there were none.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from adapters.fhir import views
 from adapters.fhir.outcome import Answer, FhirRefusal
-from adapters.fhir.requests import check_content_type, decode_body, preference
+from adapters.fhir.requests import check_form, decode_body, preference
 from adapters.fhir.search import parse_query
 
 if TYPE_CHECKING:
@@ -20,41 +23,43 @@ if TYPE_CHECKING:
     from engine.http1 import Message
     from engine.http_answers import Sender
 
-_FORM = frozenset({"application/x-www-form-urlencoded"})
 _MOST_FORM = 65536
 
 
 class Reads:
-    """`in_thread` runs a function off the reactor thread."""
+    """`in_thread` runs a function off the reactor thread; `every`: a party may read what others sent."""
 
-    def __init__(self, reading: Reading | None, context: Context, in_thread: Callable[..., Deferred[Any]]) -> None:
-        self._reading, self._context, self._in_thread = reading, context, in_thread
+    def __init__(self, reading: Reading | None, context: Context, in_thread: Callable[..., Deferred[Any]], *, every: bool) -> None:
+        self._reading, self._context, self._in_thread, self._every = reading, context, in_thread, every
 
     def read(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a GET, HEAD or POST _search. Raises FhirRefusal; the Deferred fails with it too."""
         reading = self._readable()
         query = found.query
         if found.kind == "search":
-            check_content_type(message.headers, _FORM)
+            check_form(message.headers)
             form = decode_body(message.body, message.headers, _MOST_FORM).decode("latin-1")
             query = "&".join(part for part in (found.query, form) if part)
         self._audit(found, sender, query)
-        name, address = found.resource_type, f"{base}/{found.resource_type}"
+        name, address, reader = found.resource_type, f"{base}/{found.resource_type}", self._reader(sender)
         if found.kind == "instance":
-            answer = self._in_thread(reading.read, views.read, name, found.resource_id)
+            answer = self._in_thread(reading.read, views.read, name, found.resource_id, reader)
             return answer.addCallback(_unless_known, message.headers.get("if-none-match", ""))
         if found.kind == "version":
-            return self._in_thread(reading.read, views.vread, name, found.resource_id, found.version)
+            return self._in_thread(reading.read, views.vread, name, found.resource_id, found.version, reader)
         if found.kind == "history":
             address = f"{address}/{found.resource_id}/_history"
-            return self._in_thread(reading.read, views.history, name, found.resource_id, address, found.parameters())
+            return self._in_thread(reading.read, views.history, name, found.resource_id, address, found.parameters(), reader)
         wanted = parse_query(name, query, lenient=preference(message.headers, "handling") == "lenient")
-        return self._in_thread(reading.read, views.search, wanted, address, query)
+        return self._in_thread(reading.read, views.search, wanted._replace(sender=reader), address, query)
 
-    def version(self, location: str) -> Deferred[Answer]:
+    def _reader(self, sender: Sender) -> str | None:
+        return None if self._every else sender.peer
+
+    def version(self, location: str, sender: Sender) -> Deferred[Answer]:
         """What a write has made, by its ``Type/id/_history/version``. Raises FhirRefusal 404 without a repository."""
         resource_type, resource_id, _, version = location.split("/")
-        return self._in_thread(self._readable().read, views.vread, resource_type, resource_id, version)
+        return self._in_thread(self._readable().read, views.vread, resource_type, resource_id, version, self._reader(sender))
 
     @property
     def possible(self) -> bool:

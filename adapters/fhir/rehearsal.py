@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from adapters.fhir import exact
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.requests import Route
-from adapters.fhir.validation import validate
-from adapters.fhir.writing import Write
+from adapters.fhir.validation import check
+from adapters.fhir.write import Write
 from engine.errors import ParseError
 from engine.http1 import Message
 from engine.http_answers import Sender
@@ -27,8 +27,7 @@ def rehearse(options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judge
     fault = None
     try:
         write.read()
-        if options.validate != "none":
-            validate(write.content["resourceType"], body)
+        check(options.validate, write.content, body)
     except ParseError as error:
         fault = Judgement(Verdict.INVALID, error.text, "207", error.location)
     except FhirRefusal as refused:

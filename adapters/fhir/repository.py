@@ -27,17 +27,27 @@ from adapters.fhir.rows import Rows, connect
 from engine.errors import MeridianError, ParseError, StoreCorrupt, StoreError, StoreFull
 
 Result = TypeVar("Result")
-Application = tuple[str, bytes]
-"""Idempotency key ("" = none) and a transaction or batch Bundle."""
+Application = tuple[str, bytes] | tuple[str, bytes, str]
+"""Idempotency key ("" = none), a transaction or batch Bundle, and the proven party that sent it (none: "")."""
 
 _FORGET_STEP: Final = 200
 
 
 class ResourceRepository:
-    """`clock` gives microseconds UTC, `new_id` ids for new resources. `remember` in seconds: how long answers are kept."""
+    """`clock` gives microseconds UTC, `new_id` ids for new resources. `remember` in seconds: how long answers are kept.
+    `reads_all`: the GET entries of a Bundle see what others sent, too."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], int], new_id: Callable[[], str], log: logging.Logger, remember: float) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        log: logging.Logger,
+        remember: float,
+        reads_all: bool = True,
+    ) -> None:
+        self.path, self._reads_all = path, reads_all
         self._clock, self._new_id, self._log, self._remember = clock, new_id, log, int(remember * 1e6)
         self._connection: sqlite3.Connection | None = None
         self._last = 0
@@ -59,11 +69,11 @@ class ResourceRepository:
         if self._connection is None:
             raise StoreError("the resource repository is closed")
         rows = Rows(self._connection)
-        interactions = Interactions(rows, self._new_id)
+        interactions = Interactions(rows, self._new_id, reads_all=self._reads_all)
         now = self._now()
         try:
             rows.begin()
-            results = [self._one(rows, interactions, key, body, now) for key, body in group]
+            results = [self._one(rows, interactions, now, *application) for application in group]
             rows.forget(now - self._remember, _FORGET_STEP)
             rows.commit()
         except sqlite3.Error as error:
@@ -76,7 +86,7 @@ class ResourceRepository:
         self._last = max(self._last, self._clock() // 1000 * 1000)
         return self._last
 
-    def _one(self, rows: Rows, interactions: Interactions, key: str, body: bytes, now: int) -> Answer | MeridianError:
+    def _one(self, rows: Rows, interactions: Interactions, now: int, key: str, body: bytes, sender: str = "") -> Answer | MeridianError:
         digest = blake2b(body, digest_size=16).digest()
         if key and (answered := rows.answered(key)) is not None:
             if answered[0] != digest:
@@ -84,7 +94,7 @@ class ResourceRepository:
             return Answer.decode(answered[1])
         rows.savepoint()
         try:
-            answer = interactions.apply(body, now)
+            answer = interactions.apply(body, now, sender)
             if key:
                 rows.remember(key, now, digest, answer.encode())
             rows.keep()

@@ -46,7 +46,9 @@ class RepositoryDestination:
 
     def __init__(self, options: Settings, context: Context, writer: Writing | None = None) -> None:
         self._context = context
-        self._writer: Writing = writer or Writer(context.data / options.path, options.remember, context.reactor)
+        self._writer: Writing = writer or Writer(
+            context.data / options.path, options.remember, context.reactor, reads_all=options.reads == "all"
+        )
         self._waiting: list[Waiting] = []
         self._writing = False
         self._idle: list[Deferred[None]] = []
@@ -58,7 +60,7 @@ class RepositoryDestination:
         if isinstance(parcel.body, BodyRef):
             return fail(PermanentDelivery("the Bundle is too big for the resource repository"))
         done: Deferred[Receipt] = Deferred()
-        self._waiting.append(((parcel.idempotency_key, parcel.body), done))
+        self._waiting.append(((parcel.idempotency_key, parcel.body, parcel.peer), done))
         self._write()
         return done
 

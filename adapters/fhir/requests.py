@@ -12,10 +12,12 @@ from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.resource_types import ID, RESOURCE_TYPES
 from engine.errors import FramingError
 from engine.http_coding import decoder
+from engine.message import FHIR_JSON, FHIR_XML
 
 _ALLOWED: Final = {
     "system": ("POST",),
     "metadata": ("GET", "HEAD"),
+    "message": ("POST",),
     "type": ("GET", "HEAD", "POST", "PUT", "DELETE"),
     "search": ("POST",),
     "instance": ("GET", "HEAD", "PUT", "DELETE"),
@@ -23,8 +25,15 @@ _ALLOWED: Final = {
     "history": ("GET", "HEAD"),
 }
 _JSON: Final = frozenset({"application/fhir+json", "application/json", "text/json"})
-_ACCEPTABLE: Final = _JSON | {"*/*", "application/*", "text/*", ""}
-_FORMATS: Final = _JSON | {"json", "application/fhir json"}  # an unencoded + arrives as a space
+_XML: Final = frozenset({"application/fhir+xml", "application/xml", "text/xml"})
+_EITHER: Final = frozenset({"*/*", "application/*", "text/*", ""})
+_FORMATS: Final = {  # an unencoded + arrives as a space
+    **dict.fromkeys((*_JSON, "json", "application/fhir json"), FHIR_JSON),
+    **dict.fromkeys((*_XML, "xml", "application/fhir xml"), FHIR_XML),
+}
+_FORM: Final = "application/x-www-form-urlencoded"
+_QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+MESSAGE: Final = "$process-message"
 _CHARSET: Final = re.compile(r'charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
 
 
@@ -51,7 +60,8 @@ def route(method: str, target: str, base: str) -> Route:
     allowed = _ALLOWED[found.kind]
     if method not in allowed:
         headers = {"Allow": ", ".join(allowed)}
-        raise FhirRefusal(405, f"here the method must be one of {headers['Allow']}", headers=headers)
+        offered = "patch is not offered: send the whole resource with PUT; " if method == "PATCH" else ""
+        raise FhirRefusal(405, f"{offered}here the method must be one of {headers['Allow']}", headers=headers)
     return found
 
 
@@ -61,6 +71,8 @@ def _find(parts: list[str], query: str) -> Route:
         return Route("system", query=query)
     if name == "metadata" and len(parts) == 1:
         return Route("metadata", query=query)
+    if name == MESSAGE and len(parts) == 1:
+        return Route("message", query=query)
     if name not in RESOURCE_TYPES:
         raise FhirRefusal(404, "this is no resource type of FHIR R4", issue="not-supported")
     if len(parts) == 1:
@@ -78,30 +90,60 @@ def _find(parts: list[str], query: str) -> Route:
     raise FhirRefusal(404, "there is no such interaction")
 
 
-def check_acceptable(headers: Mapping[str, str], found: Route) -> None:
-    """Raises FhirRefusal 406 unless the client takes JSON (R4 3.1.0.1.11); `_format` outweighs Accept."""
-    asked = [value for name, value in found.parameters() if name == "_format"] if "_format" in found.query else []
+def wanted_format(headers: Mapping[str, str], query: str) -> str:
+    """FHIR_JSON or FHIR_XML, whichever the client would rather have (R4 3.1.0.1.11); `_format` outweighs Accept; where it is all the
+    same to the client, that of its body. Raises FhirRefusal 406."""
+    asked = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "_format"] if "_format" in query else []
     if asked:
-        if asked[0].partition(";")[0].strip().lower() in _FORMATS:
-            return
+        found = _FORMATS.get(asked[0].partition(";")[0].strip().lower(), "")
     else:
-        accept = headers.get("accept", "")
-        if any(part.partition(";")[0].strip().lower() in _ACCEPTABLE for part in accept.split(",")):
-            return
-    raise FhirRefusal(406, "this server speaks application/fhir+json only")
+        sent = _FORMATS.get(headers.get("content-type", "").partition(";")[0].strip().lower(), FHIR_JSON)
+        found = _best(headers.get("accept", ""), sent)
+    if not found:
+        raise FhirRefusal(406, "this server speaks application/fhir+json and application/fhir+xml, in FHIR version 4.0")
+    return found
 
 
-def check_content_type(headers: Mapping[str, str], expected: frozenset[str] = _JSON) -> None:
-    """Raises FhirRefusal 415 unless the body is said to be JSON in UTF-8 of FHIR R4."""
-    given = headers.get("content-type", "")
-    kind, _, parameters = given.partition(";")
-    charset = _CHARSET.search(parameters)
-    if kind.strip().lower() not in expected:
-        raise FhirRefusal(415, f"the body must be {' or '.join(sorted(expected)[:2])}")
-    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+def _best(accept: str, sent: str) -> str:
+    best, most = "", 0.0
+    for part in accept.split(","):
+        kind, _, parameters = part.partition(";")
+        kind = kind.strip().lower()
+        found = sent if kind in _EITHER else _FORMATS.get(kind, "")
+        quality = _QUALITY.search(parameters)
+        weight = float(quality[1]) if quality else 1.0
+        if found and weight > most and _speaks(parameters):
+            best, most = found, weight
+    return best
+
+
+def _speaks(parameters: str) -> bool:
+    return "fhirversion" not in parameters.lower() or "4.0" in parameters
+
+
+def content_format(headers: Mapping[str, str]) -> str:
+    """FHIR_JSON or FHIR_XML, as the body is said to be. Raises FhirRefusal 415 for anything else, and for JSON not in UTF-8."""
+    kind, _, parameters = headers.get("content-type", "").partition(";")
+    found = _FORMATS.get(kind.strip().lower(), "") if "/" in kind else ""
+    if not found:
+        raise FhirRefusal(415, "the body must be application/fhir+json or application/fhir+xml")
+    if found == FHIR_JSON and charset(headers) not in ("", "utf-8", "utf8", "us-ascii"):
         raise FhirRefusal(415, "the body must be in UTF-8 (RFC 8259 8.1)")
-    if "fhirversion" in parameters.lower() and "4.0" not in parameters:
+    if not _speaks(parameters):
         raise FhirRefusal(415, "this server speaks FHIR version 4.0")
+    return found
+
+
+def check_form(headers: Mapping[str, str]) -> None:
+    """Raises FhirRefusal 415 unless the body is said to be a form."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise FhirRefusal(415, f"the body must be {_FORM}")
+
+
+def charset(headers: Mapping[str, str]) -> str:
+    """As the body's type has it, in lower case; "" where it says nothing."""
+    found = _CHARSET.search(headers.get("content-type", ""))
+    return found[1].lower() if found else ""
 
 
 def decode_body(body: bytes, headers: Mapping[str, str], most: int) -> bytes:

@@ -13,12 +13,12 @@ from adapters.fhir.parameters import IndexRow
 from adapters.fhir.search import Query
 from engine.errors import StoreCorrupt
 
-_MIGRATIONS: Final = ("001_resources.sql",)
+_MIGRATIONS: Final = ("001_resources.sql", "002_senders.sql")
 LAST_VERSION: Final = 1 << 62
 
 
 class Row(NamedTuple):
-    """One version of a resource. `updated` in microseconds UTC; `body` None: deleted by this version."""
+    """One version of a resource. `updated` in microseconds UTC; `body` None: deleted by this version; `sender`: the proven party."""
 
     key: int
     id: str
@@ -26,6 +26,7 @@ class Row(NamedTuple):
     updated: int
     method: str
     body: bytes | None
+    sender: str = ""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -103,11 +104,11 @@ class Rows:
     def version(self, current: Row, version: int) -> Row | None:
         return current if version == current.version else self._row(queries.EARLIER, (current.id, current.key, version))
 
-    def versions(self, current: Row, below: int, limit: int) -> list[Row]:
-        return [Row(*row) for row in self._connection.execute(queries.VERSIONS, (current.key, current.id, below, limit))]
+    def versions(self, current: Row, below: int, limit: int, sender: str | None) -> list[Row]:
+        return [Row(*row) for row in self._connection.execute(queries.VERSIONS, (current.key, current.id, below, limit, sender))]
 
-    def count_versions(self, key: int) -> int:
-        return int(self._connection.execute(queries.COUNT_VERSIONS, (key,)).fetchone()[0])
+    def count_versions(self, key: int, sender: str | None) -> int:
+        return int(self._connection.execute(queries.COUNT_VERSIONS, (key, sender)).fetchone()[0])
 
     def match(self, query: Query) -> list[int]:
         """The keys of current resources that a condition matches; two of them tell that there are several."""
@@ -146,13 +147,13 @@ class Rows:
         key, self._next_key = self._next_key, self._next_key + 1
         return key
 
-    def create(self, rows: Iterable[tuple[int, str, str, int, int, str, bytes]]) -> None:
-        """(key, type, id, version, updated, method, body) of resources that were not there."""
+    def create(self, rows: Iterable[tuple[int, str, str, int, int, str, bytes, str]]) -> None:
+        """(key, type, id, version, updated, method, body, sender) of resources that were not there."""
         self._connection.executemany(queries.CREATE, rows)
 
-    def update(self, key: int, version: int, updated: int, method: str, body: bytes | None) -> None:
+    def update(self, key: int, version: int, updated: int, method: str, body: bytes | None, sender: str) -> None:
         self._connection.execute(queries.KEEP_VERSION, (key,))
-        self._connection.execute(queries.UPDATE, (version, updated, method, body, key))
+        self._connection.execute(queries.UPDATE, (version, updated, method, body, sender, key))
 
     def index_new(self, key: int, rows: Sequence[IndexRow]) -> None:
         """Index all the tokens of a new resource, at once visible to `match`."""

@@ -26,7 +26,7 @@ class Term(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A search that can be carried out: all of it must match. Times in microseconds UTC, low <= t < high."""
+    """A search that can be carried out: all of it must match. Times in microseconds UTC, low <= t < high. `sender`: whose alone."""
 
     resource_type: str
     terms: tuple[Term, ...] = ()
@@ -35,6 +35,7 @@ class Query(NamedTuple):
     most: int = DEFAULT_COUNT
     after: int = 0
     count_only: bool = False
+    sender: str | None = None
 
 
 def parse_query(resource_type: str, query: str, *, condition: bool = False, lenient: bool = False) -> Query:

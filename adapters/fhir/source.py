@@ -6,29 +6,39 @@ server), the sender hears that destination's answer; otherwise 202 Accepted with
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from adapters.fhir.capability import capability_statement
 from adapters.fhir.outcome import Answer, FhirRefusal
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
-from adapters.fhir.requests import check_acceptable, route
+from adapters.fhir.requests import route, wanted_format
 from adapters.fhir.writing import Writes
 from engine import http_answers
+from engine.errors import ParseError
+from engine.formats.fhir_r4.xml import to_xml
 from engine.http_answers import HttpRefusal, Sender
 from engine.http_server import Limits
 from engine.http_source import Reception
+from engine.message import FHIR_JSON, FHIR_XML
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from engine.contracts import Context, Intake
     from engine.http1 import Message
     from engine.options import Settings
 
 CONTENT_TYPE: Final = "application/fhir+json; charset=utf-8"
-_WRITES: Final = {"POST": ("system", "type"), "PUT": ("type", "instance"), "DELETE": ("type", "instance")}
+XML_CONTENT_TYPE: Final = "application/fhir+xml; charset=utf-8"
+_WORTH_ZIPPING: Final = 1 << 10
+_QUICK: Final = 64 << 10
+_WRITES: Final = {"POST": ("system", "type", "message"), "PUT": ("type", "instance"), "DELETE": ("type", "instance")}
 
 
 class FhirSource:
@@ -39,7 +49,7 @@ class FhirSource:
         limits = Limits(options.receive_within, options.idle, options.connections, options.most_body)
         self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4)
         self._reading = Reading(context.data / options.repository) if options.repository else None
-        self._reads = Reads(self._reading, context, self._reception.in_thread)
+        self._reads = Reads(self._reading, context, self._reception.in_thread, every=options.reads == "all")
         self._writes: Writes | None = None
 
     @property
@@ -65,21 +75,33 @@ class FhirSource:
     def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], sender: Sender) -> None:
         """engine.http_source.Desk: a resource is parsed as a whole, so its body is collected."""
 
-    def answer(self, message: Message, sender: Sender) -> http_answers.Answer | Deferred[http_answers.Answer]:
+    def answer(self, message: Message, sender: Sender) -> Deferred[http_answers.Answer]:
         """engine.http_source.Desk"""
-        found = self._dispatch(message, sender)
-        return found.addCallback(_over_http) if isinstance(found, Deferred) else _over_http(found)
+        form = wanted_format(message.headers, message.start[1].partition("?")[2])
+        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)
+        return answer.addErrback(_refusal).addCallback(self._rendered, form, "gzip" in message.headers.get("accept-encoding", ""))
 
     def _dispatch(self, message: Message, sender: Sender) -> Answer | Deferred[Answer]:
         method, target, _ = message.start
         found = route(method, target, self._reception.base)
-        check_acceptable(message.headers, found)
         url = self._reception.url(message.headers)
         if found.kind == "metadata":
-            return Answer(200, capability_statement(self._context.node, url, reads=self._reading is not None))
+            return Answer(200, capability_statement(self._options, self._context, url, sender))
+        if found.kind == "message" and not self._options.messages:
+            raise FhirRefusal(404, "this channel takes no messages at $process-message", issue="not-supported")
         if found.kind in _WRITES.get(method, ()) and self._writes is not None:
             return self._writes.write(found, message, sender, url)
         return self._reads.read(found, message, sender, url)
+
+    def _rendered(self, answer: Answer, form: str, zipped: bool) -> http_answers.Answer | Deferred[http_answers.Answer]:
+        """In the form that the client asked for; whatever takes long is done off the reactor thread."""
+        zipped = zipped and len(answer.body) >= _WORTH_ZIPPING
+        if not answer.body or (form == FHIR_JSON and not zipped):
+            return _over_http(answer)
+        if len(answer.body) <= _QUICK:
+            return rendered(answer, form, zipped=zipped)
+        later: Deferred[http_answers.Answer] = self._reception.in_thread(partial(rendered, zipped=zipped), answer, form)
+        return later
 
     def worded(self, refused: HttpRefusal) -> http_answers.Answer:
         """engine.http_source.Desk"""
@@ -88,6 +110,24 @@ class FhirSource:
         return _over_http(refused.answer())
 
 
-def _over_http(answer: Answer) -> http_answers.Answer:
-    media = answer.headers.get("Content-Type", CONTENT_TYPE) if answer.body else ""
-    return http_answers.Answer(answer.status, (answer.body,), media, {**answer.headers, "Cache-Control": "no-store"})
+def _refusal(failure: Failure) -> Answer:
+    """A refusal of ours in the form asked for, like any answer; all else is worded by the reception."""
+    failure.trap(FhirRefusal)
+    assert isinstance(failure.value, FhirRefusal)
+    return failure.value.answer()
+
+
+def rendered(answer: Answer, form: str, *, zipped: bool) -> http_answers.Answer:
+    """Raises FhirRefusal 406 for a resource that XML has no place for (one that came unchecked)."""
+    try:
+        body, media = (to_xml(answer.body), XML_CONTENT_TYPE) if form == FHIR_XML else (answer.body, CONTENT_TYPE)
+    except ParseError as error:
+        raise FhirRefusal(406, f"this cannot be said in XML, ask for JSON: {error.text}", location=error.location) from error
+    if not zipped:
+        return _over_http(Answer(answer.status, body, answer.headers), media)
+    headers = {**answer.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return _over_http(Answer(answer.status, gzip.compress(body, 3), headers), media)
+
+
+def _over_http(answer: Answer, media: str = CONTENT_TYPE) -> http_answers.Answer:
+    return http_answers.Answer(answer.status, (answer.body,), media if answer.body else "", {**answer.headers, "Cache-Control": "no-store"})

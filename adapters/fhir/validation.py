@@ -1,4 +1,5 @@
-"""Model validation with fhir.resources (R4B models, which read R4). Slow (milliseconds): never on the reactor thread.
+"""The checks that a channel asks for before the commit: the structure of R4, and the models of fhir.resources (R4B, which reads R4).
+The models are slow (milliseconds), and structure takes the time of its size: `quick` says what the reactor thread may do itself.
 
 The issues say where and what kind, never the value: they are stored as the reason of a refusal and may be logged.
 """
@@ -10,8 +11,10 @@ from typing import Any, Final
 from pydantic import ValidationError as ModelError
 
 from adapters.fhir.outcome import FhirRefusal, Issue
+from engine.formats.fhir_r4.structure import faults
 
 MOST_ISSUES: Final = 50
+_QUICK: Final = 32 << 10
 
 # pydantic's error types, worded; the rest of them is told by its own name.
 _WORDING: Final = {
@@ -35,8 +38,24 @@ class Invalid(FhirRefusal):
         self.issues = issues
 
 
+def quick(level: str, size: int) -> bool:
+    """Whether a check of `size` bytes takes no longer than a millisecond or two."""
+    return level == "none" or (level == "structure" and size <= _QUICK)
+
+
+def check(level: str, content: dict[str, Any], resource: bytes) -> None:
+    """`level` is the option `validate`, `content` the parsed `resource`. Raises Invalid with the places at fault."""
+    if level == "none":
+        return
+    found = faults(content)
+    if found:
+        raise Invalid([Issue(fault.code, fault.text, "error", fault.expression) for fault in found])
+    if level == "fhir.resources":
+        validate(content["resourceType"], resource)
+
+
 def validate(resource_type: str, resource: bytes) -> None:
-    """Raises Invalid with the places at fault."""
+    """By the models. Raises Invalid with the places at fault."""
     from fhir.resources.R4B import get_fhir_model_class
 
     try:

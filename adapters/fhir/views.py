@@ -1,4 +1,8 @@
-"""The interactions that read, on the repository's rows: read, vread, search, history (R4 3.1.0). Answers are HTTP's."""
+"""The interactions that read, on the repository's rows: read, vread, search, history (R4 3.1.0). Answers are HTTP's.
+
+`reader` is the proven party that asks, where it may have only the versions that it sent itself: of others' it hears 404, as if there were
+none. None: it may have all.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +21,29 @@ COUNTED: Final = 10_000
 """Bundle.total is given up to this many matches; beyond, counting would cost more than it tells."""
 
 
-def get(rows: Rows, request: Request) -> Answer:
+def get(rows: Rows, request: Request, reader: str | None = None) -> Answer:
     """A GET entry of a Bundle, or a GET request."""
     if request.version:
-        return vread(rows, request.resource_type, request.resource_id, request.version)
+        return vread(rows, request.resource_type, request.resource_id, request.version, reader)
     if request.resource_id:
-        return read(rows, request.resource_type, request.resource_id)
-    return search(rows, parse_query(request.resource_type, request.condition or ""), request.resource_type, request.condition or "")
+        return read(rows, request.resource_type, request.resource_id, reader)
+    query = parse_query(request.resource_type, request.condition or "")._replace(sender=reader)
+    return search(rows, query, request.resource_type, request.condition or "")
 
 
-def read(rows: Rows, resource_type: str, resource_id: str) -> Answer:
+def read(rows: Rows, resource_type: str, resource_id: str, reader: str | None = None) -> Answer:
     """The current version. Raises FhirRefusal 404, 410."""
-    return _resource(_current(rows, resource_type, resource_id))
+    row = _current(rows, resource_type, resource_id)
+    if reader not in (None, row.sender):
+        raise _no_such(resource_type)
+    return _resource(row)
 
 
-def vread(rows: Rows, resource_type: str, resource_id: str, version: str) -> Answer:
+def vread(rows: Rows, resource_type: str, resource_id: str, version: str, reader: str | None = None) -> Answer:
     """One version. Raises FhirRefusal 404, and 410 for the version that deleted it."""
     current = _current(rows, resource_type, resource_id)
     row = rows.version(current, int(version)) if version.isdecimal() and len(version) < 18 else None
-    if row is None:
+    if row is None or reader not in (None, row.sender):
         raise FhirRefusal(404, f"this {resource_type} has no such version")
     return _resource(row)
 
@@ -43,8 +51,12 @@ def vread(rows: Rows, resource_type: str, resource_id: str, version: str) -> Ans
 def _current(rows: Rows, resource_type: str, resource_id: str) -> Row:
     row = rows.by_id(resource_type, resource_id)
     if row is None:
-        raise FhirRefusal(404, f"there is no such {resource_type}")
+        raise _no_such(resource_type)
     return row
+
+
+def _no_such(resource_type: str) -> FhirRefusal:
+    return FhirRefusal(404, f"there is no such {resource_type}")
 
 
 def _resource(row: Row) -> Answer:
@@ -85,17 +97,21 @@ def _next(base: str, query_string: str, name: str, value: int) -> str:
     return f"{base}?{'&'.join([*kept, f'{name}={value}'])}"
 
 
-def history(rows: Rows, resource_type: str, resource_id: str, base: str, parameters: Sequence[tuple[str, str]]) -> Answer:
-    """All versions of one resource, newest first, paged by next links. Raises FhirRefusal 404, 400."""
+def history(
+    rows: Rows, resource_type: str, resource_id: str, base: str, parameters: Sequence[tuple[str, str]], reader: str | None = None
+) -> Answer:
+    """The versions of one resource, newest first, paged by next links. Raises FhirRefusal 404, 400."""
     current = _current(rows, resource_type, resource_id)
     count, below = _page(parameters)
-    found = rows.versions(current, below, count + 1)
+    found, total = rows.versions(current, below, count + 1, reader), rows.count_versions(current.key, reader)
+    if not total:
+        raise _no_such(resource_type)
     links = [{"relation": "self", "url": base}]
     if len(found) > count:
         links.append({"relation": "next", "url": f"{base}?_count={count}&_before={found[count - 1].version}"})
     root = base.removesuffix("/_history")
     entries = [_version(root, resource_type, row) for row in found[:count]]
-    bundle = {"resourceType": "Bundle", "type": "history", "total": rows.count_versions(current.key), "link": links, "entry": entries}
+    bundle = {"resourceType": "Bundle", "type": "history", "total": total, "link": links, "entry": entries}
     return Answer(200, orjson.dumps(bundle))
 
 

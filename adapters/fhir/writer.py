@@ -20,8 +20,8 @@ _ERRORS = {error.code: error for error in (StoreFull, StoreCorrupt)}
 class Writer:
     """Applies one group at a time. A process that has ended is started again for the next group."""
 
-    def __init__(self, path: Path, remember: float, reactor: Any) -> None:
-        self._path, self._remember, self._reactor = path, remember, reactor
+    def __init__(self, path: Path, remember: float, reactor: Any, *, reads_all: bool = True) -> None:
+        self._path, self._remember, self._reactor, self._reads_all = path, remember, reactor, reads_all
         self._process: _Process | None = None
 
     def open(self) -> Deferred[Any]:
@@ -31,7 +31,7 @@ class Writer:
     def _start(self) -> _Process:
         process = self._process = _Process()
         process.spawn(self._reactor, "adapters.fhir.writer_process")
-        process.send((str(self._path), self._remember))
+        process.send((str(self._path), self._remember, self._reads_all))
         return process
 
     def apply(self, group: Sequence[Application]) -> Deferred[list[Outcome]]:

@@ -3,7 +3,7 @@
 SQLite gives the interpreter lock back and takes it again at every row; beside a busy reactor thread each of these can wait for
 milliseconds. In its own process the writer has its own lock, and a core.
 
-It is sent (path, remember in seconds) first, then groups of (idempotency key, Bundle); and sends a result for each: a list of Outcome, or
+It is sent (path, remember in seconds, reads_all) first, then groups of Application; and sends a result for each: a list of Outcome, or
 a StoreError's (code, text). It ends after the commit it is in, when the node closes the pipe (engine.blocks).
 """
 
@@ -41,13 +41,14 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)  # a parsed Bundle is thousands of objects without a cycle among them
     parent = Parent()
     values = iter(parent)
-    path, remember = next(values)
+    path, remember, reads_all = next(values)
     log = json_log(sys.stderr)
 
     def clock() -> int:
         return time.time_ns() // 1000
 
-    repository = ResourceRepository(Path(path), clock=clock, new_id=time_ordered_ids(clock), log=log, remember=remember)
+    new_id = time_ordered_ids(clock)
+    repository = ResourceRepository(Path(path), clock=clock, new_id=new_id, log=log, remember=remember, reads_all=reads_all)
     opened: list[Outcome] | tuple[str, str] = []
     try:
         repository.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +15,7 @@ from engine.errors import ParseError
 
 MOST_DEEP: Final = 64
 _STEP: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([0-9]{1,5})\])?")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.\[\]]{1,400}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -59,8 +61,10 @@ def _canonical(body: bytes) -> Any:
 
 def _strict(body: bytes) -> Any:
     try:
-        text = body.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=_no_key_twice, parse_float=Exact, parse_int=_integer, parse_constant=_no_constant)
+        text, pairs_of = body.decode("utf-8-sig"), _Objects()
+        value = json.loads(text, object_pairs_hook=pairs_of.take, parse_float=Exact, parse_int=_integer, parse_constant=_no_constant)
+        if pairs_of.twice:
+            raise _came_twice(value)
         if _SURROGATE.search(body):
             dump(value)
     except UnicodeDecodeError:
@@ -85,13 +89,43 @@ def _where(error: ValueError) -> str:
     return str(error)
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the element {twice[:40]!r} occurs twice in one object")
-    return found
+class _Twice(dict[str, Any]):
+    """An object in which a key came twice; `name` says which."""
+
+    name: str
+
+
+class _Objects:
+    """Makes objects of their pairs, and notices where a key comes twice in one."""
+
+    twice = False
+
+    def take(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        self.twice, wrong = True, _Twice(found)
+        names = Counter(name for name, _ in pairs)
+        wrong.name = next(name for name, times in names.items() if times > 1)
+        return wrong
+
+
+def _came_twice(value: Any) -> ParseError:
+    """With the place, where the names on the way are those of elements."""
+    under_way = [(value, str(value.get("resourceType", ""))[:64] if isinstance(value, dict) else "")]
+    while under_way:
+        here, path = under_way.pop()
+        if here.__class__ is _Twice:
+            text = f"the body is not JSON: the element {here.name[:40]!r} occurs twice in one object"
+            place = f"{path}.{here.name}".lstrip(".")
+            return ParseError(text, location=place if _PLAIN.fullmatch(place) else "")
+        children = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+        under_way += [
+            (child, f"{path}.{name}" if isinstance(name, str) else f"{path}[{name}]")
+            for name, child in children
+            if isinstance(child, dict | list)
+        ]
+    return ParseError("the body is not JSON: an element occurs twice in one object")
 
 
 def _no_constant(name: str) -> Any:

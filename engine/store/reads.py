@@ -57,7 +57,7 @@ class Reads:
         first, last = number << SEQ_BITS | after, number << SEQ_BITS | (until if until is not None else (1 << SEQ_BITS) - 1)
         keyed = "AND q.order_key = ?" if order_key is not None else ""
         rows = self._db.execute(
-            "SELECT q.*, m.content_type AS own_type, m.message_type AS own_message_type, m.control_id, m.received_at,"
+            "SELECT q.*, m.content_type AS own_type, m.message_type AS own_message_type, m.control_id, m.received_at, m.peer,"
             " m.digest AS own_digest, m.size AS own_size, b.body AS own_body"
             " FROM queue q JOIN message m ON m.id = q.message"
             " LEFT JOIN body b ON b.message = q.message AND q.body IS NULL AND q.digest IS NULL"
@@ -93,6 +93,7 @@ class Reads:
             order_key=row["order_key"],
             attempt=row["attempts"] + 1,
             received_at=row["received_at"],
+            peer=row["peer"],
         )
 
     @property

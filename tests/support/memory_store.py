@@ -191,6 +191,7 @@ class MemoryStore:
             routed.order_key,
             row.attempts + 1,
             envelope.received_at,
+            envelope.peer,
         )
 
     def waiting(self, channel: str, after: int, limit: int) -> Deferred[list[Waiting]]:

@@ -11,7 +11,7 @@ from adapters.fhir.options import SOURCE
 from engine.message import Verdict
 
 PATIENT = {"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "7"}]}
-BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}, "entry": []}
+BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}}
 
 
 def rehearse(body: object, **options: object):  # type: ignore[no-untyped-def]
@@ -39,8 +39,9 @@ def test_what_the_server_would_refuse(body: object) -> None:
     assert rehearse(body)[1].verdict is Verdict.INVALID
 
 
-def test_validation_where_the_channel_wants_it() -> None:
-    """Only then."""
+def test_structure_is_checked_unless_the_channel_wants_nothing_checked() -> None:
+    """By the rules of R4, and by the models where they are asked for."""
     wrong = {**PATIENT, "birthDate": "yesterday"}
-    assert rehearse(wrong)[1] is None
+    assert rehearse(wrong, validate="none")[1] is None
+    assert rehearse(wrong)[1].location == "Patient.birthDate"
     assert rehearse(wrong, validate="fhir.resources")[1].location == "Patient.birthDate"

@@ -441,7 +441,7 @@ class TestRepeats:
         """An open transaction of a process that dies leaves no trace."""
         copy = sqlite3.connect(repository.path, isolation_level=None)
         copy.execute("BEGIN IMMEDIATE")
-        copy.execute("INSERT INTO resource VALUES (1, 'Patient', 'p', 1, 0, 'PUT', x'7b7d')")
+        copy.execute("INSERT INTO resource VALUES (1, 'Patient', 'p', 1, 0, 'PUT', x'7b7d', '')")
         copy.close()
         assert statuses(apply(repository, entry("PUT", "Patient/p", {"resourceType": "Patient", "id": "p"}))) == ["201"]
 

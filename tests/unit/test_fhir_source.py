@@ -220,12 +220,13 @@ class WriteTests(FhirSourceCase):
         self.refused(404, self.ask("GET", "/Patient/$everything"))
         self.assertIn("PUT", self.ask("PATCH", "/Patient/a", PATIENT).headers["allow"])
         self.refused(405, self.ask("BREW", "/Patient", PATIENT))
-        self.refused(415, self.ask("POST", "/Patient", b"<Patient/>", Content_Type="application/fhir+xml"))
+        self.refused(415, self.ask("POST", "/Patient", b"<Patient/>", Content_Type="application/soap+xml"))
         self.refused(415, self.ask("POST", "/Patient", PATIENT, Content_Type="application/fhir+json; charset=gbk"))
         self.refused(415, self.ask("POST", "/Patient", PATIENT, Content_Type="application/fhir+json; fhirVersion=5.0"))
         self.refused(415, self.ask("POST", "/Patient", PATIENT, Content_Encoding="br"))
-        self.refused(406, self.ask("POST", "/Patient", PATIENT, Accept="application/fhir+xml"))
-        self.refused(406, self.ask("GET", "/Patient?_format=xml"))
+        self.refused(406, self.ask("POST", "/Patient", PATIENT, Accept="text/html, application/pdf;q=0.9"))
+        self.refused(406, self.ask("GET", "/Patient?_format=ttl"))
+        self.refused(406, self.ask("GET", "/metadata", Accept="application/fhir+json; fhirVersion=5.0"))
         self.assertEqual(self.intake.envelopes, [])
 
     def test_verdicts_in_http_terms(self):
