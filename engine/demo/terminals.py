@@ -129,3 +129,120 @@ def _patient(somebody: Inpatient) -> dict[str, Any]:
         "gender": {"M": "male", "F": "female"}.get(somebody.sex, "unknown"),
         "birthDate": f"{somebody.born[:4]}-{somebody.born[4:6]}-{somebody.born[6:8]}",
     }
+
+
+class Fleet:
+    """Sends, one terminal after the other, in a thread. `answers` grows while it runs. `keys` are made anew for each fleet."""
+
+    def __init__(self, made: Sequence[Visit], port: int, folder: Path) -> None:
+        self._visits, self._port, self._folder = made, port, folder
+        self.key = generate_private_key(SECP384R1())
+        self.answers: list[Answer] = []
+
+    @property
+    def items(self) -> list[Item]:
+        return [item for visit in self._visits for item in visit.items]
+
+    def public_key(self) -> bytes:
+        """That of the terminal with a token, as PEM."""
+        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def run(self) -> None:
+        """Raises MeridianError where a terminal cannot do its work."""
+        for visit in self._visits:
+            terminal = Terminal(visit.terminal, self._port, self._folder / visit.terminal)
+            send = self._upload if visit.terminal == OFFLINE else self._post
+            self.answers += send(terminal, visit.items)
+
+    def _post(self, terminal: Terminal, items: Sequence[Item]) -> Iterator[Answer]:
+        token = terminal.token(self.key) if terminal.name == WITH_TOKEN else ""
+        for item in items:
+            began = time.monotonic()
+            yield Answer(item, terminal.post(item, token), time.monotonic() - began, 1)
+
+    @staticmethod
+    def _upload(terminal: Terminal, items: Sequence[Item]) -> Iterator[Answer]:
+        """The connection breaks in the middle of it; then all of it again."""
+        terminal.break_off(items)
+        began = time.monotonic()
+        results = terminal.upload(items)
+        for number, item in enumerate(items, 1):
+            yield Answer(item, results.get(number, ""), time.monotonic() - began, 2)
+
+
+class Terminal:
+    """One of them, with its certificate."""
+
+    def __init__(self, name: str, port: int, certs: Path) -> None:
+        self.name, self._port = name, port
+        self._tls = ssl.create_default_context(cafile=str(certs / "ca.pem"))
+        self._tls.load_cert_chain(certs / "node.pem", certs / "node.key")
+
+    def post(self, item: Item, token: str) -> str:
+        """The status that a Bundle hears; what the handshake said of a terminal that is not let in."""
+        headers = {"Content-Type": "application/fhir+json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        try:
+            return str(self._ask("/fhir", item.body, headers)[0])
+        except ssl.SSLError as refused:
+            return refused.reason or "refused"
+
+    def token(self, key: EllipticCurvePrivateKey) -> str:
+        """An access token for an assertion of its own (RFC 7523, SMART backend services)."""
+        address = f"https://localhost:{self._port}/fhir/token"
+        now = int(time.time())
+        claims = {"iss": self.name, "sub": self.name, "aud": address, "jti": str(uuid.uuid4()), "exp": now + 120, "iat": now}
+        form = {
+            "grant_type": "client_credentials",
+            "scope": "system/*.c",
+            "client_assertion_type": _ASSERTION,
+            "client_assertion": _signed(claims, key),
+        }
+        status, body = self._ask("/fhir/token", urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"})
+        if status != 200:
+            raise MeridianError(f"{self.name} gets no token: {status}")
+        return str(json.loads(body)["access_token"])
+
+    def upload(self, items: Sequence[Item]) -> dict[int, str]:
+        """What became of each line, by its number."""
+        lines = b"\n".join(item.body for item in items) + b"\n"
+        _, body = self._ask(self._where(), lines, {"Content-Type": _NDJSON})
+        found = [{one["url"]: one for one in json.loads(line)["extension"]} for line in body.splitlines()]
+        return {int(one[_SEQUENCE]["valueDecimal"]): one[_RESULT]["valueCode"] for one in found if _SEQUENCE in one}
+
+    def break_off(self, items: Sequence[Item]) -> None:
+        """Half of what the upload has announced, and then nothing more."""
+        lines = b"\n".join(item.body for item in items) + b"\n"
+        connection = self._connection()
+        connection.putrequest("POST", self._where())
+        connection.putheader("Content-Type", _NDJSON)
+        connection.putheader("Content-Length", str(len(lines)))
+        connection.endheaders()
+        connection.send(lines[: len(lines) // 2])
+        connection.close()
+
+    def _where(self) -> str:
+        return f"/fhir/$upload?device={self.name}&first=1"
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("localhost", self._port, context=self._tls, timeout=60)
+
+    def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = self._connection()
+        try:
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+def _signed(claims: dict[str, Any], key: EllipticCurvePrivateKey) -> str:
+    """JWS compact serialization with ES384 (RFC 7515, RFC 7518 clause 3.4)."""
+    parts = (_segment(json.dumps(part).encode()) for part in ({"alg": "ES384", "typ": "JWT"}, claims))
+    signed = ".".join(parts)
+    r, s = decode_dss_signature(key.sign(signed.encode(), ECDSA(hashes.SHA384())))
+    return f"{signed}.{_segment(r.to_bytes(48, 'big') + s.to_bytes(48, 'big'))}"
+
+
+def _segment(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
