@@ -13,6 +13,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import ColumnElement
 
+from adapters.database.savepoints import spared
+
 _DECLARED: Final = (
     (r"DECIMAL|NUMERIC|NUMBER|MONEY", "decimal"),
     (r"TIMESTAMP|DATETIME", "datetime"),
@@ -52,6 +54,11 @@ class Shape:
 
     def padded(self) -> frozenset[str]:
         return frozenset(name for name, kind in self.types.items() if _PADDED.match(kind))
+
+    def is_instant(self, column: str, dialect: str) -> bool:
+        """Whether it holds moments, not the local times of some zone."""
+        kind = self.types.get(column, "").upper()
+        return "WITH TIME ZONE" in kind or "OFFSET" in kind or (dialect == "mysql" and kind.startswith("TIMESTAMP"))
 
     def noted(self) -> str:
         """For a checkpoint."""
@@ -111,7 +118,7 @@ def _json_columns(connection: Connection, schema: str | None, table: str) -> fro
         "WHERE constraint_schema = coalesce(:schema, database()) AND table_name = :table"
     )
     try:
-        with connection.begin_nested():
+        with spared(connection):
             found = connection.execute(statement, {"schema": schema, "table": table}).scalars().all()
     except sqlalchemy.exc.DBAPIError:  # MySQL's view has no table names, and its JSON a type of its own
         return frozenset()

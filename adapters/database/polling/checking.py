@@ -20,6 +20,7 @@ from adapters.database.polling.source import poll_of
 from adapters.database.polling.statements import Claims, TablePages
 from adapters.database.polling.subject import Subject, reading, subject_of, writing
 from adapters.database.polling.window import Position
+from adapters.database.savepoints import spared
 from adapters.database.tables import shape_of, table_of
 from adapters.database.urls import UNPROVEN
 from engine.errors import ConfigError, MeridianError
@@ -218,7 +219,7 @@ def _longest(connection: Connection, options: Settings) -> Iterator[Finding]:
     if statement is None or options.watermark is None:
         return
     try:
-        with connection.begin_nested():
+        with spared(connection):
             found = float(connection.exec_driver_sql(statement).scalar() or 0)
     except SQLAlchemyError:  # the right to see others' transactions is not needed for anything else
         return
