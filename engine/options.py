@@ -22,6 +22,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.errors import Fault
 
@@ -336,6 +337,13 @@ def _url(raw: Any) -> str:
     return str(raw).rstrip("/")
 
 
+def _zone(raw: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(raw))
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a part of a name, such as Asia, is a folder
+        raise Faulty(f"{raw!r} is not a time zone such as Asia/Shanghai") from None
+
+
 def integer(low: int, high: int) -> Kind:
     """Whole numbers from `low` to `high`, both included."""
 
@@ -365,4 +373,5 @@ FLAG: Final = Kind("flag", "true | false", _flag, {"type": "boolean"})
 DURATION: Final = Kind("duration", "a duration such as 500ms, 30s, 5m, 2h, 3d", _duration, {"type": "string", "pattern": _DURATION.pattern})
 SIZE: Final = Kind("size", "a size such as 64KB, 16MB", _size, {"type": ["string", "integer"]})
 ADDRESS: Final = Kind("address", "a port (2575) or host:port (10.0.0.5:2575)", _address, {"type": ["string", "integer"]})
+ZONE: Final = Kind("zone", "a time zone such as Asia/Shanghai, UTC", _zone, {"type": "string"})
 URL: Final = Kind("url", "an http or https address", _url, {"type": "string", "format": "uri"})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from adapters.database.polling import checking, rehearsal
 from adapters.database.polling.options import SOURCE
 from adapters.database.polling.source import DatabaseSource
+from adapters.database.statements.checking import check as check_statements
 from adapters.database.statements.destination import DatabaseDestination
 from adapters.database.statements.options import DESTINATION, content_paths
 from engine.message import ROWS
@@ -38,6 +39,10 @@ class DatabaseAdapter:
     def check(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> list[Finding]:
         """For `meridian db check`: its source against the real database. Changes nothing."""
         return checking.check(options, context, checkpoints)
+
+    def check_destination(self, options: Settings, context: Context) -> list[Finding]:
+        """The same for its destination."""
+        return check_statements(options, context)
 
     def preview(self, options: Settings, context: Context, checkpoints: dict[str, str]) -> Preview:
         """For `meridian db preview`. Raises MeridianError."""

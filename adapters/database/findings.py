@@ -9,11 +9,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` was looked at (reach, key, index …); a fault keeps the channel from working, a warning is a danger or a cost."""
+    """`what` was looked at (reach, key, index …); a fault keeps the channel from working, a warning is a danger or a cost.
+    `ddl` is what an administrator runs to make or grant what is missing, "" where that is not for SQL to say."""
 
     what: str
     state: Literal["fine", "warning", "fault"]
     text: str
+    ddl: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import ColumnElement
 
+from adapters.database.savepoints import spared
+
 _DECLARED: Final = (
     (r"DECIMAL|NUMERIC|NUMBER|MONEY", "decimal"),
     (r"TIMESTAMP|DATETIME", "datetime"),
@@ -28,13 +30,16 @@ _PADDED: Final = re.compile(r"(?:N?CHAR|CHARACTER|BPCHAR)\b(?! *VARYING)", re.IG
 @dataclass(frozen=True)
 class Shape:
     """A table or view. `types` are the columns, in their order, with the database's own words; `key` the columns of its primary key or
-    of a unique index without nulls, () where there is none. `indexes` are the columns of each index, in order."""
+    of a unique index without nulls, () where there is none. `indexes` are the columns of each index, in order, `unique` those of the
+    indexes that no two rows may agree in. `needed` are columns that an INSERT must give a value."""
 
     name: str
     types: Mapping[str, str]
     key: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     json: frozenset[str] = field(default=frozenset())
+    unique: tuple[tuple[str, ...], ...] = ()
+    needed: tuple[str, ...] = ()
 
     @property
     def declared(self) -> dict[str, str]:
@@ -52,6 +57,11 @@ class Shape:
 
     def padded(self) -> frozenset[str]:
         return frozenset(name for name, kind in self.types.items() if _PADDED.match(kind))
+
+    def is_instant(self, column: str, dialect: str) -> bool:
+        """Whether it holds moments, not the local times of some zone."""
+        kind = self.types.get(column, "").upper()
+        return "WITH TIME ZONE" in kind or "OFFSET" in kind or (dialect == "mysql" and kind.startswith("TIMESTAMP"))
 
     def noted(self) -> str:
         """For a checkpoint."""
@@ -84,7 +94,7 @@ def shape_of(connection: Connection, name: str) -> Shape | None:
     nullable = {str(column["name"]) for column in columns if column["nullable"]}
     primary = tuple(inspector.get_pk_constraint(table, schema=schema).get("constrained_columns") or ())
     indexes = [
-        (tuple(str(one) for one in index["column_names"] if one is not None), bool(index.get("unique")))
+        (tuple(str(one) for one in index["column_names"] if one is not None), bool(index.get("unique")) and _of_all(index))
         for index in inspector.get_indexes(table, schema=schema)
     ]
     unique = [tuple(str(c) for c in one["column_names"]) for one in inspector.get_unique_constraints(table, schema=schema)]
@@ -92,7 +102,19 @@ def shape_of(connection: Connection, name: str) -> Shape | None:
     usable = [names for names in unique if names and not set(names) & nullable]
     key = primary or (min(usable, key=len) if usable else ())
     together = (*([primary] if primary else []), *unique, *(names for names, _ in indexes))
-    return Shape(name, types, key, tuple(dict.fromkeys(together)), _json_columns(connection, schema, table))
+    alone = tuple(dict.fromkeys([*([primary] if primary else []), *unique]))
+    needed = tuple(str(column["name"]) for column in columns if _is_needed(column, primary))
+    return Shape(name, types, key, tuple(dict.fromkeys(together)), _json_columns(connection, schema, table), alone, needed)
+
+
+def _of_all(index: Any) -> bool:
+    """Not of an expression (its column has no name), and not of some of the rows only."""
+    return None not in index["column_names"] and not any(option.endswith("_where") for option in index.get("dialect_options", {}))
+
+
+def _is_needed(column: Any, primary: Sequence[str]) -> bool:
+    given = column.get("default") is not None or column.get("identity") or column.get("computed") or column.get("autoincrement") is True
+    return not (column["nullable"] or given or [column["name"]] == list(primary))
 
 
 def _worded(kind: Any, dialect: Any) -> str:
@@ -111,7 +133,7 @@ def _json_columns(connection: Connection, schema: str | None, table: str) -> fro
         "WHERE constraint_schema = coalesce(:schema, database()) AND table_name = :table"
     )
     try:
-        with connection.begin_nested():
+        with spared(connection):
             found = connection.execute(statement, {"schema": schema, "table": table}).scalars().all()
     except sqlalchemy.exc.DBAPIError:  # MySQL's view has no table names, and its JSON a type of its own
         return frozenset()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from engine.options import Faulty, Kind
@@ -37,3 +38,12 @@ def _url(raw: Any) -> URL:
 
 
 DATABASE_URL: Final = Kind("database url", f"an address without a password, {_EXAMPLE}", _url, {"type": "string", "format": "uri"})
+
+
+def engine_text(engine: Engine) -> str:
+    """host:port of a database, or its file's name."""
+    url = engine.url
+    return f"{url.host}:{url.port or _PORTS.get(url.get_backend_name(), '')}" if url.host else Path(url.database or "").name
+
+
+_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "oracle": 1521}

@@ -100,6 +100,11 @@ def hints_of(backend: str, description: Sequence[Sequence[Any]]) -> list[str]:
     return [_MYSQL.get(column[1], "") if column[1] != _BIT or column[3] != 1 else "bit1" for column in description]
 
 
+def instants(raw: Sequence[Any], hints: Sequence[str]) -> Sequence[Any]:
+    """A driver's row in which every instant is aware: MariaDB's TIMESTAMP comes as the local time of its session, which is UTC."""
+    return raw if "utc" not in hints else [_utc(value) if hint == "utc" else value for value, hint in zip(raw, hints, strict=True)]
+
+
 _BIT: Final = 16
 _MYSQL: Final = {7: "utc", _BIT: "bit", 245: "json"}  # pymysql.constants.FIELD_TYPE: TIMESTAMP, BIT, JSON
 

@@ -5,7 +5,8 @@ copied    polled, and written to another table by the destination `database` (up
 landed    polled, mapped to FHIR by a site's rules (a patient and a result of each row), and landed by `fhir_tables`
 
 The rate of each is of rows that are committed at once while the node polls, until the last has come to its end. The bare database's
-are of the same rows: one COPY (PostgreSQL), and executemany with a commit for each page.
+are of the same rows: executemany with a commit for each page, and all of them at once: one COPY (PostgreSQL), or INSERTs of many rows in
+one transaction (MariaDB, whose LOAD DATA needs a file on the server or a right that sites do not give).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from engine.bench.corpus import PATIENTS
+from engine.bench.bare_rows import COLUMNS, bare, create, fill, open_engine
 from engine.bench.late_rows import LateRows, Work
 from engine.bench.loopback import HOST, free_port
 from engine.bench.node import Node
@@ -36,14 +36,11 @@ READ: Final = "read"
 COPIED: Final = "copied"
 LANDED: Final = "landed"
 SCENARIOS: Final = (READ, COPIED, LANDED)
-PAGE: Final = 500
 _WARM: Final = 20
 PATIENCE: Final = 120.0
 _LOOK_SECONDS: Final = 0.02
-_DRIVERS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
-_COLUMNS: Final = ("id", "changed", "patient", "test", "value", "note")
-_TABLE: Final = "(id integer PRIMARY KEY, changed timestamp, patient varchar(20), test varchar(10), value varchar(20), note varchar(80))"
-_COPIED: Final = {"id": "${key.id}", **{name: f"${{row.{name}}}" for name in _COLUMNS[2:]}}
+_DRIVERS: Final = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+_COPIED: Final = {"id": "${key.id}", **{name: f"${{row.{name}}}" for name in COLUMNS[2:]}}
 _RULES: Final = """\
 table: bench_row
 facility: BENCH
@@ -69,12 +66,15 @@ resources:
 
 
 def server(url: str) -> URL:
-    """The address of a PostgreSQL that answers. Raises ConfigError."""
+    """The address of a PostgreSQL or MariaDB that answers. Raises ConfigError."""
     try:
         made = make_url(url)
-        if made.get_backend_name() != "postgresql":
-            raise ConfigError("the benchmark knows SQLite and PostgreSQL: postgresql://user@host/database")
-        engine = sa.create_engine(made.set(drivername=_DRIVERS["postgresql"]), hide_parameters=True)
+        if made.get_backend_name() not in _DRIVERS:
+            raise ConfigError(
+                "the benchmark knows SQLite, PostgreSQL and MariaDB: postgresql://user@host/database, mysql://user@host/database"
+            )
+        made = made.set(drivername=_DRIVERS[made.get_backend_name()])
+        engine = sa.create_engine(made, hide_parameters=True)
         with engine.connect():
             pass
         engine.dispose()
@@ -82,7 +82,7 @@ def server(url: str) -> URL:
         raise ConfigError("this is not the address of a database") from None
     except SQLAlchemyError:
         raise ConfigError("the database of this address cannot be reached") from None
-    return made.set(drivername=_DRIVERS["postgresql"])
+    return made
 
 
 @contextmanager
@@ -92,21 +92,21 @@ def own_database(url: URL | None, folder: Path) -> Iterator[URL]:
         yield URL.create("sqlite", database=str(folder / "rows.db"))
         return
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    name = f"meridian_bench_{uuid4().hex[:12]}"
+    name, forced = f"meridian_bench_{uuid4().hex[:12]}", url.get_backend_name() == "postgresql"
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name}" + ("" if forced else " CHARACTER SET utf8mb4"))
     try:
         yield url.set(database=name)
     finally:
         with engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.exec_driver_sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if forced else ""))
         engine.dispose()
 
 
 def measure(folder: Path, rows: int, url: URL | None = None) -> dict[str, Any]:
     """Of one database (SQLite where there is no `url`):
 
-    bare                       rows/s of `copy` (PostgreSQL) and `executemany`
+    bare                       rows/s of `executemany`, and of `copy` on a server
     results, for each of SCENARIOS
         rows_per_second        from the commit of the rows into the table that is polled until the last has come to its end
         cpu_ms_per_row         of the node's processes
@@ -115,94 +115,25 @@ def measure(folder: Path, rows: int, url: URL | None = None) -> dict[str, Any]:
         exactly_once           each row is there once, and nothing else
     """
     with own_database(url, folder) as database:
-        engine = _engine(database)
+        engine = open_engine(database)
         try:
-            _create(engine)
-            bare = _bare(engine, rows)
+            create(engine)
+            rates = bare(engine, rows)
             results = [_measured(name, folder, database, engine, rows) for name in SCENARIOS]
         finally:
             engine.dispose()
     for result in results:
-        result["ratio"] = {name: round(result["rows_per_second"] / rate, 3) for name, rate in bare.items()}
-    return {"database": database.get_backend_name(), "rows": rows, "bare": bare, "results": results}
+        result["ratio"] = {name: round(result["rows_per_second"] / rate, 3) for name, rate in rates.items()}
+    return {"database": database.get_backend_name(), "rows": rows, "bare": rates, "results": results}
 
 
 def late_rows(folder: Path, url: URL, rows: int) -> dict[str, Any]:
     """The long run of engine.bench.late_rows: writers that commit late, and a checker that compares."""
     with own_database(url, folder) as database:
-        late = LateRows(folder / "late", database.set(drivername="postgresql"), limit=2000)
+        late = LateRows(folder / "late", database, limit=2000)
         late.create()
         outcome = late.run(Work(rows, batch=200), patience=3600.0)
     return {**asdict(outcome), "rows_per_second": round(outcome.rows / outcome.seconds, 1), "exactly_once": outcome.right}
-
-
-# --- the tables ------------------------------------------------------------------------------------------
-
-
-def _engine(url: URL) -> Engine:
-    engine = sa.create_engine(url, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:  # so that who reads does not wait for who writes
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    return engine
-
-
-def row(number: int, begin: datetime) -> tuple[Any, ...]:
-    """About 100 bytes; a millisecond after the one before."""
-    at = begin + timedelta(milliseconds=number)
-    return number, at, f"B{number % PATIENTS:07d}", "GLU", f"{3 + number % 70 / 10:.1f}", f"结果 {number:012d} 已复核"
-
-
-def _create(engine: Engine) -> None:
-    with engine.begin() as connection:
-        for table in ("bench_row", "bench_copy", "bare_row"):
-            connection.exec_driver_sql(f"CREATE TABLE {table} {_TABLE}")
-        connection.exec_driver_sql("CREATE INDEX bench_row_changed ON bench_row (changed, id)")
-
-
-def _fill(engine: Engine, first: int, last: int) -> None:
-    """What is polled, in one transaction; the rows are a day old."""
-    begin = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
-    names, bound = ", ".join(_COLUMNS), ", ".join(f":{name}" for name in _COLUMNS)
-    insert = sa.text(f"INSERT INTO bench_row ({names}) VALUES ({bound})")  # noqa: S608  # names of our own
-    with engine.begin() as connection:
-        if first == 1:
-            connection.exec_driver_sql("DELETE FROM bench_row")
-        for at in range(first, last + 1, PAGE):
-            page = range(at, min(at + PAGE, last + 1))
-            connection.execute(insert, [dict(zip(_COLUMNS, row(number, begin), strict=True)) for number in page])
-
-
-def _bare(engine: Engine, rows: int) -> dict[str, float]:
-    """Rows a second that the database itself takes, through its own driver."""
-    begin = datetime(2026, 1, 1)  # noqa: DTZ001  # as the column has it
-    content = [row(number, begin) for number in range(1, rows + 1)]
-    sqlite = engine.dialect.name == "sqlite"
-    if sqlite:
-        content = [(one[0], one[1].isoformat(" "), *one[2:]) for one in content]
-    insert = f"INSERT INTO bare_row VALUES ({', '.join(['?' if sqlite else '%s'] * len(_COLUMNS))})"  # noqa: S608  # names of our own
-    pooled = engine.raw_connection()
-    found: dict[str, float] = {}
-    try:
-        cursor: Any = pooled.cursor()
-        began = time.monotonic()
-        for first in range(0, rows, PAGE):
-            cursor.executemany(insert, content[first : first + PAGE])
-            pooled.commit()
-        found["executemany"] = round(rows / (time.monotonic() - began), 1)
-        if not sqlite:
-            cursor.execute("TRUNCATE bare_row")
-            pooled.commit()
-            began = time.monotonic()
-            with cursor.copy("COPY bare_row FROM STDIN") as copy:
-                for one in content:
-                    copy.write_row(one)
-            pooled.commit()
-            found["copy"] = round(rows / (time.monotonic() - began), 1)
-        cursor.close()
-    finally:
-        pooled.close()
-    return found
 
 
 # --- the node --------------------------------------------------------------------------------------------
@@ -211,11 +142,11 @@ def _bare(engine: Engine, rows: int) -> dict[str, float]:
 def _measured(scenario: str, folder: Path, database: URL, engine: Engine, rows: int) -> dict[str, Any]:
     site = _site(folder / f"{database.get_backend_name()}-{scenario}", scenario, database)
     count, last = _Count(scenario, site, engine), _WARM + rows
-    _fill(engine, 1, _WARM)
+    fill(engine, 1, _WARM)
     with Node(site) as node:
         until = time.monotonic() + PATIENCE + rows / 20
         _reached(count, _WARM, until)  # what happens only once has happened then
-        _fill(engine, _WARM + 1, last)
+        fill(engine, _WARM + 1, last)
         began, cpu = time.monotonic(), node.cpu_seconds
         at = _reached(count, last, until)
         seconds, used, memory = time.monotonic() - began, node.cpu_seconds - cpu, node.resident_bytes

@@ -142,17 +142,19 @@ def dicom(
 def database(
     count: int = typer.Option(10_000, "--count", "-n", min=10, help="Rows of each measurement."),
     rows: int = typer.Option(0, "--rows", min=0, help="The long run besides: so many rows by writers that commit late. Needs a server."),
-    url: str = typer.Option("", envvar="MERIDIAN_TEST_POSTGRESQL", help="A PostgreSQL where a database may be made, without a password."),
+    url: str = typer.Option(
+        "", envvar="MERIDIAN_TEST_POSTGRESQL", help="A PostgreSQL or MariaDB where a database may be made, without a password."
+    ),
     folder: Path = FOLDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Databases: rows read, copied, landed as FHIR, on SQLite and on a PostgreSQL, beside the bare database in the same run. Exit code 1
+    """Databases: rows read, copied, landed as FHIR, on SQLite and on a server, beside the bare database in the same run. Exit code 1
     where a row was not there exactly once."""
     from engine.bench import databases
 
     server = databases.server(url) if url else None
     if rows and server is None:
-        raise ConfigError("--rows needs a PostgreSQL: say --url; SQLite has one writer at a time, so nothing commits late there")
+        raise ConfigError("--rows needs a server: say --url; SQLite has one writer at a time, so nothing commits late there")
     with _folder(folder) as scratch:
         found = [databases.measure(scratch, count, one) for one in ((None,) if server is None else (None, server))]
         report: dict[str, Any] = {"machine": _machine(scratch), "databases": found}
@@ -167,7 +169,7 @@ def database(
 
 
 def _print_databases(report: dict[str, Any]) -> None:
-    columns = ("database", "scenario", "rows/s#", "CPU ms/row#", "RSS MB#", "of executemany#", "of COPY#", "exactly once")
+    columns = ("database", "scenario", "rows/s#", "CPU ms/row#", "RSS MB#", "of executemany#", "of COPY or bulk#", "exactly once")
     names = ("scenario", "rows_per_second", "cpu_ms_per_row", "node_rss_mb")
     for one in report["databases"]:
         bare = ", ".join(f"{name} {rate}" for name, rate in one["bare"].items())

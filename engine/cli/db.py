@@ -27,23 +27,55 @@ app = typer.Typer(no_args_is_help=True, help="Check the databases of channels; s
 
 @app.command()
 def check(
-    channel: str = typer.Argument("", help="Only this channel; default: every channel that reads a database."),
+    channel: str = typer.Argument("", help="Only this channel; default: every channel that reads a database or writes to one."),
     site: Path = SITE,
+    create: bool = typer.Option(False, "--create", help="Print also the SQL that makes or grants what is missing; it is not run."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Look at reach, rights, key, index, character sets, clocks. Exit code 1 when a channel cannot work as it is."""
-    loaded = load(site)
-    kept = _checkpoints(loaded)
-    found = [
-        {"channel": one.name, **asdict(finding)}
-        for one, adapter in _having(loaded, channel, "check")
-        for finding in adapter.check(one.source_options, _context(loaded, one.name), kept.get(one.name, {}))
-    ]
+    """Look at sources (reach, rights, key, index, character sets, clocks) and destinations (reach, rights, outbox, unique keys, landing
+    schema). Exit code 1 when a channel cannot work as it is."""
+    found = list(_found(load(site), channel))
     if as_json:
         print_json(found)
     else:
-        print_table("databases", ("channel", "", "looked at", "found"), [(f["channel"], f["state"], f["what"], f["text"]) for f in found])
+        rows = [(_place(f), f["state"], f["what"], f["text"]) for f in found]
+        print_table("databases", ("channel", "", "looked at", "found"), rows)
+        if create:
+            _print_ddl(found)
     raise typer.Exit(1 if any(one["state"] == "fault" for one in found) else 0)
+
+
+def _found(site: Site, name: str) -> Iterator[dict[str, Any]]:
+    """Findings of sources, then of destinations; `destination` is "" for a source. Raises ConfigError."""
+    kept = _checkpoints(site)
+    sources = list(_having(site, name, "check"))
+    outlets = [
+        (one.name, outlet, adapter)
+        for one in site.channels
+        for outlet in one.outlets
+        if name in ("", one.name) and hasattr(adapter := registry.adapter(outlet.adapter), "check_destination")
+    ]
+    if not sources and not outlets:
+        raise ConfigError(f"{name or 'no channel'!r} reads no database and writes to none")
+    for one, adapter in sources:
+        for finding in adapter.check(one.source_options, _context(site, one.name), kept.get(one.name, {})):
+            yield {"channel": one.name, "destination": "", **asdict(finding)}
+    for channel, outlet, adapter in outlets:
+        for finding in adapter.check_destination(outlet.options, _context(site, f"{channel}/{outlet.name}")):
+            yield {"channel": channel, "destination": outlet.name, **asdict(finding)}
+
+
+def _place(finding: dict[str, Any]) -> str:
+    return "/".join(filter(None, (finding["channel"], finding["destination"])))
+
+
+def _print_ddl(found: list[dict[str, Any]]) -> None:
+    """As a script for an administrator: each statement once, under what it is for."""
+    said: set[str] = set()
+    for one in found:
+        if one["ddl"] and one["ddl"] not in said:
+            said.add(one["ddl"])
+            typer.echo(f"\n-- {_place(one)}: {one['what']}\n{one['ddl']};")
 
 
 @app.command()
@@ -56,7 +88,11 @@ def preview(
     """Show what the next poll would take. Nothing is taken. Exit code 1 when there is nothing."""
     loaded = load(site)
     kept = _checkpoints(loaded)
-    ((one, adapter),) = _having(loaded, channel, "preview")
+    able = list(_having(loaded, channel, "preview"))
+    if not able:
+        known = ", ".join(one.name for one, _ in _having(loaded, "", "preview")) or "none"
+        raise ConfigError(f"{channel!r} reads no database; those that do: {known}")
+    ((one, adapter),) = able
     found = adapter.preview(one.source_options, _context(loaded, one.name), kept.get(one.name, {}))
     if values:
         _may_be_seen(site, one.name, len(found.bodies))
@@ -93,13 +129,9 @@ def _shown(value: Any) -> str:
 
 
 def _having(site: Site, name: str, method: str) -> Iterator[tuple[Channel, Any]]:
-    """Channels whose source can do it. Raises ConfigError for a name that is none of them."""
-    able = [(one, registry.adapter(one.source)) for one in site.channels if hasattr(registry.adapter(one.source), method)]
-    chosen = [pair for pair in able if name in ("", pair[0].name)]
-    if not chosen:
-        known = ", ".join(one.name for one, _ in able) or "none"
-        raise ConfigError(f"{name or 'no channel'!r} reads no database; those that do: {known}")
-    yield from chosen
+    """Channels, or the one of that name, whose source can do it."""
+    able = ((one, registry.adapter(one.source)) for one in site.channels if name in ("", one.name))
+    yield from (pair for pair in able if hasattr(pair[1], method))
 
 
 def _checkpoints(site: Site) -> dict[str, dict[str, str]]:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.formats.rows import CHANGES
-from engine.options import TEXT, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice
+from engine.options import TEXT, ZONE, Kind, ListOf, MapOf, Option, Settings, Spec, choice
 from mappings.rows_to_fhir.definitions import resource_types
-
-
-def _zone(raw: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(str(raw))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise Faulty(f"{raw!r} is not a time zone such as Asia/Shanghai") from None
 
 
 def _source(raw: Any) -> str:
@@ -24,7 +16,6 @@ def _source(raw: Any) -> str:
     return str(TEXT.read(raw))
 
 
-_ZONE: Final = Kind("zone", "a time zone such as Asia/Shanghai", _zone, {"type": "string"})
 _FROM: Final = Kind(
     "source", 'a column | text with ${column} | =constant | =SYSTEM#code "display"', _source, {"type": ["string", "boolean"]}
 )
@@ -53,7 +44,7 @@ ELEMENT: Final = Spec(
         Option("use", TEXT, "use of a name, an identifier or a contact"),
         Option("display", TEXT, "the column with what a code is called"),
         Option("unit", TEXT, "the column with the unit of a quantity, or =unit"),
-        Option("zone", _ZONE, "time zone of a time that says none; default: the file's"),
+        Option("zone", ZONE, "time zone of a time that says none; default: the file's"),
         Option("format", TEXT, "how a date is written where it is neither ISO 8601 nor digits, as Python's strptime has it: %d.%m.%Y"),
     ],
     scalar="from",
@@ -92,7 +83,7 @@ RULES: Final = Spec(
                default=["read", "insert", "update", "snapshot"]),
         Option("facility", TEXT, "whose rows these are, as HL7 v2 has it in MSH-4", default=""),
         Option("sender", TEXT, "the system that they are from, as in MSH-3; default: the name of the database"),
-        Option("zone", _ZONE, "time zone of times that say none"),
+        Option("zone", ZONE, "time zone of times that say none"),
         Option("columns", ListOf(TEXT), "the columns that there are (details' as items.code), so that a wrong name is found at once; "
                "default: any", default=[]),
         Option("lookups", MapOf(LOOKUP), "tables to look things up in", default={}),

@@ -9,7 +9,7 @@ import pytest
 
 from engine.bench import attachments, databases, imaging, memory
 from engine.bench.scenarios import ASTM, HIP, INGEST, PASS_THROUGH, Effort, measure
-from tests.support.databases import own_database
+from tests.support.databases import SERVERS, own_database
 
 SMALL = Effort(connections=(1, 4), seconds=60, warm_up=60, messages=40)
 
@@ -76,7 +76,7 @@ def test_a_queue_survives_the_restart(tmp_path: Path) -> None:
     assert not any(text.startswith("search") for text in report["missed"])
 
 
-@pytest.mark.parametrize("server", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("server", ["sqlite", *SERVERS])
 def test_rows_are_accounted_for(server: str, tmp_path: Path) -> None:
     """Each row is where it should end, once: as a message, in another table, in the tables of FHIR; beside the bare database."""
     with ExitStack() as stack:
@@ -91,8 +91,9 @@ def test_rows_are_accounted_for(server: str, tmp_path: Path) -> None:
         assert result["ratio"].keys() == report["bare"].keys()
 
 
-def test_rows_that_commit_late_are_accounted_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", SERVERS)
+def test_rows_that_commit_late_are_accounted_for(server: str, tmp_path: Path) -> None:
     """The long run, short: the checker finds each row once."""
-    with own_database("postgresql") as url:
+    with own_database(server) as url:
         report = databases.late_rows(tmp_path, url, 300)
     assert (report["exactly_once"], report["rows"] >= 290, report["missing"]) == (True, True, [])

@@ -180,6 +180,7 @@ def test_drift() -> None:
         ({"select": "SELECT 1", "key": ["a"]}, "needs watermark or confirm"),
         ({"table": "t", "status": {"column": "s", "new": ["N"], "done": "D", "claimed": "P"}}, "claimed_at"),
         ({"table": "t", "watermark": "c", "zone": "Mars"}, "not a time zone"),
+        ({"table": "t", "watermark": "c", "zone": "Asia"}, "not a time zone"),
         ({"table": "t", "watermark": "c", "charset": {"a": "klingon"}}, "character set"),
         ({"table": "t", "watermark": "c", "details": {"d": {"by": {"a": "b"}}}}, "either table or select"),
         ({"table": 't"; DROP TABLE x', "watermark": "c"}, "not the name"),

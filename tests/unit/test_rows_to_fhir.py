@@ -212,6 +212,7 @@ def test_lookups_and_their_misses(tmp_path: Path) -> None:
         ("table: t\nresources:\n  p:\n    resource: Appointment\n    set:\n      description: x\n", 4, "a Appointment needs 'participant'"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    each: items\n    set:\n      valueString: x\n", 4, "needs an identifier, or `key`"),
         ("table: t\nzone: Mars\nresources: {}\n", 2, "is not a time zone"),
+        ("table: t\nzone: Asia\nresources: {}\n", 2, "is not a time zone"),
         ("table: [\n", 2, "not YAML"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from adapters.database.landing.options import DESTINATION
 from engine.message import FHIR_JSON
 
 if TYPE_CHECKING:
+    from adapters.database.findings import Finding
     from engine.contracts import Context, Destination, Source
     from engine.options import Settings, Spec
 
@@ -23,6 +24,12 @@ class FhirTablesAdapter:
 
     def source(self, options: Settings, context: Context) -> Source:
         raise NotImplementedError("fhir_tables is a destination")
+
+    def check_destination(self, options: Settings, context: Context) -> list[Finding]:
+        """For `meridian db check`. Changes nothing."""
+        from adapters.database.landing.checking import check
+
+        return check(options, context)
 
     def destination(self, options: Settings, context: Context) -> Destination:
         from adapters.database.landing.destination import TablesDestination

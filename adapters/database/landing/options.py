@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.database.options import CONNECTION
-from engine.options import FLAG, Faulty, Kind, Option, Settings, Spec, integer
-
-
-def _zone(raw: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(str(raw))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Faulty(f"{raw!r} is not a time zone") from None
-
-
-ZONE: Final = Kind("time zone", "a time zone such as Asia/Shanghai, UTC", _zone, {"type": "string"})
+from engine.options import FLAG, ZONE, Faulty, Kind, Option, Settings, Spec, integer
 
 
 def _schema(raw: Any) -> str:

@@ -12,16 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.database.connection import make_engine
 from adapters.database.errors import DatabaseError, sort
 from adapters.database.findings import Finding, Preview
+from adapters.database.looking import charsets, proven, reached
 from adapters.database.polling.explaining import serves
-from adapters.database.polling.keeping import engine_text
 from adapters.database.polling.rounds import Poll
-from adapters.database.polling.server import clock_of, server_of
+from adapters.database.polling.server import clock_of
 from adapters.database.polling.source import poll_of
 from adapters.database.polling.statements import Claims, TablePages
 from adapters.database.polling.subject import Subject, reading, subject_of, writing
 from adapters.database.polling.window import Position
+from adapters.database.savepoints import spared
 from adapters.database.tables import shape_of, table_of
-from adapters.database.urls import UNPROVEN
 from engine.errors import ConfigError, MeridianError
 from engine.formats import rows
 
@@ -71,12 +71,10 @@ class _Check:
         self._options, self._context, self._engine, self._checkpoints = options, context, engine, checkpoints
 
     def findings(self) -> Iterator[Finding]:
-        backend = self._engine.dialect.name
-        if backend in UNPROVEN:
-            yield Finding("proof", "warning", f"{backend}: its statements are tested as text, not against a live server")
+        yield from proven(self._engine.dialect.name)
         try:
             with reading(self._engine, self._options.isolation) as connection:
-                yield self._reached(connection)
+                yield reached(connection)
                 yield from self._clock(connection)
                 subject = subject_of(connection, self._options, self._context.site, self._context.name)
                 yield from self._looked(connection, subject)
@@ -86,10 +84,6 @@ class _Check:
             yield Finding("table", "fault", error.text)
         except SQLAlchemyError as error:
             yield Finding("reach", "fault", sort(error).text)
-
-    def _reached(self, connection: Connection) -> Finding:
-        version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
-        return Finding("reach", "fine", f"{connection.dialect.name} {version} at {engine_text(self._engine)}: {server_of(connection)}")
 
     def _clock(self, connection: Connection) -> Iterator[Finding]:
         ours = self._context.clock() / 1e6
@@ -142,10 +136,7 @@ class _Check:
             yield from self._mysql_charsets(connection, subject)
 
     def _mysql_charsets(self, connection: Connection, subject: Subject) -> Iterator[Finding]:
-        statement = sa.text("SELECT column_name, character_set_name FROM information_schema.columns WHERE table_schema = "
-                            "coalesce(:schema, database()) AND table_name = :table AND character_set_name IS NOT NULL")  # fmt: skip
-        schema, _, table = subject.table.rpartition(".")
-        found = connection.execute(statement, {"schema": schema or None, "table": table}).all()
+        found = charsets(connection, subject.table).items()
         other = [
             f"{name} {charset}" for name, charset in found if charset not in ("utf8mb4", "ascii") and name not in self._options.charset
         ]
@@ -218,7 +209,7 @@ def _longest(connection: Connection, options: Settings) -> Iterator[Finding]:
     if statement is None or options.watermark is None:
         return
     try:
-        with connection.begin_nested():
+        with spared(connection):
             found = float(connection.exec_driver_sql(statement).scalar() or 0)
     except SQLAlchemyError:  # the right to see others' transactions is not needed for anything else
         return

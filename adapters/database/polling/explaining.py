@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from adapters.database.savepoints import spared
+
 
 def serves(connection: Connection, statement: Any) -> str:
     """The name of the index that would serve `statement`, "" where the database would read the table whole or does not say."""
@@ -15,7 +17,7 @@ def serves(connection: Connection, statement: Any) -> str:
     if explain is None:
         return ""
     try:
-        with connection.begin_nested():
+        with spared(connection):
             return explain(connection, statement)
     except SQLAlchemyError:
         return ""

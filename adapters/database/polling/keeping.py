@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from adapters.database.polling.rounds import Halted, Notice
 from adapters.database.polling.subject import Subject, Unusable, subject_of
@@ -73,12 +73,3 @@ class Keeping:
             facts = {"table": subject.table, "drift": str(found)}
             self.said.append(Notice("database.schema_changed", f"the columns of {subject.table} have changed: {found}", facts=facts))
         self._noted = now
-
-
-def engine_text(engine: Engine) -> str:
-    """host:port of a database, or its file's name."""
-    url = engine.url
-    return f"{url.host}:{url.port or _PORTS.get(url.get_backend_name(), '')}" if url.host else Path(url.database or "").name
-
-
-_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "oracle": 1521}

@@ -5,17 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.database.options import COLUMN, CONNECTION, TABLE
-from engine.options import DURATION, FLAG, TEXT, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
-
-
-def _zone(raw: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(str(raw))
-    except (ZoneInfoNotFoundError, ValueError):
-        raise Faulty(f"{raw!r} is not a time zone such as Asia/Shanghai") from None
+from engine.options import DURATION, FLAG, TEXT, ZONE, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
 
 
 def _charset(raw: Any) -> str:
@@ -25,7 +17,6 @@ def _charset(raw: Any) -> str:
         raise Faulty(f"{raw!r} is not a character set that Python knows") from None
 
 
-ZONE: Final = Kind("zone", "a time zone such as Asia/Shanghai", _zone, {"type": "string"})
 CHARSET: Final = Kind("charset", "a character set such as gb18030", _charset, {"type": "string"})
 
 _WATERMARK: Final = Spec(

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from adapters.database.savepoints import spared
+
 _NOW: Final = {
     "postgresql": "SELECT clock_timestamp()",
     "mysql": "SELECT UTC_TIMESTAMP(6)",
@@ -43,7 +45,7 @@ def server_of(connection: Connection) -> str:
     if backend == "sqlite":
         return _file(connection)
     try:
-        with connection.begin_nested():
+        with spared(connection):
             return str(connection.execute(sa.text(_WHO[backend])).scalar_one())
     except DBAPIError as error:
         if error.connection_invalidated:

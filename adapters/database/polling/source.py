@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from adapters.database.connection import make_engine
 from adapters.database.errors import DatabaseError, source_error
 from adapters.database.polling.beginning import own_select
-from adapters.database.polling.keeping import Keeping, engine_text
+from adapters.database.polling.keeping import Keeping
 from adapters.database.polling.plain import PlainPoll
 from adapters.database.polling.records import Item, Wording
 from adapters.database.polling.rounds import Halted, Notice, Page, Poll
 from adapters.database.polling.status import StatusPoll
 from adapters.database.polling.subject import Unusable
 from adapters.database.polling.watermark import WatermarkPoll
+from adapters.database.urls import engine_text
 from engine.backoff import Backoff
 from engine.channel import Retry
 from engine.contracts import Reply

@@ -92,8 +92,7 @@ class StatusPoll:
     def _time(self, connection: Connection, subject: Subject, ago: float = 0.0) -> Any:
         """As claimed_at takes it, cut to whole seconds, which every such column can hold; SQLite's are text."""
         now = clock_of(connection).replace(microsecond=0) - timedelta(seconds=ago)
-        declared = subject.shape.types.get(self._options.status.claimed_at, "") if subject.shape else ""
-        aware = "WITH TIME ZONE" in declared.upper() or "OFFSET" in declared.upper()
+        aware = subject.shape is not None and subject.shape.is_instant(self._options.status.claimed_at, subject.dialect)
         if subject.dialect == "sqlite":
             return now.strftime("%Y-%m-%d %H:%M:%S")
         return now if aware else now.replace(tzinfo=None)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from adapters.database.polling.statements import KEY, MARK, DetailPages
 from adapters.database.tables import Shape, shape_of
-from adapters.database.values import Columns, Reading, Row, hints_of
+from adapters.database.values import Columns, Reading, Row, hints_of, instants
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Unusable(ConfigError):
 
 @dataclass(frozen=True)
 class Fetched:
-    """One row of a page: `mark` and `key` as the driver gave them, for the next statement."""
+    """One row of a page: `mark` and `key` as the driver gave them, for the next statement; instants are aware."""
 
     row: Row
     key: tuple[Any, ...]
@@ -118,11 +118,12 @@ class Subject:
         result = connection.execute(statement, dict(bound or {}))
         names = list(result.keys())
         shown = [name for name in names if not name.startswith("meridian_")]
-        hints = hints_of(self.dialect, result.cursor.description or ())[: len(shown)] if result.cursor is not None else []
-        columns = self.reading.columns(shown, hints)
+        hints = hints_of(self.dialect, result.cursor.description or ()) if result.cursor is not None else []
+        columns = self.reading.columns(shown, hints[: len(shown)])
         mark, keys = self._places(names)
         return [
-            Fetched(columns.row(raw[: len(shown)]), tuple(raw[at] for at in keys), None if mark is None else raw[mark]) for raw in result
+            Fetched(columns.row(raw[: len(shown)]), tuple(raw[at] for at in keys), None if mark is None else raw[mark])
+            for raw in (instants(one, hints) for one in result)
         ]
 
     def _places(self, names: Sequence[str]) -> tuple[int | None, list[int]]:

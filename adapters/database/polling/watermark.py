@@ -21,6 +21,7 @@ from adapters.database.polling.server import clock_of, server_of
 from adapters.database.polling.statements import TablePages, WrappedPages, bindings, constants
 from adapters.database.polling.subject import Fetched, Subject, reading
 from adapters.database.polling.window import ClockSettled, HistorySettled, Position, Window, before
+from adapters.database.values import hints_of, instants
 from engine.formats.rows import Odd
 from engine.message import Ack
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 POSITION: Final = "position"
-_UTC: Final = ZoneInfo("UTC")
 
 
 @dataclass
@@ -126,19 +126,25 @@ class WatermarkPoll:
         return Page(self._items(connection, subject, usable, now), more, _Read(after, settled))
 
     def _window_page(self, connection: Connection, subject: Subject, clock: datetime, now: int) -> Page:
-        front = self.window.front
-        assert front is not None
         if self._sweep is None:
             begin = self._begin(subject) if self.window.low is None else Position(self.window.low)
             self._sweep = (begin, self._settled(subject, clock, ()))
         at, settled = self._sweep
         found = self._fetch(connection, subject, at)
+        front = self.window.front
+        assert front is not None
         inside = [one for one in found if not isinstance(one.mark, Odd | None) and one.mark <= front.mark]
         ended = len(found) < self._options.limit or len(inside) < len(found)
         after = Position(found[-1].mark, found[-1].key) if found else at
         return Page(self._items(connection, subject, inside, now), True, _Read(after, settled, True, ended))
 
     def _fetch(self, connection: Connection, subject: Subject, position: Position | None) -> list[Fetched]:
+        found = self._fetched(connection, subject, position)
+        if found:
+            self.window.agree(found[0].mark)
+        return found
+
+    def _fetched(self, connection: Connection, subject: Subject, position: Position | None) -> list[Fetched]:
         limit = self._options.limit
         if not self._select:
             return subject.fetch(connection, self._table_pages(subject).page(position, limit))
@@ -167,7 +173,10 @@ class WatermarkPoll:
         """Of a select only what was read is known."""
         if self._select:
             return self.window.front.mark if self.window.front else None
-        found = connection.execute(self._table_pages(subject).highest()).scalar()
+        result = connection.execute(self._table_pages(subject).highest())
+        hints = hints_of(subject.dialect, result.cursor.description)
+        (found,) = instants(result.one(), hints)
+        self.window.agree(found)
         return None if isinstance(found, Odd) else found
 
     def _items(self, connection: Connection, subject: Subject, found: Sequence[Fetched], now: int) -> list[Item]:
@@ -181,9 +190,10 @@ class WatermarkPoll:
     def _begin(self, subject: Subject) -> Position | None:
         if self._mark.start is None:
             return None
-        kind = subject.shape.declared.get(self._mark.column, "") if subject.shape else ""
-        text = subject.shape is not None and self._mark.column in subject.shape.texts()
-        return Position(started(self._mark.start, "text" if text else kind, subject.dialect))
+        shape, column = subject.shape, self._mark.column
+        kind = "" if shape is None else "text" if column in shape.texts() else shape.declared.get(column, "")
+        instant = None if shape is None else shape.is_instant(column, subject.dialect)
+        return Position(started(self._mark.start, kind, subject.dialect, instant, self._options.zone))
 
     def _usable(self, found: Sequence[Fetched], clock: datetime) -> list[Fetched]:
         """Without those that have no watermark, and those whose watermark is still to come."""
@@ -201,19 +211,10 @@ class WatermarkPoll:
 
     def _settling_of(self, mark: Any) -> ClockSettled | HistorySettled:
         if self._settling is None:
-            zone = self._zone(mark)
+            zone: ZoneInfo | None = self._options.zone
             is_clock = isinstance(mark, date) and (zone is not None or getattr(mark, "tzinfo", None) is not None)
             self._settling = ClockSettled(self._mark.overlap, zone) if is_clock else HistorySettled(self._mark.overlap)
         return self._settling
-
-    def _zone(self, mark: Any) -> ZoneInfo | None:
-        """A TIMESTAMP of MariaDB is an instant, which comes as the local time of UTC."""
-        shape = self._keeping.subject.shape
-        declared = shape.types.get(self._mark.column, "") if shape else ""
-        if self._keeping.subject.dialect == "mysql" and declared.upper().startswith("TIMESTAMP"):
-            return _UTC
-        zone: ZoneInfo | None = self._options.zone
-        return zone
 
     def _settled(self, subject: Subject, clock: datetime, found: Sequence[Fetched]) -> Any:
         like = found[0].mark if found else (self.window.front.mark if self.window.front else None)

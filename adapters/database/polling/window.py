@@ -81,6 +81,15 @@ class Window:
         for digest in [one for one, mark in self._seen.items() if mark < self.low]:
             del self._seen[digest]
 
+    def agree(self, like: Any) -> None:
+        """Marks of a checkpoint of before, which are local times of UTC, as the instants that marks such as `like` are."""
+        front = self.front
+        if not isinstance(like, datetime) or like.tzinfo is None or front is None or not isinstance(front.mark, datetime):
+            return
+        if front.mark.tzinfo is None:
+            self.front, self.low = Position(_aware(front.mark), front.key), _aware(self.low)
+            self._seen = OrderedDict((digest, _aware(mark)) for digest, mark in self._seen.items())
+
     # --- moving on -----------------------------------------------------------------------------------
 
     @property
@@ -126,6 +135,10 @@ class Window:
             if window.front is not None:
                 window.meet(seen[at : at + _DIGEST], window.front.mark)
         return window, content["server"]
+
+
+def _aware(mark: datetime | None) -> datetime | None:
+    return None if mark is None else mark.replace(tzinfo=UTC)
 
 
 # --- what is settled -----------------------------------------------------------------------------

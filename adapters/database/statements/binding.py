@@ -6,12 +6,11 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters.database.polling.options import ZONE
 from adapters.database.statements.conversions import KINDS, Misfit, converted
 from engine import templates
 from engine.errors import PermanentDelivery
 from engine.message import HL7V2
-from engine.options import FLAG, TEXT, Faulty, Kind, Option, Settings, Spec, choice
+from engine.options import FLAG, TEXT, ZONE, Faulty, Kind, Option, Settings, Spec, choice
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.database.options import COLUMN, CONNECTION, TABLE
-from adapters.database.polling.options import ZONE
 from adapters.database.statements.binding import BINDING, REPEAT, check_names
 from adapters.database.statements.sql import checked, parameters
 from engine import templates
 from engine.expressions import ExpressionError, Predicate, compile_predicate
-from engine.options import DURATION, FLAG, TEXT, Faulty, Kind, ListOf, MapOf, Option, Place, Settings, Spec, choice, integer
+from engine.options import DURATION, FLAG, TEXT, ZONE, Faulty, Kind, ListOf, MapOf, Option, Place, Settings, Spec, choice, integer
 
 _NOT_KNOWN_HERE: Final = re.compile(r"\bmessage\.(sender|peer|remote)\b")
 

@@ -23,24 +23,24 @@ class Upsert:
 
     def __init__(self, table: str, columns: Sequence[str], key: Sequence[str], keep: Sequence[str]) -> None:
         self._table = table_of(table, columns)
-        self._key = list(key)
+        self.key = list(key)
         self._changed = [name for name in columns if name not in key and name not in keep]
 
     def statement(self, dialect: str) -> Any:
         """For a dialect of NATIVE."""
         if dialect == "mysql":
             insert = mysql.insert(self._table)
-            changed = self._changed or self._key[:1]  # there is no DO NOTHING; to set a key to itself is that
+            changed = self._changed or self.key[:1]  # there is no DO NOTHING; to set a key to itself is that
             return insert.on_duplicate_key_update({name: insert.inserted[name] for name in changed})
         made: Any = postgresql.insert(self._table) if dialect == "postgresql" else sqlite.insert(self._table)
         if not self._changed:
-            return made.on_conflict_do_nothing(index_elements=self._key)
-        return made.on_conflict_do_update(index_elements=self._key, set_={name: made.excluded[name] for name in self._changed})
+            return made.on_conflict_do_nothing(index_elements=self.key)
+        return made.on_conflict_do_update(index_elements=self.key, set_={name: made.excluded[name] for name in self._changed})
 
     def update(self) -> sa.Update:
         """Its parameters are the columns' names behind an underscore, as those of a condition must not be those of a value."""
-        found = sa.update(self._table).where(*(self._table.c[name] == sa.bindparam(f"_{name}") for name in self._key))
-        changed = self._changed or self._key[:1]
+        found = sa.update(self._table).where(*(self._table.c[name] == sa.bindparam(f"_{name}") for name in self.key))
+        changed = self._changed or self.key[:1]
         return found.values({name: sa.bindparam(f"_{name}") for name in changed})
 
     def insert(self) -> sa.Insert:

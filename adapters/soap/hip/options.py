@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.soap.hip.style import OPTIONS, SHIPPED, style_of
 from adapters.soap.options import endpoint_options
 from engine.formats.hip import SERVICES
-from engine.options import TEXT, Faulty, Kind, MapOf, Option, Place, Settings, Spec, choice
+from engine.options import TEXT, ZONE, Faulty, Kind, MapOf, Option, Place, Settings, Spec, choice
 
 
 def _text(raw: Any) -> str:
@@ -23,15 +22,7 @@ def _folder(text: str, place: Place) -> Path:
     return (place.folder or Path()) / text
 
 
-def _zone(raw: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(_text(raw))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Faulty(f"{raw!r} is not a time zone") from None
-
-
 FOLDER: Final = Kind("folder", "a folder, relative to the site's", _text, {"type": "string"}, _folder)
-ZONE: Final = Kind("zone", "a time zone such as Asia/Shanghai", _zone, {"type": "string"})
 
 
 def wrong_together(settings: Settings) -> str:
