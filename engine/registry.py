@@ -36,6 +36,7 @@ _SHIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "dicomweb": "adapters.dicom:dicomweb_adapter",
         "dicom_archive": "adapters.dicom:archive_adapter",
         "database": "adapters.database:adapter",
+        "database_capture": "adapters.database.capture:adapter",
         "fhir_tables": "adapters.database.landing:adapter",
         "xdr": "adapters.soap.xdr:adapter",
         "xds": "adapters.soap.xdr:xds_adapter",

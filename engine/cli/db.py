@@ -1,4 +1,4 @@
-"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, nothing changed."""
+"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, and nothing made unless it is asked for."""
 
 from __future__ import annotations
 
@@ -29,12 +29,18 @@ app = typer.Typer(no_args_is_help=True, help="Check the databases of channels; s
 def check(
     channel: str = typer.Argument("", help="Only this channel; default: every channel that reads a database."),
     site: Path = SITE,
+    create: bool = typer.Option(False, "--create", help="Make what change capture needs where it is missing: publication and slot."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Look at reach, rights, key, index, character sets, clocks. Exit code 1 when a channel cannot work as it is."""
     loaded = load(site)
     kept = _checkpoints(loaded)
-    found = [
+    made = [
+        {"channel": one.name, **asdict(finding)}
+        for one, adapter in (_having(loaded, channel, "create") if create else ())
+        for finding in adapter.create(one.source_options, _context(loaded, one.name))
+    ]
+    found = made + [
         {"channel": one.name, **asdict(finding)}
         for one, adapter in _having(loaded, channel, "check")
         for finding in adapter.check(one.source_options, _context(loaded, one.name), kept.get(one.name, {}))
