@@ -70,7 +70,6 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "zeep": "soap",
     "sqlalchemy": "database",
     "psycopg": "database",
-    "psycopg2": "database",
     "pymysql": "database",
     "pymysqlreplication": "database",
     "pyarrow": "parquet",

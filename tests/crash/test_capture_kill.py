@@ -16,11 +16,11 @@ import pytest
 
 from engine.bench.loopback import HOST, free_port
 from engine.bench.node import Node
-from engine.bench.processes import tree
 from engine.bench.site import BenchSite
 from engine.formats.rows import Record, read
 from tests.support.capture import LOGGING, Writers, own_server, wrong
 from tests.support.databases import written
+from tests.support.killing import kill_tree
 from tests.support.waiting import until
 
 KILLS = 20 if os.environ.get("MERIDIAN_CRASH") == "full" else 3
@@ -63,11 +63,7 @@ def test_meridian_is_killed_in_mid_capture(server: str, tmp_path: Path) -> None:
         for _ in range(KILLS):
             reached = len(kept(made)) + chance.randint(1, 150)
             until(lambda reached=reached: len(kept(made)) >= reached, "some changes")  # type: ignore[misc]
-            for pid in tree(node._process.pid):
-                try:
-                    os.kill(pid, 9)
-                except ProcessLookupError:
-                    pass
+            kill_tree(node.pid)
             node._process.wait()
             node = Node(made).__enter__()
         writers.stop()

@@ -17,11 +17,13 @@ from sqlalchemy.engine import URL
 from adapters.database.capture.building import capture_of
 from adapters.database.capture.changes import Page
 from adapters.database.capture.options import SOURCE
+from adapters.database.errors import DatabaseError
 from adapters.database.polling.rounds import Notice
 from engine.formats.rows import Record
 from tests.support.databases import OwnMariaDB, OwnPostgres, OwnServer, engine_of, written
 from tests.support.fhir import context
 from tests.support.polling import Kept
+from tests.support.waiting import PATIENCE
 
 LOGGING: dict[str, tuple[type[OwnServer], dict[str, Any]]] = {
     "postgresql": (OwnPostgres, {"wal_level": "logical", "wal_sender_timeout": "5s"}),
@@ -33,6 +35,9 @@ def own_server(name: str, port: int = 0, **more: Any) -> OwnServer:
     """A server of the test's own whose log can be captured."""
     made, settings = LOGGING[name]
     return made(port, **{**settings, **more})  # type: ignore[call-arg]
+
+
+SLOT_IN_USE = "55006"  # object_in_use, appendix A of PostgreSQL's manual
 
 
 class RealTime:
@@ -58,7 +63,7 @@ class Captured:
 
     def page(self, most: int | None = None) -> Page:
         """One page, kept; or only its first `most` messages, as a crash leaves it."""
-        page = self.capture.page()
+        page = self._next()
         self.notices.extend(self.capture.notices())
         text = page.state.written()
         for index, item in enumerate(page.items[:most]):
@@ -68,7 +73,17 @@ class Captured:
             self.capture.kept(page, text if page.items else "")
         return page
 
-    def until(self, number: int, within: float = 60.0) -> list[Record]:
+    def _next(self) -> Page:
+        """As the source does, it asks again while the server still takes the slot for that of an earlier life."""
+        deadline = monotonic() + PATIENCE
+        while True:
+            try:
+                return self.capture.page()
+            except DatabaseError as error:
+                if error.sorted.code != SLOT_IN_USE or monotonic() > deadline:
+                    raise
+
+    def until(self, number: int, within: float = PATIENCE) -> list[Record]:
         """Pages until so many records are kept."""
         deadline = monotonic() + within
         while len(self.kept.records) < number:

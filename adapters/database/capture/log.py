@@ -80,8 +80,9 @@ class Log(Protocol):
     def confirm(self, state: State) -> None:
         """Everything before `state` is kept, and that is on disk: the database may let go of it."""
 
-    def alive(self) -> None:
-        """Tell the database that we are there, while what it gave is being kept."""
+    @property
+    def asked(self) -> bool:
+        """The database wants to hear soon what is kept: it waits with its shutdown for that."""
 
     def behind(self, state: State) -> Behind: ...
 

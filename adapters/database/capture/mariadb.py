@@ -49,6 +49,7 @@ class BinaryLog:
     """adapters.database.capture.log.Log"""
 
     errors: tuple[type[Exception], ...] = (SQLAlchemyError, pymysql.Error, OSError)
+    asked = False  # the server knows nothing of us
 
     def __init__(self, options: Settings, context: Context, engine: Engine, server_id: int) -> None:
         self._options, self._context, self._engine, self._server_id = options, context, engine, server_id
@@ -120,7 +121,7 @@ class BinaryLog:
                 reading.take(event, stream)
                 if until and not self.later(until, reading.at):
                     break
-                if stream.idle and (reading.changes or time.monotonic() >= deadline):
+                if (stream.idle and reading.changes) or time.monotonic() >= deadline:
                     break
         except Unreadable as error:
             raise Halted(_way_back(state, str(error))) from None
@@ -142,9 +143,6 @@ class BinaryLog:
 
     def confirm(self, state: State) -> None:
         """The server knows nothing of us: it purges by age or size alone."""
-
-    def alive(self) -> None:
-        """Nor does it wait for answers."""
 
     def behind(self, state: State) -> Behind:
         return Behind(behind(self._connection, state))

@@ -1,4 +1,4 @@
-"""PostgreSQL's log: a replication slot with the plugin pgoutput, read through psycopg2 (psycopg 3 has no replication protocol).
+"""PostgreSQL's log: a replication slot with the plugin pgoutput.
 
 PostgreSQL documentation, chapter 49 "Logical Decoding" and section 55.4 "Streaming Replication Protocol". A transaction is sent when it
 is committed, whole, in the order of the commits; streaming of transactions under way is not asked for, so that nothing is ever taken back.
@@ -8,11 +8,10 @@ keepalive between two; `within` is the LSN of a commit.
 
 from __future__ import annotations
 
-import select
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import psycopg2
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.database.capture import pgoutput
 from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.pgoutput import lsn_of, lsn_text
-from adapters.database.capture.pgstream import Server, replication
+from adapters.database.capture.pgstream import Server, Stream, replication
 from adapters.database.capture.pgtransactions import Transactions
 from adapters.database.capture.slot import missing, require_log, require_tables, slot_of, text_of
 from adapters.database.capture.state import State
@@ -38,7 +37,7 @@ _IDLE_LIMIT: Final = "SET idle_in_transaction_session_timeout = 0"
 class PostgresLog:
     """adapters.database.capture.log.Log. `slot` and `publication` are their names."""
 
-    errors: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg2.Error, OSError)
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, psycopg.Error, OSError)
 
     def __init__(self, options: Settings, context: Context, engine: Engine, slot: str, publication: str) -> None:
         self._options, self._context, self._engine = options, context, engine
@@ -46,7 +45,7 @@ class PostgresLog:
         self.subjects: Subjects = {}
         self.said: list[Notice] = []
         self._sql: Connection | None = None
-        self._stream: Any = None
+        self._stream: Stream | None = None
         self._transactions: Transactions | None = None
         self._first: First | None = None
 
@@ -171,29 +170,33 @@ class PostgresLog:
             return Batch([], state, reached=True)
         if self._stream is None:
             self._begin(state)
-        transactions = self._transactions
+        stream, transactions = self._stream, self._transactions
+        assert stream is not None
         assert transactions is not None
         transactions.limit = lsn_of(until) if until else None
         deadline = time.monotonic() + wait
         while len(transactions.changes) < most and not transactions.reached:
-            message = self._stream.read_message()
-            transactions.idle(self._stream.wal_end)
-            if message is not None:
-                transactions.take(pgoutput.read(message.payload))
-                continue
+            content = stream.read()
+            transactions.idle(stream.wal_end)
+            if content is not None:
+                transactions.take(pgoutput.read(content))
             left = deadline - time.monotonic()
-            if transactions.changes or transactions.reached or left <= 0:
+            if left <= 0 or (content is None and (transactions.changes or transactions.reached or stream.asked)):
                 break
-            select.select([self._stream.connection], [], [], left)
+            if content is None:
+                stream.wait(left)
         changes, now = transactions.given(state)
         self.said.extend(transactions.notices())
         return Batch(changes, now, transactions.reached, len(changes) >= most)
 
     def _begin(self, state: State) -> None:
         connection, encoding = replication(self._options, self._context, self._connection)
-        self._stream = connection.cursor()
-        options = {"proto_version": "1", "publication_names": f'"{self._publication}"'}
-        self._stream.start_replication(slot_name=self._slot, decode=False, start_lsn=state.at, options=options, status_interval=10)
+        command = f"START_REPLICATION SLOT {self._slot} LOGICAL {state.at} (proto_version '1', publication_names '\"{self._publication}\"')"
+        try:
+            self._stream = Stream(connection, self._context.clock, command, self._options.connection.statement_timeout)
+        except psycopg.Error:
+            connection.close()
+            raise
         driver = self._connection.connection.driver_connection
         self._transactions = Transactions(self.subjects, state, driver, encoding, self._type_name)
 
@@ -204,19 +207,16 @@ class PostgresLog:
 
     def rest(self) -> None:
         if self._stream is not None:
-            self._stream.connection.close()
+            self._stream.close()
         self._stream = self._transactions = None
 
-    def confirm(self, state: State) -> None:
-        """The server's answer says how far it has read on. Nothing is sent otherwise: psycopg2 confirms a keepalive's position by itself
-        once all that came before is confirmed, and that must be on disk here first."""
-        if self._stream is not None:
-            at = lsn_of(state.at)
-            self._stream.send_feedback(write_lsn=at, flush_lsn=at, apply_lsn=at, reply=True, force=True)
+    @property
+    def asked(self) -> bool:
+        return self._stream is not None and self._stream.asked
 
-    def alive(self) -> None:
+    def confirm(self, state: State) -> None:
         if self._stream is not None:
-            self._stream.send_feedback(force=True)
+            self._stream.confirm(lsn_of(state.at))
 
     def behind(self, state: State) -> Behind:
         slot = slot_of(self._connection, self._slot)

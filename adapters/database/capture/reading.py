@@ -6,10 +6,9 @@ handed in, also for rows that come only then. So nothing is missing and no row e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.capture.changes import Change, Page, Wording
 from adapters.database.capture.log import Behind, Log
@@ -18,7 +17,6 @@ from adapters.database.capture.state import CHECKPOINT, Mark, State, state_of
 from adapters.database.errors import source_error
 from adapters.database.polling.rounds import Halted, Notice
 from adapters.database.polling.subject import Unusable
-from engine.errors import MeridianError
 
 if TYPE_CHECKING:
     from engine.options import Settings
@@ -58,31 +56,26 @@ class Capture:
         if self._state is not None:
             return
         again = self._kept is not None and self._options.begin_again == self._kept.at
-        try:
+        with self._failing():
             state = self._log.open(self._kept, again=again)
             if self._kept is None or again:
                 self._note(state)  # so that a slot that is lost before the first message is missed, too
             self._state = state
-        except MeridianError:
-            self.close()
-            raise
-        except self._log.errors as error:
-            self.close()
-            raise source_error(error) from None
-        except Exception:
-            self.close()
-            raise
 
     def page(self) -> Page:
         """The next messages. Raises Halted, DatabaseError; it is opened again then."""
-        self.open()
         try:
-            return self._page()
-        except MeridianError as error:
-            self.close()
-            if isinstance(error, Unusable):
-                raise Halted(error.text) from None
-            raise
+            self.open()
+            with self._failing():
+                return self._page()
+        except Unusable as error:
+            raise Halted(error.text) from None
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever is raised closes the log: it is opened again from what is kept."""
+        try:
+            yield
         except self._log.errors as error:
             self.close()
             raise source_error(error) from None
@@ -135,14 +128,15 @@ class Capture:
         if not checkpoint:
             return
         self._checkpoint, self._kept = checkpoint, page.state
-        self._confirm()
+        with self._failing():
+            self._confirm()
 
     def _let_go(self) -> None:
         """Nothing is under way: what was read without a message is kept, too."""
         state, kept, now = self._state, self._kept, self._monotonic()
         assert state is not None
         waiting = state.snapshot is not None or (kept is not None and kept.snapshot is not None)
-        if now < self._marked + self._options.heartbeat and not waiting:
+        if now < self._marked + self._options.heartbeat and not waiting and not self._log.asked:
             return
         self._marked = now
         if state != kept:
@@ -157,22 +151,14 @@ class Capture:
         if self._state is not None and self._kept is not None:
             self._log.confirm(self._kept)
 
-    def alive(self) -> None:
-        """While a page is not kept yet."""
-        if self._state is not None:
-            self._log.alive()
-
     def behind(self) -> Behind | None:
         """Every heartbeat; None in between. Raises Halted, DatabaseError."""
         now = self._monotonic()
         if self._state is None or self._kept is None or (self._looked and now < self._looked + self._options.heartbeat):
             return None
         self._looked = now
-        try:
+        with self._failing():
             return self._log.behind(self._kept)
-        except SQLAlchemyError as error:
-            self.close()
-            raise source_error(error) from None
 
     def notices(self) -> list[Notice]:
         found, self._log.said = self._log.said, []

@@ -80,7 +80,6 @@ class CaptureSource(PollingSource):
     def listed(self) -> Sequence[Item]:
         assert self._capture is not None
         if self._page is not None:
-            self._capture.alive()
             return self._page.items
         behind = self._capture.behind()
         if behind is not None:
