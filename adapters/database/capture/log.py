@@ -38,10 +38,11 @@ class Batch:
 @dataclass(frozen=True)
 class Behind:
     """`kept` is how many bytes of its log the database keeps for us, `left` how many more before it lets go of what we have not read
-    (None: it never does, or does not say)."""
+    (None: it never does, or does not say; `unlimited`: it keeps all, until its disk is full)."""
 
     kept: int
     left: int | None = None
+    unlimited: bool = False
 
 
 def ended(connection: Connection) -> None:

@@ -21,7 +21,7 @@ from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.pgoutput import lsn_of, lsn_text
 from adapters.database.capture.pgstream import Server, Stream, replication
 from adapters.database.capture.pgtransactions import Transactions
-from adapters.database.capture.slot import missing, require_log, require_tables, slot_of, text_of
+from adapters.database.capture.slot import Slot, limit_of, missing, require_log, require_tables, slot_of, text_of
 from adapters.database.capture.state import State
 from adapters.database.capture.subject import Subjects, subjects_of
 from adapters.database.polling.rounds import Halted, Notice
@@ -129,18 +129,22 @@ class PostgresLog:
                 raise Unusable(f"there is no replication slot {self._slot} and create is no; an administrator may run: {text}")
             at, exported = server.create(self._slot, temporary=False)
         else:
-            self._fits(found.plugin, found.database)
+            self._fits(found)
             at = state.at if state is not None else lsn_text(found.confirmed)
         began = (state or State(identity, at)).covering(names, self._options.snapshot == "initial", at)
         if began.snapshot is not None:
             self._first = self._see(server, at, exported)
         return began
 
-    def _fits(self, plugin: str, database: str) -> None:
+    def _fits(self, slot: Slot) -> None:
         own = self._connection.execute(sa.text("SELECT current_database()")).scalar_one()
-        if plugin != "pgoutput" or database != own:
-            raise Unusable(
-                f"the replication slot {self._slot} is of {plugin or 'no plugin'} in {database or 'no database'}: choose another name"
+        if slot.plugin != "pgoutput" or slot.database != own:
+            text = f"{slot.plugin or 'no plugin'} in {slot.database or 'no database'}"
+            raise Unusable(f"the replication slot {self._slot} is of {text}: choose another name")
+        if slot.status == "lost":  # one that an administrator made, and nobody has read
+            text = f"SELECT pg_drop_replication_slot('{self._slot}')"
+            raise Halted(
+                f"the replication slot {self._slot} was lost before it was read. Way back: {text}, and the capture begins with a new one"
             )
 
     def _see(self, server: Server, at: str, exported: str) -> First:
@@ -223,7 +227,7 @@ class PostgresLog:
         if slot is None or slot.status == "lost":
             self._same(state, state.server, lsn_of(state.at))
         assert slot is not None
-        return Behind(slot.kept, slot.left)
+        return Behind(slot.kept, slot.left, limit_of(self._connection) is None)
 
     def close(self) -> None:
         try:

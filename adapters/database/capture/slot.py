@@ -34,6 +34,7 @@ _IDENTITY: Final = sa.text(
 _PUBLICATION: Final = sa.text("SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = :name")
 _PUBLISHED: Final = sa.text("SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = :name")
 _RIGHTS: Final = sa.text("SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user")
+_LIMIT: Final = sa.text("SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ def slot_of(connection: Connection, name: str) -> Slot | None:
         return None
     plugin, database, active, restart, confirmed, status, left, kept = row
     return Slot(plugin or "", database or "", active, lsn_of(restart or "0/0"), lsn_of(confirmed or "0/0"), status or "", left, kept or 0)
+
+
+def limit_of(connection: Connection) -> int | None:
+    """How many bytes of log the server keeps for a slot at most; None: all of it, until its disk is full (and before version 13)."""
+    found: int | None = connection.execute(_LIMIT).scalar()
+    return None if found is None or found < 0 else found
 
 
 def require_log(connection: Connection) -> None:
@@ -156,8 +163,8 @@ def _slot(connection: Connection, options: Settings, name: str) -> Iterator[Find
 
 
 def _limited(connection: Connection, options: Settings) -> Finding:
-    limit = connection.execute(sa.text("SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'")).scalar()
-    if limit is None or limit < 0:
+    limit = limit_of(connection)
+    if limit is None:
         text = "max_slot_wal_keep_size is not limited: while Meridian is away the log grows until the disk of the database is full"
         return Finding("log", "warning", text)
     if limit < options.most_behind:

@@ -45,7 +45,7 @@ class CaptureSource(PollingSource):
         self._page: Page | None = None
         self._acks: list[Ack | None] = []
         self._halted = ""
-        self._late = False
+        self._late = self._unlimited = False
         self._backoff = Backoff(Retry(0.5, options.retry_most), random.random)
         labels = {"channel": context.name}
         self._stopped_gauge = context.metrics.gauge("meridian_capture_stopped", f"1 while {_STOPPED}", **labels)
@@ -149,7 +149,11 @@ class CaptureSource(PollingSource):
 
     def _measured(self, behind: Behind) -> None:
         self._behind_gauge.set(behind.kept)
-        late = behind.kept > self._options.most_behind
+        if behind.unlimited and not self._unlimited:
+            text = "a database keeps its log for us without limit (max_slot_wal_keep_size): while we are away it may fill its disk"
+            self._tell(Notice("database.capture_unlimited", text))
+        self._unlimited = behind.unlimited
+        late = behind.kept > self._options.most_behind or (behind.left is not None and behind.left <= 0)
         if late and not self._late:
             facts = {"bytes": str(behind.kept), **({"left": str(behind.left)} if behind.left is not None else {})}
             text = "a database keeps more of its log for us than it should (most_behind); beyond its own limit the capture is lost"
