@@ -1,4 +1,5 @@
-"""Meridian is killed (SIGKILL) in mid-capture, in the first state and in the log, while writers change rows: every change is kept once.
+"""Meridian, the database, and both at once are killed (SIGKILL) in mid-capture, in the first state and in the log, while writers change
+rows: every change is kept once.
 
 `make test` runs a bounded version; MERIDIAN_CRASH=full (`make crash`) kills more often.
 """
@@ -60,12 +61,17 @@ def test_meridian_is_killed_in_mid_capture(server: str, tmp_path: Path) -> None:
         until(lambda: writers.changes > 40, "some rows")
         made = site(tmp_path / "site", own.url)
         node = Node(made).__enter__()
-        for _ in range(KILLS):
+        for kill in range(KILLS):
             reached = len(kept(made)) + chance.randint(1, 150)
             until(lambda reached=reached: len(kept(made)) >= reached, "some changes")  # type: ignore[misc]
-            kill_tree(node.pid)
-            node._process.wait()
-            node = Node(made).__enter__()
+            if kill % 3 != 1:
+                kill_tree(node.pid)
+                node._process.wait()
+            if kill % 3:  # the server alone, and both at once
+                own.kill()
+                own.start()
+            if kill % 3 != 1:
+                node = Node(made).__enter__()
         writers.stop()
         trail = writers.trail()
         try:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
+from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from adapters.database.polling.subject import Unusable
 from tests.support.capture import LOGGING, Captured, Writers, own_server, wrong
 from tests.support.databases import OwnServer, engine_of, written
 from tests.support.polling import Kept
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 EVENT = 900  # an event of the binary log has up to 8 KB of rows
 ITEM = "CREATE TABLE item (id integer PRIMARY KEY, version integer, note text)"
@@ -74,7 +76,8 @@ def run(connection: Connection, *statements: str) -> list[Any]:
 
 def until_refused(captured: Captured, error: type[DatabaseError]) -> str:
     """Pages until one fails; why."""
-    for _ in range(100):
+    deadline = monotonic() + PATIENCE
+    while monotonic() < deadline:
         try:
             captured.page()
         except error as caught:
@@ -253,6 +256,57 @@ def test_hand_over_without_a_crash_repeats_nothing(server: str, tmp_path: Path) 
     assert captured.kept.repeated == 0
 
 
+@pytest.mark.parametrize("server", LOGGING)
+def test_a_server_that_is_shut_down_in_good_order(server: str, tmp_path: Path) -> None:
+    """It waits until all it has written is confirmed, which happens at once; started again, the log goes on."""
+    with own_server(server) as own:
+        engine = engine_of(own.url)
+        with engine.connect() as connection:
+            run(connection, ITEM, "INSERT INTO item VALUES (1, 1, 'a')", "CREATE TABLE other (id integer)")
+            with Captured(tmp_path, own.url, heartbeat="1h") as captured:
+                captured.until_idle()
+                run(connection, "INSERT INTO other VALUES (1)", "INSERT INTO item VALUES (2, 1, 'a')", "INSERT INTO other VALUES (2)")
+                captured.until(2)
+                stopping = Thread(target=own.stop)
+                stopping.start()
+                until_refused(captured, DatabaseError)
+                stopping.join(PATIENCE)
+                assert own._process is None
+                own.start()
+                connection.invalidate()
+        with engine.connect() as again:
+            run(again, "INSERT INTO item VALUES (3, 1, 'a')")
+        with Captured(tmp_path, own.url, captured.kept) as second:
+            second.until(3)
+        engine.dispose()
+    assert changes(second) == [("snapshot", 1), ("insert", 2), ("insert", 3)]
+    assert second.kept.repeated == 0
+
+
+def test_other_tables_that_are_never_quiet(db: Connection, tmp_path: Path) -> None:
+    """A change is handed in although the log has always something more to say."""
+    run(db, ITEM, "CREATE TABLE other (id integer)")
+    ended, engine = Event(), engine_of(db.engine.url)
+
+    def write() -> None:
+        with engine.connect() as connection:
+            while not ended.wait(0.01):
+                connection.exec_driver_sql("INSERT INTO other VALUES (1)")
+
+    writer = Thread(target=write)
+    with Captured(tmp_path, db.engine.url) as captured:
+        captured.until_idle()
+        writer.start()
+        try:
+            run(db, "INSERT INTO item VALUES (1, 1, 'a')")
+            captured.until(1)
+        finally:
+            ended.set()
+            writer.join()
+            engine.dispose()
+    assert changes(captured) == [("insert", 1)]
+
+
 def test_a_long_transaction_is_read_in_pages(db: Connection, tmp_path: Path) -> None:
     """Never more than a page in memory; after a crash in the middle of it it goes on there."""
     run(db, ITEM)
@@ -344,6 +398,20 @@ def test_how_far_behind(db: Connection, tmp_path: Path) -> None:
         assert behind.kept > 40_000
 
 
+def test_a_transaction_that_does_not_end(pg: Connection, tmp_path: Path) -> None:
+    """The slot waits for those that write when it is made: no longer than a statement may run, and nothing is left of it."""
+    run(pg, ITEM)
+    with pg.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
+        run(other, "INSERT INTO item VALUES (1, 1, 'a')")
+        with Captured(tmp_path, pg.engine.url, connection={"statement_timeout": "1s"}) as captured, pytest.raises(DatabaseError):
+            captured.capture.open()
+        until(lambda: not run(pg, "SELECT 1 FROM pg_replication_slots"), "the slot to be given up")
+        other.commit()
+    with Captured(tmp_path, pg.engine.url, captured.kept) as second:
+        second.until_idle()
+    assert changes(second) == [("snapshot", 1)]
+
+
 # --- what is lost is said --------------------------------------------------------------------------------
 
 
@@ -423,11 +491,20 @@ def test_a_slot_that_the_server_gave_up(tmp_path: Path) -> None:
         engine = engine_of(own.url)
         with engine.connect() as connection:
             run(connection, "CREATE TABLE filler (t text)")
+            run(connection, "SELECT pg_create_logical_replication_slot('unread', 'pgoutput')")
             for _ in range(4):
                 run(connection, "INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 1000)", "SELECT pg_switch_wal()")
             run(connection, "CHECKPOINT")
+            back = halted(own, tmp_path, kept, "max_slot_wal_keep_size")
+            with Captured(tmp_path, own.url, kept, begin_again=back) as captured:
+                captured.until_idle()
+            assert [record.change for record in kept.records] == ["snapshot", "insert", "snapshot", "snapshot"]
+            with Captured(tmp_path / "other", own.url, slot="unread") as other, pytest.raises(Halted, match="lost before it was read"):
+                other.page()
+            run(connection, "SELECT pg_drop_replication_slot('unread')")
+            with Captured(tmp_path / "other", own.url, slot="unread") as other:
+                assert len(other.until_idle()) == 2
         engine.dispose()
-        halted(own, tmp_path, kept, "max_slot_wal_keep_size")
 
 
 def test_a_binary_log_that_was_purged(tmp_path: Path) -> None:

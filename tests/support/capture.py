@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -45,13 +46,24 @@ class RealTime:
 
 
 class Captured:
-    """One life of a capture, as a context; `kept` outlives it."""
+    """One life of a capture, as a context; `kept` outlives it. `connection` are further options of the connection, `certs` the folder
+    of its TLS."""
 
-    def __init__(self, folder: Path, url: URL | str, kept: Kept | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: URL | str,
+        kept: Kept | None = None,
+        *,
+        connection: dict[str, Any] | None = None,
+        certs: Path | None = None,
+        **options: Any,
+    ) -> None:
         self.kept = kept or Kept()
         settings = {"tables": ["item"], "heartbeat": "100ms", **options}
-        self.context = context(folder, RealTime(), name="lis")
-        self.capture = capture_of(SOURCE.defaults(connection={"url": written(url)}, **settings), self.context)
+        self.context = context(folder, RealTime(), name="lis", tls=SimpleNamespace(folder=certs))
+        made = SOURCE.defaults(connection={"url": written(url), **(connection or {})}, **settings)
+        self.capture = capture_of(made, self.context)
         self.capture.resume(self.kept.checkpoints)
         self.notices: list[Notice] = []
 

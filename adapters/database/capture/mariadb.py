@@ -63,11 +63,11 @@ class BinaryLog:
     def open(self, state: State | None, *, again: bool) -> State:
         self._sql = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         with self._engine.connect() as looking:
-            self.subjects = subjects_of(looking, self._options)
             identity = server_of(looking)
+            if state is not None and not again:
+                lost(self._sql, state, identity)
+            self.subjects = subjects_of(looking, self._options)
         require(self._sql, self._options)
-        if state is not None and not again:
-            lost(self._sql, state, identity)
         names = tuple(subject.name for subject in self.subjects.values())
         initial = self._options.snapshot == "initial"
         known = None if again else state
