@@ -1,4 +1,4 @@
-"""Databases: a source that polls tables, a destination that runs statements, and the platform's tables."""
+"""Databases: a source that polls tables, a destination that runs statements, capture of changes, and the platform's tables."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ _UNSENDABLE: Final = ("DataError", "NotSupportedError", "ProgrammingError")
 
 
 def _code(driver: BaseException) -> str:
-    state = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
+    state = getattr(driver, "sqlstate", None)
     if state and type(driver).__module__.startswith("psycopg"):  # MariaDB's numbers say more than its SQLSTATE
         return str(state)
     if isinstance(driver, sqlite3.Error):
@@ -117,7 +117,7 @@ def _meaning(error: BaseException, driver: BaseException, code: str) -> Meaning:
     module = type(driver).__module__.partition(".")[0]
     if isinstance(error, sa.TimeoutError) or isinstance(driver, OSError):
         return Meaning.DOWN
-    if module in ("psycopg", "psycopg2"):
+    if module == "psycopg":
         if not code and type(driver).__name__ in _UNSENDABLE:
             return Meaning.CONTENT
         return _postgresql(code)

@@ -1,4 +1,4 @@
-"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, nothing changed."""
+"""``meridian db``: look at a channel's database before and while it is read; nothing is taken, and nothing made unless it is asked for."""
 
 from __future__ import annotations
 
@@ -29,20 +29,29 @@ app = typer.Typer(no_args_is_help=True, help="Check the databases of channels; s
 def check(
     channel: str = typer.Argument("", help="Only this channel; default: every channel that reads a database or writes to one."),
     site: Path = SITE,
-    create: bool = typer.Option(False, "--create", help="Print also the SQL that makes or grants what is missing; it is not run."),
+    create: bool = typer.Option(False, "--create", help="Make what change capture needs where it is missing: publication and slot."),
+    sql: bool = typer.Option(False, "--sql", help="Print also the SQL that makes or grants what else is missing; it is not run."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Look at sources (reach, rights, key, index, character sets, clocks) and destinations (reach, rights, outbox, unique keys, landing
     schema). Exit code 1 when a channel cannot work as it is."""
-    found = list(_found(load(site), channel))
+    loaded = load(site)
+    found = [*(_made(loaded, channel) if create else ()), *_found(loaded, channel)]
     if as_json:
         print_json(found)
     else:
         rows = [(_place(f), f["state"], f["what"], f["text"]) for f in found]
         print_table("databases", ("channel", "", "looked at", "found"), rows)
-        if create:
+        if sql:
             _print_ddl(found)
     raise typer.Exit(1 if any(one["state"] == "fault" for one in found) else 0)
+
+
+def _made(site: Site, name: str) -> Iterator[dict[str, Any]]:
+    """Make what captures need, and say what was made. Raises ConfigError."""
+    for one, adapter in _having(site, name, "create"):
+        for finding in adapter.create(one.source_options, _context(site, one.name)):
+            yield {"channel": one.name, "destination": "", **asdict(finding)}
 
 
 def _found(site: Site, name: str) -> Iterator[dict[str, Any]]:

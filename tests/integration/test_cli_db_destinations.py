@@ -89,7 +89,7 @@ def user(url: URL, name: str = "meridian_writer") -> Iterator[URL]:
 
 
 def granted(said: Said) -> list[str]:
-    """The statements that --create shows."""
+    """The statements that --sql shows."""
     lines = said.out.split("\n-- ")[1:]
     return [one.partition("\n")[2].strip().rstrip(";") for one in lines]
 
@@ -108,7 +108,7 @@ def test_what_is_as_it_should_be(meridian: Callable[..., Said], url: Any, tmp_pa
 
 
 def test_what_is_missing_is_made_by_what_is_shown(meridian: Callable[..., Said], url: Any, tmp_path: Path) -> None:
-    """No outbox and no unique index: two faults; once the statements of --create were run by an administrator there is none."""
+    """No outbox and no unique index: two faults; once the statements of --sql were run by an administrator there is none."""
     run(url, "CREATE TABLE result (source varchar(20) NOT NULL, no integer NOT NULL, value varchar(40))")
     statements(tmp_path, url, UPSERT, outbox={})
     said = meridian("db", "check", "--site", tmp_path, "--json")
@@ -116,7 +116,7 @@ def test_what_is_missing_is_made_by_what_is_shown(meridian: Callable[..., Said],
     assert (said.code, found["outbox"][0], found["statement 1"][0]) == (1, "fault", "fault")
     assert "no table meridian_outbox" in found["outbox"][1]
     assert "no unique index of result is over source, no" in found["statement 1"][1]
-    shown = meridian("db", "check", "--site", tmp_path, "--create")
+    shown = meridian("db", "check", "--site", tmp_path, "--sql")
     assert shown.code == 1
     assert run(url, *(one for statement in granted(shown) for one in statement.split(";\n"))) == []
     said = meridian("db", "check", "--site", tmp_path, "--json")
@@ -150,7 +150,7 @@ def test_tables_and_columns_that_are_not_there(meridian: Callable[..., Said], ur
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_rights_are_named_and_granted(meridian: Callable[..., Said], server: str, tmp_path: Path) -> None:
-    """For each statement the right that is missing; what --create shows is what is needed, and no more."""
+    """For each statement the right that is missing; what --sql shows is what is needed, and no more."""
     with own_database(server) as url, user(url) as mine:
         run(url, TABLE, outbox(url), f"GRANT SELECT ON result TO {mine.username}", f"GRANT SELECT ON meridian_outbox TO {mine.username}")
         statements(tmp_path, mine, UPSERT, {"run": "DELETE FROM result WHERE no = :no", "with": {"no": "1"}}, outbox={})
@@ -161,7 +161,7 @@ def test_rights_are_named_and_granted(meridian: Callable[..., Said], server: str
         assert "give this user the right" in found["statement 2"][1]
         run(url, f"GRANT DELETE ON result TO {mine.username}")
         for _ in range(2):  # without the right to INSERT the outbox is not asked about DELETE
-            run(url, *granted(meridian("db", "check", "--site", tmp_path, "--create")))
+            run(url, *granted(meridian("db", "check", "--site", tmp_path, "--sql")))
         said = meridian("db", "check", "--site", tmp_path, "--json")
         assert {state for state, _ in findings(said).values()} == {"fine"}, said
         run(url, f"REVOKE DELETE ON meridian_outbox FROM {mine.username}")
@@ -172,13 +172,13 @@ def test_rights_are_named_and_granted(meridian: Callable[..., Said], server: str
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_user_who_may_make_no_outbox(meridian: Callable[..., Said], server: str, tmp_path: Path) -> None:
-    """`create: true` is no help then: what --create shows is."""
+    """`create: true` is no help then: what --sql shows is."""
     with own_database(server) as url, user(url) as mine:
         run(url, TABLE, f"GRANT SELECT, INSERT, UPDATE ON result TO {mine.username}")
         said = meridian("db", "check", "--site", statements(tmp_path, mine, UPSERT, outbox={"create": True}), "--json")
         assert (said.code, findings(said)["outbox"][0]) == (1, "fault"), said
         for _ in range(3):  # the table, then the rights on it
-            shown = granted(meridian("db", "check", "--site", tmp_path, "--create"))
+            shown = granted(meridian("db", "check", "--site", tmp_path, "--sql"))
             run(url, *(one for statement in shown for one in statement.split(";\n")))
         said = meridian("db", "check", "--site", tmp_path, "--json")
         assert (said.code, findings(said)["outbox"][0]) == (0, "fine"), said
@@ -278,7 +278,7 @@ def test_the_level_of_the_landing_schema(meridian: Callable[..., Said], url: Any
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_rights_on_the_landing_schema(meridian: Callable[..., Said], server: str, tmp_path: Path) -> None:
-    """A user who may only read: which rights are missing; with what --create shows all is well, and a Bundle is landed."""
+    """A user who may only read: which rights are missing; with what --sql shows all is well, and a Bundle is landed."""
     with own_database(server) as url, Landing(url) as owner, user(url, "lander") as mine:
         owner.land()
         schema = {"schema": "fhir"} if server == "postgresql" else {}
@@ -293,7 +293,7 @@ def test_rights_on_the_landing_schema(meridian: Callable[..., Said], server: str
         assert said.code == 1
         assert {one["state"] for one in rights} == {"fault"}
         assert any("INSERT, UPDATE on" in one["text"] for one in rights)
-        shown = granted(meridian("db", "check", "--site", tmp_path, "--create"))
+        shown = granted(meridian("db", "check", "--site", tmp_path, "--sql"))
         run(url, *(one for statement in shown for one in statement.split(";\n")))
         said = meridian("db", "check", "--site", tmp_path, "--json")
         assert (said.code, findings(said)["rights"][0]) == (0, "fine"), said

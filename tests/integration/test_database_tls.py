@@ -14,9 +14,11 @@ from sqlalchemy.exc import OperationalError
 from twisted.internet import reactor
 
 from adapters.database.connection import make_engine
+from adapters.database.errors import DatabaseError
 from certs import Authority
 from engine.errors import ConfigError
-from tests.support.databases import OWN_SERVERS, SERVERS, OwnServer, connection_options
+from tests.support.capture import LOGGING, Captured
+from tests.support.databases import OWN_SERVERS, SERVERS, OwnServer, connection_options, engine_of
 from tests.support.fhir import context
 
 USED = {"postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", "mysql": "SHOW STATUS LIKE 'Ssl_cipher'"}
@@ -75,4 +77,34 @@ def test_a_certificate_of_another_host(server: str, tmp_path: Path) -> None:
         engine = make_engine(connection_options(own.url, tls={"certificate": "none", "verify": "ca"}), made)
         with engine.connect() as connection:
             assert connection.exec_driver_sql(USED[server]).one()[-1]
+        engine.dispose()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_log_over_tls(server: str, tmp_path: Path) -> None:
+    """Change capture: its first state and its log are read over TLS from a server that takes nothing else, or shows it;
+    one of another authority is not read."""
+    own, authority = serving(server, tmp_path)
+    own._settings |= LOGGING[server][1]  # type: ignore[attr-defined]
+    authority.issue("site", out=tmp_path / "certs", dns=("localhost",))
+    (tmp_path / "certs" / "node.key").chmod(0o600)
+    Authority.create(tmp_path / "other", "stranger").issue("site", out=tmp_path / "strange", dns=("localhost",))
+    with own:
+        engine = engine_of(own.url)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE item (id integer PRIMARY KEY)")
+            connection.exec_driver_sql("INSERT INTO item VALUES (1)")
+            if server == "mysql":
+                connection.exec_driver_sql("SET GLOBAL require_secure_transport = ON")
+            with Captured(tmp_path, own.url, certs=tmp_path / "certs", connection={"tls": {}}) as captured:
+                captured.until_idle()
+                connection.exec_driver_sql("INSERT INTO item VALUES (2)")
+                captured.until(2)
+                if server == "postgresql":
+                    used = connection.exec_driver_sql("SELECT ssl FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)").scalars().all()
+                    assert used == [True]
+            assert [record.change for record in captured.kept.records] == ["snapshot", "insert"]
+            stranger = {"certs": tmp_path / "strange", "connection": {"tls": {"certificate": "none"}}}
+            with Captured(tmp_path, own.url, captured.kept, **stranger) as refused, pytest.raises(DatabaseError):  # type: ignore[arg-type]
+                refused.page()
         engine.dispose()

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
+from adapters.database.capture.options import SOURCE as CAPTURE
 from adapters.database.landing.migration import views
 from adapters.database.options import CONNECTION
 from adapters.database.polling.server import server_of
@@ -152,12 +153,14 @@ def test_the_operating_pages_options() -> None:
 
 
 def test_the_databases_pages_options() -> None:
-    """Its yaml block is a connection as the options have it."""
-    (block,) = blocks("engine/docs/databases.md", "yaml")
+    """Its yaml blocks are a connection, and a source of change capture, as the options have them."""
+    connection, capture = (YAML().load(block) for block in blocks("engine/docs/databases.md", "yaml"))
     faults: list[Fault] = []
-    settings = CONNECTION.parse(YAML().load(block)["connection"], Place("databases.md"), faults)
+    settings = CONNECTION.parse(connection["connection"], Place("databases.md"), faults)
+    captured = CAPTURE.parse(capture["source"]["database_capture"], Place("databases.md"), faults)
     assert faults == []
     assert [str(secret) for secret in secrets_of(settings)] == ["env:LIS_PASSWORD"]
+    assert [table.name for table in captured.tables] == ["lab.result", "lab.orders"]
 
 
 def test_the_pages_views_are_those_of_the_landing_schema() -> None:

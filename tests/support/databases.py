@@ -27,8 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.options import CONNECTION
 from engine.bench.loopback import free_port
-from engine.bench.processes import tree
 from engine.options import Settings
+from tests.support.killing import kill_tree
 from tests.support.waiting import until
 
 _SERVERS: Final = {
@@ -164,11 +164,7 @@ class OwnServer:
         """SIGKILL to it and its children, as if the machine had lost its power."""
         if self._process is None:
             return
-        for pid in tree(self._process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        kill_tree(self._process.pid)  # a child that is left would keep its shared memory from the next start
         self._process.wait(30)
         self._process = None
 

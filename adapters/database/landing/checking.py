@@ -75,7 +75,7 @@ def _rights(options: Settings, schema: Schema, engine: Engine) -> Iterator[Findi
     for missing, tables in lacking.items():
         grants = [looking.grant(engine, missing, f"{schema.name}.{name}" if schema.name else name) for name in tables]
         some = f"{', '.join(tables[:3])}{f' and {len(tables) - 3} more' if len(tables) > 3 else ''}"
-        yield Finding("rights", "fault", f"{', '.join(missing)} on {some} is refused: {said}. Run what --create shows", ";\n".join(grants))
+        yield Finding("rights", "fault", f"{', '.join(missing)} on {some} is refused: {said}. Run what --sql shows", ";\n".join(grants))
 
 
 def _needed(schema: Schema) -> Iterator[tuple[Table, tuple[str, ...]]]:

@@ -84,10 +84,10 @@ def _hidden(engine: Engine, name: str, made: str) -> Finding:
 
 def _absent(options: Settings, creates: bool | None, made: str) -> Finding:
     if not options.create:
-        text = f"there is no table {options.table}, or this user may not see it: run the statement that --create shows"
+        text = f"there is no table {options.table}, or this user may not see it: run the statement that --sql shows"
         return Finding("outbox", "fault", text, made)
     if creates is False:
-        text = f"there is no table {options.table}, and this user may make none: run the statement that --create shows, or grant CREATE"
+        text = f"there is no table {options.table}, and this user may make none: run the statement that --sql shows, or grant CREATE"
         return Finding("outbox", "fault", text, made)
     return Finding("outbox", "fine", f"{options.table} is made with the first message", made)
 
