@@ -1,0 +1,1 @@
+"""Files: a watched folder, here or on another machine, whose files become messages; messages written as files."""
