@@ -24,6 +24,8 @@ CDA: Final = "application/hl7-cda+xml"
 """One clinical document (HL7 CDA release 2)."""
 ROWS: Final = "application/rows+json"
 """One business record out of a database, as engine.formats.rows writes it: a row, or a header with its details."""
+FILE: Final = "application/vnd.meridian.file"
+"""A file with what is known of it beside its content (its name, what was read out of that), as engine.formats.files.labelled writes it."""
 DICOM: Final = "application/dicom"
 """One SOP instance as a file (PS3.10 clause 7): preamble, file meta information, data set."""
 DICOM_JSON: Final = "application/dicom+json"
@@ -63,6 +65,8 @@ class Excerpt(bytes):
 
     digest: str
     file: Path
+    begin: int = 0
+    """Where in that file it begins, once a mapping has looked at what stands before."""
 
     def __new__(cls, begin: bytes, digest: str, file: Path) -> Self:
         made = super().__new__(cls, begin)
