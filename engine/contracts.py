@@ -103,7 +103,8 @@ class Context:
     handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool`, `unspool` and `body_file` are
     the store's (engine.store.contract.Store), for bodies too big for memory: what was spooled goes to the intake, or is unspooled.
     `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
-    `answered`: the channel answers its senders with a destination's result.
+    `answered`: the channel answers its senders with a destination's result. `disabled` tells of a party (URI) whether it, or one above it,
+    is disabled in the registry of parties, for sources that keep connections open; any thread may ask.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Context:
     body_file: Callable[[BodyRef], Path] = _no_store
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
     answered: bool = False
+    disabled: Callable[[str], bool] = lambda _: False
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""
