@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,7 +33,7 @@ class LocalFolder:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def list(self) -> list[Entry]:
+    def list(self) -> Sequence[Entry]:
         return _files(self._folder, "")
 
     def read(self, name: str) -> BinaryIO:
@@ -55,7 +55,7 @@ class LocalFolder:
             return None
         return ours
 
-    def claimed(self) -> list[Entry]:
+    def claimed(self) -> Sequence[Entry]:
         try:
             return _files(self._folder / self._ours, f"{self._ours}/")
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class LocalFolder:
             alive.parent.mkdir(parents=True, exist_ok=True)
             alive.touch()
 
-    def take_over(self, silent: float) -> list[str]:
+    def take_over(self, silent: float) -> Sequence[str]:
         now = (self._folder / self._ours / ALIVE).stat().st_mtime
         taken = []
         for other in os.scandir(self._folder / CLAIMED):

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.contracts import Gathered, Mapper
 from engine.errors import MessageError, ParseError
-from engine.formats.delimited import Line, lines
+from engine.formats.files.delimited import Line, lines
 from engine.formats.fhir import dump, parse
 from engine.formats.rows import write
 

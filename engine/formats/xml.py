@@ -16,7 +16,7 @@ from lxml import etree
 
 from engine.errors import ParseError
 
-_CHUNK: Final = 64 << 10
+CHUNK: Final = 64 << 10
 _UTF_8: Final = b"\xef\xbb\xbf"
 _WIDE: Final = ((b"\xff\xfe", "utf-16le"), (b"\xfe\xff", "utf-16be"), (b"<\x00", "utf-16le"), (b"\x00<", "utf-16be"))
 _NARROW: Final = frozenset(
@@ -26,7 +26,7 @@ _NARROW: Final = frozenset(
 """Where an ASCII character is its own byte, in lower case; beside UTF-16."""
 _DECLARED: Final = re.compile(rb"\A<\?xml[^>]{0,200}?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"'][^>]{0,100}?\?>")
 _PROLOG: Final = re.compile(rb"(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
-_MOST_PROLOG: Final = 64 << 10
+MOST_PROLOG: Final = 64 << 10
 """Bytes before the root element."""
 
 
@@ -52,8 +52,25 @@ def parse(body: bytes, limits: Limits = LIMITS, charset: str = "") -> etree._Ele
         raise ParseError(f"the XML document has more than {limits.size} bytes")
     if not body:
         raise ParseError("there is no XML document")
-    encoding = _checked_encoding(body, charset)
-    parser = etree.XMLPullParser(
+    encoding = checked_encoding(body, charset)
+    parser = pull_parser(encoding)
+    count = Count(limits)
+    try:
+        for begin in range(0, len(body), CHUNK):
+            parser.feed(body[begin : begin + CHUNK])
+            for event, element in parser.read_events():
+                count.take(event, element)
+        root = parser.close()
+    except etree.XMLSyntaxError:
+        raise not_well_formed(parser) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise ParseError(_NO_DTD)
+    return root
+
+
+def pull_parser(encoding: str) -> etree.XMLPullParser:
+    """One that opens nothing and believes nothing; the limits are the caller's to keep (`Count`)."""
+    return etree.XMLPullParser(
         events=("start", "end", "start-ns", "end-ns"),
         encoding=encoding,
         resolve_entities=False,
@@ -63,21 +80,9 @@ def parse(body: bytes, limits: Limits = LIMITS, charset: str = "") -> etree._Ele
         remove_comments=True,
         remove_pis=True,
     )
-    count = _Count(limits)
-    try:
-        for begin in range(0, len(body), _CHUNK):
-            parser.feed(body[begin : begin + _CHUNK])
-            for event, element in parser.read_events():
-                count.take(event, element)
-        root = parser.close()
-    except etree.XMLSyntaxError:
-        raise _not_well_formed(parser) from None
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise ParseError(_NO_DTD)
-    return root
 
 
-class _Count:
+class Count:
     """What has been seen so far of a document, against its limits."""
 
     __slots__ = ("depth", "elements", "limits", "namespaces")
@@ -109,7 +114,7 @@ class _Count:
             raise ParseError(f"an element has more than {self.limits.attributes} attributes")
 
 
-def _not_well_formed(parser: etree.XMLPullParser) -> ParseError:
+def not_well_formed(parser: etree.XMLPullParser) -> ParseError:
     """In libxml2's name of the first fault: its sentence quotes the document."""
     first = next(iter(parser.feed_error_log), None)
     if first is None:
@@ -121,11 +126,11 @@ def _not_well_formed(parser: etree.XMLPullParser) -> ParseError:
 _NO_DTD: Final = "the XML document has a document type declaration, which is not allowed"
 
 
-def _checked_encoding(body: bytes, charset: str) -> str:
+def checked_encoding(body: bytes, charset: str) -> str:
     """The encoding to parse with, which the parser is told: it would guess others, and believe a declaration that was not seen here.
     Raises ParseError for one that is not on the list, and where a document type declaration stands before the root."""
     wide = next((name for mark, name in _WIDE if body.startswith(mark)), "")
-    prolog = body[:_MOST_PROLOG]
+    prolog = body[:MOST_PROLOG]
     if wide:
         prolog = prolog.decode(wide, "replace").lstrip("\ufeff").encode("utf-8", "replace")
     prolog = prolog.removeprefix(_UTF_8)
@@ -135,8 +140,8 @@ def _checked_encoding(body: bytes, charset: str) -> str:
         raise ParseError(f"XML in the character set {said!r} is not taken" if len(said) <= 40 else "XML in an unknown character set")
     before_root = _PROLOG.match(prolog)
     rest = prolog[before_root.end() :] if before_root else prolog
-    if len(body) > _MOST_PROLOG and (b"<!--".startswith(rest[:4]) or rest.startswith(b"<?")):
-        raise ParseError(f"more than {_MOST_PROLOG} bytes stand before the root element of the XML document")
+    if len(body) > MOST_PROLOG and (b"<!--".startswith(rest[:4]) or rest.startswith(b"<?")):
+        raise ParseError(f"more than {MOST_PROLOG} bytes stand before the root element of the XML document")
     if rest.startswith(b"<!"):
         raise ParseError(_NO_DTD)
     return said

@@ -17,7 +17,7 @@ from adapters.database.statements.conversions import Misfit, converted
 from adapters.database.statements.options import DESTINATION
 from engine import registry
 from engine.errors import MessageError
-from engine.formats.delimited import lines
+from engine.formats.files.delimited import lines
 from engine.formats.rows import Record, write
 from engine.message import ROWS, Parcel
 from tests.support.laboratory_rows import GLUCOSE, ORDER, SITE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ParseError
-from engine.formats.delimited import lines
+from engine.formats.files.delimited import lines
 from engine.formats.rows import Record
 from tests.support.cli import Said, meridian
 

@@ -54,14 +54,14 @@ def most_messages(body: bytes) -> int:
 
 def split(body: bytes) -> Batch:
     """Cut a file into its messages. Never raises: what belongs to no message is a message of its own, so that nothing is lost."""
-    cutter = _Cutter()
+    cutter = Cutter()
     for line in body.removeprefix(BOM).splitlines(keepends=True):  # of bytes: CR, LF and CRLF only
         cutter.take(line)
     return cutter.finish()
 
 
-class _Cutter:
-    """One pass over the lines of a file."""
+class Cutter:
+    """One pass over the lines of a file. Who wants a long file at flat memory drains it after each line."""
 
     def __init__(self) -> None:
         self.batch = Batch()
@@ -69,6 +69,7 @@ class _Cutter:
         self._counted = 0  # messages since the last BHS
         self._open = False  # a BHS waits for its BTS
         self._batches = 0
+        self._ended = False  # the FTS has come
 
     def take(self, line: bytes) -> None:
         name = line[:3]
@@ -100,7 +101,7 @@ class _Cutter:
             self._counted, self._open = 0, False
         else:
             self._end_of_batch("the file ends")
-            batch.file_trailer = segment
+            batch.file_trailer, self._ended = segment, True
             self._check(segment, self._batches, "FTS-1", "batches")
 
     def _close(self) -> None:
@@ -125,10 +126,22 @@ class _Cutter:
         if declared and not (declared.isdigit() and int(declared[:9]) == counted):
             self.batch.faults.append(f"{place} does not agree with the number of {what}: {counted} found")
 
+    @property
+    def begun(self) -> bool:
+        """Whether a message has begun whose end is not seen yet."""
+        return bool(self._message)
+
+    def drain(self) -> tuple[list[bytes], list[str]]:
+        """The messages and faults since the last call; they and their headers are forgotten."""
+        batch = self.batch
+        messages, faults = batch.messages, batch.faults
+        self.batch = Batch(file_header=batch.file_header)
+        return messages, faults
+
     def finish(self) -> Batch:
         self._close()
         self._end_of_batch("the end")
-        if self.batch.file_header and not self.batch.file_trailer:
+        if self.batch.file_header and not self._ended:
             self.batch.faults.append("the file has no FTS")
         return self.batch
 
