@@ -8,6 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from adapters.file.drop.options import SERVE
+from adapters.file.ftps.options import FTPS
+from adapters.file.ftps.wire import FtpsWire
 from adapters.file.local_folder import LocalFolder
 from adapters.file.remote import RemotePlace
 from adapters.file.ssh.options import SFTP
@@ -18,19 +21,20 @@ from engine.options import TEXT, Option
 if TYPE_CHECKING:
     from adapters.file.places import Place
     from engine.contracts import Context
-    from engine.options import Settings
 
 PLACES: Final[Sequence[Option]] = (
     Option("folder", TEXT, "a folder of this machine, relative to the site; one of the places must be said"),
     Option("sftp", SFTP, "a folder on an SFTP server"),
+    Option("ftps", FTPS, "a folder on an FTP server that speaks TLS"),
 )
-"""The options of which a source or destination says exactly one."""
+"""The options of which a destination says exactly one; a source may say SERVED instead."""
+SERVED: Final = Option("serve", SERVE, "an SFTP server of our own, where others put files")
 _OWNER: Final = "files.owner"
 
 
 def wrong_place(options: Any) -> str:
     """For engine.options.Spec.check: "" where exactly one place is said."""
-    names = [option.name for option in PLACES]
+    names = [option.name for option in (*PLACES, SERVED) if option.name in options]
     said = [name for name in names if options.get(name) is not None]
     return "" if len(said) == 1 else f"needs exactly one of {', '.join(names)}"
 
@@ -39,12 +43,14 @@ def place_of(options: Any, context: Context) -> Place:
     """The place that the options name, not yet open. Raises OSError where the data folder cannot be written."""
     owner = owner_of(context)
     if options.get("sftp") is not None:
-        return _remote("adapters.file.ssh.wire", "SftpWire", options.sftp, context, owner)
+        wire = _loaded("adapters.file.ssh.wire", "SftpWire")(options.sftp, context)
+        return RemotePlace(wire, owner, context.reactor.seconds)
+    if options.get("ftps") is not None:
+        return RemotePlace(FtpsWire(options.ftps, context), owner, context.reactor.seconds)
+    if options.get("serve") is not None:
+        place: Place = _loaded("adapters.file.drop.place", "DropPlace")(options.serve, context, owner)
+        return place
     return LocalFolder(context.site / options.folder, owner, f"folder {options.folder}")
-
-
-def _remote(module: str, wire: str, settings: Settings, context: Context, owner: str) -> Place:
-    return RemotePlace(_loaded(module, wire)(settings, context), owner, context.reactor.seconds)
 
 
 def _loaded(module: str, name: str) -> Any:

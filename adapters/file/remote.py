@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -77,7 +77,7 @@ class RemotePlace:
         self._beat_at = None
         self._made.clear()
 
-    def list(self) -> list[Entry]:
+    def list(self) -> Sequence[Entry]:
         return [entry for entry in self._wire.files("") if not entry.name.startswith(".")]
 
     def read(self, name: str) -> BinaryIO:
@@ -108,7 +108,7 @@ class RemotePlace:
             raise
         return ours
 
-    def claimed(self) -> list[Entry]:
+    def claimed(self) -> Sequence[Entry]:
         try:
             found = self._wire.files(self._ours)
         except FileNotFoundError:
@@ -131,7 +131,7 @@ class RemotePlace:
             self._wire.store(sign, [b"."])
         self._beat_at = now
 
-    def take_over(self, silent: float) -> list[str]:
+    def take_over(self, silent: float) -> Sequence[str]:
         now = self._last_seen(self._ours, 0)
         taken = []
         for other in self._wire.folders(CLAIMED):

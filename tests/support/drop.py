@@ -28,7 +28,7 @@ class _Reactor:
     seconds = staticmethod(time.monotonic)
 
     @staticmethod
-    def callFromThread(function: Any, *arguments: Any, **named: Any) -> None:  # noqa: N802  Twisted's name
+    def callFromThread(function: Any, *arguments: Any, **named: Any) -> None:
         function(*arguments, **named)
 
 

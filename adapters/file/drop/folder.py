@@ -44,7 +44,8 @@ class Upload:
 
 
 class DropFolder:
-    """One user's, for all of its connections; used from one thread at a time. All methods raise OSError. `seconds` is a clock that only goes on."""
+    """One user's, for all of its connections; used from one thread at a time. All methods raise OSError. `seconds` is a clock
+    that only goes on."""
 
     def __init__(self, folder: Path, limits: Limits, seconds: Callable[[], float]) -> None:
         self._folder, self._limits, self._seconds = folder, limits, seconds

@@ -51,7 +51,12 @@ SERVE: Final = Spec(
         Option("most_size", SIZE, "largest file", default="2GB"),
         Option("quota_size", SIZE, "what one user's files that were not taken in yet may have together", default="10GB"),
         Option("quota_files", integer(1, 1_000_000), "how many such files one user may have", default=10000),
-        Option("half_written", ListOf(TEXT), "names that a sender may still remove or rename", default=["*.part", "*.partial", "*.filepart", "*.tmp"]),
+        Option(
+            "half_written",
+            ListOf(TEXT),
+            "names that a sender may still remove or rename",
+            default=["*.part", "*.partial", "*.filepart", "*.tmp"],
+        ),
         Option("tries", integer(1, 1000), "failed logins per minute and address before it must wait", default=10),
         Option("most_connections", integer(1, 10000), "connections at a time", default=100),
         Option("most_per_address", integer(1, 10000), "connections at a time of one address", default=20),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class DropPlace:
 
     # --- adapters.file.places.Place ------------------------------------------------------------------
 
-    def list(self) -> list[Entry]:
+    def list(self) -> Sequence[Entry]:
         return [_of(user, entry) for user, folder in self._folders.items() for entry in folder.list()]
 
     def read(self, name: str) -> BinaryIO:
@@ -89,7 +89,7 @@ class DropPlace:
         claimed = folder.claim(rest)
         return None if claimed is None else _under(name, claimed)
 
-    def claimed(self) -> list[Entry]:
+    def claimed(self) -> Sequence[Entry]:
         return [_of(user, entry) for user, folder in self._folders.items() for entry in folder.claimed()]
 
     def holds(self, claimed: str) -> bool:
@@ -100,7 +100,7 @@ class DropPlace:
         for folder in self._folders.values():
             folder.beat()
 
-    def take_over(self, silent: float) -> list[str]:
+    def take_over(self, silent: float) -> Sequence[str]:
         return [f"{user}/{name}" for user, folder in self._folders.items() for name in folder.take_over(silent)]
 
     def move(self, name: str, folder: str) -> str:

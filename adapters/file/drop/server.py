@@ -40,6 +40,7 @@ class DropServer:
         self._connections: set[_Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._listener: Any = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -127,7 +128,9 @@ class DropServer:
         for connection in list(self._connections):
             reason = connection.overdue(loop.time())
             if reason:
-                loop.create_task(connection.end(reason))
+                ending = loop.create_task(connection.end(reason))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
         self._watch = loop.call_later(_WATCH_SECONDS, self._look)
 
     # --- what it tells -----------------------------------------------------------------------------
@@ -243,6 +246,8 @@ def host_keys(options: Settings, context: Context) -> list[Any]:
         try:
             found.append(asyncssh.read_private_key(str(context.site / name)))
         except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.errno != errno.EIO else "it is no private key without a passphrase"
+            reason = (
+                error.strerror if isinstance(error, OSError) and error.errno != errno.EIO else "it is no private key without a passphrase"
+            )
             raise ConfigError(f"channel {context.name}: cannot use the host key {name}: {reason}") from None
     return found

@@ -152,12 +152,11 @@ class DropSession(sftp.SFTPServer):
 class _Requests(sftp.SFTPServerHandler):
     """asyncssh's handler with a short table of requests; it tells the end of a connection from a file that is closed."""
 
-    _packet_handlers = {request: sftp.SFTPServerHandler._packet_handlers[request] for request in _ALLOWED}
-    _extensions = [(name.encode(), b"1") for name in _EXTENSIONS]
-
     def __init__(self, server: DropSession, reader: Any, writer: Any) -> None:
         super().__init__(server, reader, writer, 3)
         self._session = server
+        self._packet_handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
+        self._extensions = [(name.encode(), b"1") for name in _EXTENSIONS]
 
     async def recv_packet(self) -> SSHPacket:
         assert self._reader is not None

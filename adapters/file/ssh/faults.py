@@ -44,7 +44,9 @@ class LoginRefused(PeerIdentityError):
 def translated(error: BaseException, server: str) -> Exception:
     """`server` is how it is called, such as ``sftp.example:22``."""
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return HostKeyRefused(f"{server} shows a host key that is not the one that is pinned; if it was changed on purpose, pin the new one")
+        return HostKeyRefused(
+            f"{server} shows a host key that is not the one that is pinned; if it was changed on purpose, pin the new one"
+        )
     if isinstance(error, asyncssh.PermissionDenied):
         return LoginRefused(f"{server} does not let us in: user, key or password are not the ones that it knows")
     if isinstance(error, asyncssh.KeyExchangeFailed):

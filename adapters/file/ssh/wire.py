@@ -6,17 +6,18 @@ import errno
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from io import BufferedReader, RawIOBase
+from io import BufferedReader
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncssh
-from asyncssh import sftp
 
 from adapters.file.places import Entry
 from adapters.file.remote import Unanswered
+from adapters.file.ssh.attributes import entry_of, kind_of
 from adapters.file.ssh.connecting import Connecting
 from adapters.file.ssh.faults import is_down, translated
 from adapters.file.ssh.loop import shared_loop
+from adapters.file.ssh.reading import Reading
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,24 +100,24 @@ class SftpWire:
             raw: bytes = one.filename
             if raw in (b".", b"..") or b"/" in raw or b"\0" in raw or not raw:  # what no honest server says
                 continue
-            yield _entry(raw.decode("utf-8", "surrogateescape"), one.attrs), _kind(one.attrs, one.longname)
+            yield entry_of(raw.decode("utf-8", "surrogateescape"), one.attrs), kind_of(one.attrs, one.longname)
 
     def about(self, path: str) -> Entry | None:
         try:
             found = self.ask(lambda client: client.lstat(self._at(path)))
         except FileNotFoundError:
             return None
-        kind = _kind(found, b"")
+        kind = kind_of(found, b"")
         if kind not in (stat.S_IFREG, 0):
             number = errno.EISDIR if kind == stat.S_IFDIR else errno.ELOOP
             raise OSError(number, f"it is no regular file: {self.said}")
-        return _entry(path, found)
+        return entry_of(path, found)
 
     # --- content -----------------------------------------------------------------------------------
 
     def read(self, path: str) -> BinaryIO:
         file = self.ask(lambda client: client.open(self._at(path), "rb", encoding=None))
-        return BufferedReader(_Reading(self, file), _BLOCK)
+        return BufferedReader(Reading(self, file), _BLOCK)
 
     def store(self, path: str, chunks: Iterable[bytes]) -> None:
         with suppress(FileNotFoundError):
@@ -128,12 +129,21 @@ class SftpWire:
                 self.ask(lambda _, block=block: file.write(block))  # type: ignore[misc]
                 written += len(block)
             self._sync(file)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 self.let_go(file)
+            if isinstance(error, OSError) and error.errno == errno.EIO and self._is_full():
+                raise OSError(errno.ENOSPC, f"the disk of {self._server} is full") from None
             raise
         self.let_go(file)
         self._expect(path, written)
+
+    def _is_full(self) -> bool:
+        """Version 3 has no status code for it; statvfs@openssh.com tells."""
+        try:
+            return bool(self.ask(lambda client: client.statvfs(self._at(""))).bavail == 0)
+        except OSError:
+            return False
 
     def let_go(self, file: Any) -> None:
         """Close it, unless it was closed with the connection that opened it."""
@@ -202,31 +212,6 @@ class SftpWire:
                 raise
 
 
-class _Reading(RawIOBase):
-    """A remote file from its beginning."""
-
-    def __init__(self, wire: SftpWire, file: Any) -> None:
-        self._wire, self._file, self._at = wire, file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
-
-    def readinto(self, buffer: Any) -> int:
-        data: bytes = self._wire.ask(lambda _: self._file.read(len(buffer), self._at))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            with suppress(OSError):
-                self._wire.let_go(self._file)
-
-
 async def _awaited(work: Awaitable[ResultT]) -> ResultT:
     return await work
 
@@ -246,18 +231,3 @@ def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
             del held[:_BLOCK]
     if held:
         yield bytes(held)
-
-
-def _entry(name: str, attributes: Any) -> Entry:
-    return Entry(name, attributes.size or 0, int(attributes.mtime or 0) * 1_000_000)
-
-
-def _kind(attributes: Any, longname: bytes | str | None) -> int:
-    """S_IFREG, S_IFDIR …; 0 where the server does not say."""
-    if attributes.permissions is not None and stat.S_IFMT(attributes.permissions):
-        return stat.S_IFMT(attributes.permissions)
-    kinds = {sftp.FILEXFER_TYPE_REGULAR: stat.S_IFREG, sftp.FILEXFER_TYPE_DIRECTORY: stat.S_IFDIR, sftp.FILEXFER_TYPE_SYMLINK: stat.S_IFLNK}
-    if attributes.type in kinds:
-        return kinds[attributes.type]
-    first = bytes(longname[:1]) if isinstance(longname, bytes) else (longname or "")[:1].encode()
-    return {b"d": stat.S_IFDIR, b"l": stat.S_IFLNK}.get(first, 0)
