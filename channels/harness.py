@@ -1,7 +1,8 @@
 """Tests of a site's channels: message in, expected out.
 
-SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm; .xml for SOAP, .mtom for SOAP with attachments in the form in which it is kept) goes in;
-line ends of .hl7 and .astm files become the CR that ends segments and records, as `meridian send` does it.
+SITE/tests/CHANNEL/NAME.hl7 (or .astm, .json, .dcm; .xml for SOAP, .mtom for SOAP with attachments in the form in which it is kept; .csv,
+.txt, .ndjson, .pdf, .zip where messages come in files) goes in; line ends of .hl7 and .astm files become the CR that ends segments and
+records, as `meridian send` does it.
 What must come out lies beside it, in NAME.expected.json:
 
     {"verdict": "accepted", "status": "QUEUED", "destinations": {"platform": {…the mapped Bundle…}}}
@@ -25,15 +26,24 @@ from channels.differences import differences
 from channels.model import Site
 from engine import registry
 from engine.channel import Channel, Outlet
-from engine.contracts import Rehearsing, Wording
+from engine.contracts import Rehearsing, RehearsingFiles, Wording
 from engine.deidentify.content import deidentify
 from engine.deidentify.policy import Service
 from engine.errors import DeliveryError, MessageError
 from engine.identity import party_uri
-from engine.message import ASTM, DICOM, FHIR_JSON, HL7V2, SOAP, Envelope, Judgement, Parcel, Status, Verdict
+from engine.message import ASTM, DICOM, FHIR_JSON, FILE, HL7V2, SOAP, Envelope, Judgement, Parcel, Status, Verdict
 from engine.store.contract import Routed
 
-_TYPES: Final = {".hl7": HL7V2, ".astm": ASTM, ".json": FHIR_JSON, ".dcm": DICOM, ".xml": SOAP, ".mtom": SOAP}
+_FILES: Final = (".csv", ".txt", ".ndjson", ".pdf", ".zip")
+_TYPES: Final = {
+    ".hl7": HL7V2,
+    ".astm": ASTM,
+    ".json": FHIR_JSON,
+    ".dcm": DICOM,
+    ".xml": SOAP,
+    ".mtom": SOAP,
+    **dict.fromkeys(_FILES, FILE),
+}
 _OF_LINES: Final = (HL7V2, ASTM)
 _EXPECTED: Final = ".expected.json"
 
@@ -86,7 +96,7 @@ def _one(channel: Channel, file: Path, update: bool) -> Outcome:
         return Outcome(name, (f"{expected.name} is not JSON: line {error.lineno}: {error.msg}",))
     except ValueError as error:
         return Outcome(name, (f"{expected.name}: from: {error}",))
-    got = result_of(channel, _body(file), sender)
+    got = result_of(channel, _body(file), sender, file.name)
     if sender and wanted:
         got = {"from": wanted["from"], **got}
     if update:
@@ -128,9 +138,9 @@ def _body(file: Path) -> bytes:
     return content.replace(b"\r\n", b"\r").replace(b"\n", b"\r") if _TYPES[file.suffix] in _OF_LINES else content
 
 
-def result_of(channel: Channel, body: bytes, peer: str = "") -> dict[str, Any]:
-    """What the channel makes of a message, without a store or a network. `peer` is a party URI."""
-    envelope, judgement = _envelope(channel, body, peer)
+def result_of(channel: Channel, body: bytes, peer: str = "", name: str = "") -> dict[str, Any]:
+    """What the channel makes of a message, without a store or a network. `peer` is a party URI, `name` that of a file in which it comes."""
+    envelope, judgement = _envelope(channel, body, peer, name)
     judgement = judgement or channel.program.judge(envelope)
     result: dict[str, Any] = {"verdict": judgement.verdict.value}
     if judgement.reason:
@@ -147,8 +157,10 @@ def result_of(channel: Channel, body: bytes, peer: str = "") -> dict[str, Any]:
     return result
 
 
-def _envelope(channel: Channel, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
+def _envelope(channel: Channel, body: bytes, peer: str, name: str) -> tuple[Envelope, Judgement | None]:
     adapter = registry.adapter(channel.source)
+    if isinstance(adapter, RehearsingFiles):
+        return adapter.rehearse_file(channel.source_options, name, body)
     if isinstance(adapter, Rehearsing):
         return adapter.rehearse(channel.source_options, body, peer)
     return Envelope(body, adapter.content_types[0] if adapter.content_types else "", peer=peer), None

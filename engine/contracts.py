@@ -150,12 +150,27 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class GivingByOptions(Protocol):
+    """An adapter whose source produces what its options say."""
+
+    def gives(self, options: Settings) -> Sequence[str]:
+        """Instead of `content_types`, which then is empty; options that have faults may lack values. Never raises."""
+
+
+@runtime_checkable
 class Rehearsing(Protocol):
     """An adapter whose source can be tried on bytes without a socket, so that channel tests see what a sender would."""
 
     def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:
         """The envelope that the source would hand to its intake, and its own judgement where it finds the content at fault.
         `peer` is the party that the connection would have proven, "" for none. Pure; never raises."""
+
+
+@runtime_checkable
+class RehearsingFiles(Protocol):
+    """As Rehearsing, where messages come in files: what a file is called may say something too."""
+
+    def rehearse_file(self, options: Settings, name: str, body: bytes) -> tuple[Envelope, Judgement | None]: ...
 
 
 @runtime_checkable
