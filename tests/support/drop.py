@@ -33,7 +33,7 @@ class _Reactor:
 
 
 class Dropping:
-    """``with Dropping(tmp_path) as drop:``; `drop.place` is open, `drop.files` the folder of its user `county`. `disabled` are party URIs."""
+    """``with Dropping(tmp_path) as drop:``; `drop.place` listens, `drop.files` the folder of its user `county`. `disabled` are party URIs."""
 
     def __init__(self, folder: Path, **serve: Any) -> None:
         self.folder = folder
@@ -46,15 +46,16 @@ class Dropping:
         given = {"listen": f"{HOST}:0", "host_key": "host", "folder": "drop", "users": users, **serve}
         made = context(folder, _Reactor(), name="files", audit=lambda event, **facts: self.audited.append((event, facts)))
         self.context = dataclasses.replace(made, disabled=self.disabled.__contains__)
-        self.place = DropPlace(SERVE.defaults(**given), self.context, "one")
+        self.serve = SERVE.defaults(**given)
+        self.place = DropPlace(self.serve, self.context, "one")
         self.files = folder / "drop" / USER
 
     def __enter__(self) -> Dropping:
-        self.place.open()
+        self.place.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.place.close()
+        self.place.stop_listening()
 
     @property
     def port(self) -> int:

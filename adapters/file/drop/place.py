@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class DropPlace:
-    """adapters.file.places.Place. The server listens from `open` to `close`; what it takes in lies in folders of this machine, one for each
-    user, with claims and folders of their own. `party` tells who is proven to have put a file there."""
+    """adapters.file.places.Place and Listening. What the server takes in lies in folders of this machine, one for each user, with claims
+    and folders of their own."""
 
     def __init__(self, options: Settings, context: Context, owner: str) -> None:
         self._options, self._context = options, context
@@ -38,11 +38,19 @@ class DropPlace:
         self.said = f"SFTP server on {host or '*'}:{port}"
 
     def open(self) -> None:
+        """Nothing is held open but the listener, which `listen` opens."""
+
+    def close(self) -> None:
+        """See `open`."""
+
+    # --- adapters.file.places.Listening ----------------------------------------------------------------
+
+    def listen(self) -> None:
+        if self._open:
+            return
         host_keys(self._options, self._context)
         for drop in self._drops.values():
             drop.make()
-        if self._open:
-            return
         self._loop.take()
         try:
             self._loop.run(self._server.start())
@@ -54,7 +62,7 @@ class DropPlace:
             raise
         self._open = True
 
-    def close(self) -> None:
+    def stop_listening(self) -> None:
         if not self._open:
             return
         self._open = False
@@ -64,11 +72,10 @@ class DropPlace:
 
     @property
     def port(self) -> int:
-        """Where it listens, once it is open."""
+        """Where it listens, once it does."""
         return self._server.port
 
     def party(self, name: str) -> str:
-        """The party URI of the key that the file came with."""
         return self._server.parties.get(name.partition("/")[0], "")
 
     # --- adapters.file.places.Place ------------------------------------------------------------------
@@ -108,10 +115,13 @@ class DropPlace:
         return _under(name, own.move(rest, folder))
 
     def write(self, name: str, chunks: Iterable[bytes], folder: str = "") -> bool:
-        return self._own.write(name, chunks, folder)
+        own, rest = self._split(f"{folder}/") if folder else (self._own, "")
+        return own.write(name, chunks, rest.strip("/"))
 
     def find(self, name: str, folder: str = "") -> Entry | None:
-        return self._own.find(name, folder)
+        own, rest = self._split(f"{folder}/") if folder else (self._own, "")
+        found = own.find(name, rest.strip("/"))
+        return found if found is None or own is self._own else _of(folder.partition("/")[0], found)
 
     def _split(self, name: str) -> tuple[LocalFolder, str]:
         user, _, rest = name.partition("/")

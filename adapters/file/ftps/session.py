@@ -206,15 +206,15 @@ class _Sorted:
         if isinstance(error, ftplib.error_perm | ftplib.error_temp):
             raise self._replied(str(error)[:3]) from None
         if isinstance(error, TimeoutError):
-            raise TimeoutError(f"{self._server} does not answer in time") from None
+            raise TimeoutError(errno.ETIMEDOUT, f"{self._server} does not answer in time") from None
         if isinstance(error, OSError | EOFError | ftplib.Error):
-            raise ConnectionError(f"{self._server} is out of reach: {type(error).__name__}") from None
+            raise ConnectionError(errno.ECONNRESET, f"{self._server} is out of reach: {type(error).__name__}") from None
 
     def _replied(self, code: str) -> Exception:
         if code in ("530", "532"):
             return LoginRefused(f"{self._server} does not let us in: user, password or certificate are not the ones that it knows")
         if code == "421":
-            return ConnectionError(f"{self._server} ends the connection")
+            return ConnectionError(errno.ECONNRESET, f"{self._server} ends the connection")
         numbers = {"550": errno.ENOENT, "552": errno.ENOSPC, "452": errno.ENOSPC, "553": errno.EINVAL, "425": errno.ECONNREFUSED}
         number = errno.EOPNOTSUPP if code in _UNKNOWN else numbers.get(code, errno.ECONNRESET if code == "426" else errno.EIO)
         return OSError(number, f"{os.strerror(number)} on {self._server} (reply {code})")

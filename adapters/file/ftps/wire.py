@@ -131,7 +131,7 @@ class FtpsWire:
         try:
             self.rename(old, new)
         except _LOST as error:
-            raise Unanswered(f"{error}, after a file was to get its name") from None
+            raise Unanswered(errno.ECONNRESET, f"{error.strerror}, after a file was to get its name") from None
         return True
 
     def remove(self, path: str) -> None:

@@ -52,12 +52,12 @@ def translated(error: BaseException, server: str) -> Exception:
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return LoginRefused(f"{server} speaks no algorithm that is safe (option old_algorithms)")
     if isinstance(error, TimeoutError):
-        return TimeoutError(f"{server} does not answer in time")
+        return TimeoutError(errno.ETIMEDOUT, f"{server} does not answer in time")
     for kind, number in _NUMBERS:
         if isinstance(error, kind):
             return OSError(number, f"{os.strerror(number)} on {server}")
     if is_down(error):
-        return ConnectionError(f"{server} is out of reach: {type(error).__name__}")
+        return ConnectionError(errno.ECONNRESET, f"{server} is out of reach: {type(error).__name__}")
     if isinstance(error, OSError):
         return error
     return OSError(errno.EIO, f"{server} cannot do it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -52,7 +53,7 @@ class Loop:
             future.cancel()
             raise
         except concurrent.futures.CancelledError:
-            raise ConnectionAbortedError("the node stops") from None
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the node stops") from None
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call it there, soon; nobody waits."""

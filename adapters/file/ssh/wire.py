@@ -185,7 +185,7 @@ class SftpWire:
         try:
             self.ask(lambda client: client.rename(self._at(old), self._at(new)))
         except (ConnectionError, TimeoutError) as error:
-            raise Unanswered(f"{error}, after a file was to get its name") from None
+            raise Unanswered(errno.ECONNRESET, f"{error.strerror}, after a file was to get its name") from None
         except OSError:
             if self._is_taken(new):
                 return False
