@@ -104,7 +104,8 @@ class Context:
     the store's (engine.store.contract.Store), for bodies too big for memory: what was spooled goes to the intake, or is unspooled.
     `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
     `answered`: the channel answers its senders with a destination's result. `may_take`: whether the channel's `accept` could take a
-    message with these header facts, for sources that say beforehand what they take.
+    message with these header facts, for sources that say beforehand what they take. `disabled` tells of a party (URI) whether it, or one
+    above it, is disabled in the registry of parties, for sources that keep connections open; any thread may ask.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Context:
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
     answered: bool = False
     may_take: Callable[[Envelope], bool] = lambda _: True
+    disabled: Callable[[str], bool] = lambda _: False
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

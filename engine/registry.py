@@ -77,6 +77,7 @@ _EXTRAS: Final[Mapping[str, str]] = {
     "pymysql": "database",
     "pymysqlreplication": "database",
     "pyarrow": "parquet",
+    "asyncssh": "sftp",
 }
 """Which extra installs what a shipped part may lack."""
 

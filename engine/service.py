@@ -173,7 +173,11 @@ class Node:
             body_file=self._store.body_file,
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
+            disabled=self._is_disabled,
         )
+
+    def _is_disabled(self, party: str) -> bool:
+        return self._parties is not None and self._parties.snapshot.is_disabled(party)
 
     # --- life ------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from twisted.python.threadpool import ThreadPool
 from adapters.file.naming import name_of
 from adapters.file.places import MOST_NAME, numbered
 from adapters.file.placing import place_of
-from engine.errors import DeliveryError, PermanentDelivery, SecurityError, TransientDelivery
+from adapters.file.remote import Unanswered
+from engine.errors import DeliveryError, PermanentDelivery, SecurityError, TransientDelivery, UncertainDelivery
 from engine.message import BodyRef, Parcel, Receipt
 from engine.templates import Content
 
@@ -112,6 +113,8 @@ class FileDestination:
     def _failed(self, error: OSError) -> DeliveryError:
         """A full disk, missing rights, a folder that is away: all of the destination waits until somebody has looked."""
         self._disconnect()
+        if isinstance(error, Unanswered):
+            return UncertainDelivery(error.strerror, whole_destination=True)
         reason = error.strerror or type(error).__name__
         if error.errno in _ITS_NAME:
             return PermanentDelivery(f"the file cannot have that name: {reason}")

@@ -53,9 +53,10 @@ def where(file: str, part: Part) -> str:
 
 
 def envelope_of(
-    part: Part, body: bytes | BodyRef, content: Content, facts: Mapping[str, str], options: Any, remote: str, now: int
+    part: Part, body: bytes | BodyRef, content: Content, facts: Mapping[str, str], options: Any, remote: str, now: int, party: str = ""
 ) -> Envelope:
-    """`remote` is the place, `body` what goes in for the piece; a labelled one has its label already."""
+    """`remote` is the place, `body` what goes in for the piece; a labelled one has its label already. `party` is who has proven to send it:
+    the same content of two parties is two messages."""
     piece = part.piece
     labelled_kind = FILE if is_labelled(options) and piece.fault is None else piece.content_type
     place = f"{part.member}.{piece.number}" if part.member else str(piece.number)
@@ -76,10 +77,11 @@ def envelope_of(
         piece.message_type or facts.get("type", "") or options.format,
         piece.control_id or facts.get("id", "") or f"{content.sha256[:12]}-{place}",
         piece.sender,
+        peer=party,
         remote=remote,
         received_at=now,
         patient_ids=tuple(piece.patient_ids) or patient,
-        idempotency_key=f"file|{key}|{place}",
+        idempotency_key=f"file|{party}|{key}|{place}" if party else f"file|{key}|{place}",
         content_digest=bytes.fromhex(content.sha256)[:16],
         facts={**found, **facts},
     )

@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from adapters.file.naming import TEMPLATE
-from adapters.file.placing import PLACES, wrong_place
+from adapters.file.placing import PLACES, SERVED, wrong_place
 from engine.formats.files.xml_pieces import steps
 from engine.options import DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
 
@@ -146,6 +146,7 @@ SOURCE: Final = Spec(
     "is kept as an invalid message that says file and line, and does not stop the rest; such a file goes to `faulty`, with a report.",
     [
         *PLACES,
+        SERVED,
         Option("format", choice(*FORMATS), "what the files are", required=True),
         Option("include", ListOf(TEXT), "patterns of the names that are taken (* ? [abc])", default=["*"]),
         Option("ignore", ListOf(TEXT), "patterns of names that are left alone; so are all that begin with a dot",

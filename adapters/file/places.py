@@ -95,6 +95,21 @@ class Place(Protocol):
         """A file that is there, its name as `read` takes it; None where there is none."""
 
 
+@runtime_checkable
+class Listening(Protocol):
+    """A place that others reach over the network, and prove who they are. It listens from `listen` to `stop_listening`, whatever is closed
+    and opened meanwhile."""
+
+    def listen(self) -> None:
+        """Raises ConfigError (keys), OSError (the port is taken)."""
+
+    def stop_listening(self) -> None:
+        """Never raises, may be called twice."""
+
+    def party(self, name: str) -> str:
+        """The party URI that was proven when this file was put there."""
+
+
 def is_plain(name: str) -> bool:
     """Whether it can be the name of a file in any folder, and of nothing else: one part, not hidden, no control characters."""
     if not name or name.startswith(".") or name != name.strip() or "/" in name or "\\" in name:
@@ -105,6 +120,16 @@ def is_plain(name: str) -> bool:
 def last_part(name: str) -> str:
     """The name that the file had before it was claimed."""
     return name.rpartition("/")[2]
+
+
+def beside(claimed: str, folder: str) -> str:
+    """`folder` as `write` and `find` take it, for what goes where `move` puts a claimed file: places may have several folders in them."""
+    return f"{claimed.partition(CLAIMED)[0]}{folder}"
+
+
+def unclaimed(claimed: str) -> str:
+    """The name by which `list` called it."""
+    return f"{claimed.partition(CLAIMED)[0]}{last_part(claimed)}"
 
 
 def shown(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from adapters.file.envelopes import Content, envelope_of, facts_of, invalid, is_labelled, label, where
-from adapters.file.places import Entry, last_part, numbered, shown
+from adapters.file.places import Entry, Listening, beside, last_part, numbered, shown, unclaimed
 from adapters.file.reports import Report
 from adapters.file.splitting import UNKNOWN, Part, content_type_of, is_whole, parts
 from engine.errors import ParseError, StoreError
@@ -54,6 +54,7 @@ class Reading:
         self._changed_told = False
         self._last = Part(Piece(0, None, ""))
         self._parts = self._opened(resumed)
+        self._party = place.party(claimed.name) if isinstance(place, Listening) else ""
         self._facts: dict[str, str] = {}
         self.content = Content(self.name, claimed.size, claimed.modified, "", "")
 
@@ -180,7 +181,7 @@ class Reading:
         now, remote = self._context.clock(), self._place.said
         made = []
         for part in page:
-            envelope = envelope_of(part, self._body(part), self.content, self._facts, self._options, remote, now)
+            envelope = envelope_of(part, self._body(part), self.content, self._facts, self._options, remote, now, self._party)
             made.append(Item(envelope, invalid(part, self.name)))
         if made:  # only when all before it are kept is it handed in
             made[-1] = made[-1]._replace(envelope=replace(made[-1].envelope, checkpoint=self._checkpoint(page[-1])))
@@ -203,9 +204,9 @@ class Reading:
             folder += f"/{datetime.fromtimestamp(self._context.clock() / 1e6, UTC).astimezone():%Y-%m-%d}"
         name = last_part(self._entry.name)
         if self.faults:
-            self._write_report(name, folder)
+            self._write_report(name, beside(self._entry.name, folder))
         self._place.move(self._entry.name, folder)
-        if self._options.marker and (marker := self._place.claim(name + self._options.marker)) is not None:
+        if self._options.marker and (marker := self._place.claim(unclaimed(self._entry.name) + self._options.marker)) is not None:
             self._place.move(marker, folder)
         return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from adapters.file.places import Entry
+from adapters.file.places import Entry, last_part
 from engine.values import value
 
 
@@ -20,7 +20,8 @@ class Rule:
     by_time: bool = False
 
     def wanted(self, name: str) -> bool:
-        """By its name alone."""
+        """By its name alone, without the folder of whoever has put it there."""
+        name = last_part(name)
         if name.startswith(".") or (self.marker and name.endswith(self.marker)):
             return False
         return any(fnmatchcase(name, one) for one in self.include) and not any(fnmatchcase(name, one) for one in self.ignore)

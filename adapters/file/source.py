@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from adapters.file.envelopes import private
-from adapters.file.places import Entry, last_part, shown
+from adapters.file.places import Entry, Listening, last_part, shown
 from adapters.file.placing import place_of
 from adapters.file.reading import CHECKPOINT, Item, Reading
 from adapters.file.settling import Rule, Settling
@@ -75,10 +75,15 @@ class FileSource(PollingSource):
     def open(self) -> None:
         """A folder that is not there is no reason not to start: the rounds say it."""
         self._place = place_of(self._options, self._context)
+        if isinstance(self._place, Listening):
+            self._place.listen()
 
     def close(self) -> None:
         self._let_go()
         self._disconnect()
+        place: object = self._place
+        if isinstance(place, Listening):
+            place.stop_listening()
 
     def listed(self) -> Sequence[Item]:
         """The next page of the file under way, or the first of another."""

@@ -72,6 +72,11 @@ class Snapshot:
         self._marked = {(Mark.CERTIFICATE, name): entry for name, entry in entries.items()}
         self._marked.update((mark, entries[party.id]) for party in self.parties.values() for mark in party.marks)
 
+    def is_disabled(self, party: str) -> bool:
+        """Whether the party of this URI, or one that it belongs to, is disabled."""
+        entry = self._marked.get((Mark.CERTIFICATE, party_name(party)))
+        return entry is not None and bool(entry.disabled)
+
     def check(self, envelope: Envelope, channel: str) -> Finding | None:
         """What is wrong with who sends this, None where nothing is."""
         proven = self._marked.get((Mark.CERTIFICATE, party_name(envelope.peer))) if envelope.peer else None
