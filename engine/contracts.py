@@ -157,6 +157,14 @@ class Rehearsing(Protocol):
 
 
 @runtime_checkable
+class Giving(Protocol):
+    """An adapter whose source gives what its options say, so that a channel's paths and mapping are checked against that alone."""
+
+    def gives(self, options: Settings) -> Sequence[str]:
+        """Content types, the usual one first; empty = anything."""
+
+
+@runtime_checkable
 class LookingInto(Protocol):
     """An adapter whose destination looks into the content it is given, with paths of its format, so that `meridian check` can say which
     cannot be."""

@@ -38,12 +38,18 @@ def parse(body: bytes) -> dict[str, Any]:
     A body that orjson reads and writes again as the same bytes has no key twice and no decimal that a float would change; that is
     several times faster than the strict parser, which takes all others.
     """
+    value = parse_any(body)
+    if not isinstance(value, dict):
+        raise ParseError("the body is not a JSON object")
+    return value
+
+
+def parse_any(body: bytes) -> Any:
+    """Any JSON value, by the same rules. Raises ParseError."""
     value = _canonical(body)
     if value is None:
         value = _strict(body)
-    if not isinstance(value, dict):
-        raise ParseError("the body is not a JSON object")
-    if _depth(value) > MOST_DEEP:
+    if value.__class__ in (dict, list) and _depth(value) > MOST_DEEP:
         raise ParseError(f"the body is nested deeper than {MOST_DEEP} levels")
     return value
 
