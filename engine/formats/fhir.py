@@ -117,9 +117,10 @@ def _depth(value: Any) -> int:
     return deepest
 
 
-def dump(value: Any) -> bytes:
-    """Compact JSON, keys in the order given, decimals with their own digits."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+def dump(value: Any, *, indent: bool = False) -> bytes:
+    """JSON, compact or with indents of two, keys in the order given, decimals with their own digits."""
+    option = orjson.OPT_PASSTHROUGH_SUBCLASS | (orjson.OPT_INDENT_2 if indent else 0)
+    return orjson.dumps(value, default=_plain, option=option)
 
 
 def _plain(value: Any) -> Any:
