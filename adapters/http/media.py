@@ -55,13 +55,13 @@ def medium(headers: Mapping[str, str], words: Sequence[str]) -> Medium:
 
 
 def _content_type(media_type: str, words: Sequence[str]) -> str | None:
-    for word in words:
-        content_type, said = CONTENT[word]
-        if word == ANY and not media_type.startswith("multipart/"):
-            return media_type
-        if media_type in said or any(one.startswith("+") and media_type.endswith(one) for one in said):
-            return content_type
-    return None
+    """The word that has it as its own name goes before one that only takes it too."""
+    some = [CONTENT[word] for word in words]
+    own = [content_type for content_type, said in some if media_type in said[:1]]
+    taken = [content_type for content_type, said in some if media_type in said]
+    alike = [content_type for content_type, said in some if any(one[0] == "+" and media_type.endswith(one) for one in said)]
+    found = next(iter([*own, *taken, *alike]), None)
+    return media_type if found is None and ANY in words and not media_type.startswith("multipart/") else found
 
 
 def _charset(said: str, content_type: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -19,7 +19,7 @@ HL7 = "MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|{}|P|2.5\rPID|1||P-1\r"
 class JsonSourceTests(SourceContract, TestCase):
     """Small messages, which stay in memory."""
 
-    OPTIONS: dict[str, Any] = {"control_id": "${id}"}
+    OPTIONS: ClassVar[dict[str, Any]] = {"control_id": "${id}"}
 
     def make_source(self, port: int = 0) -> Any:
         folder = tempfile.TemporaryDirectory()
@@ -55,7 +55,7 @@ class SpooledSourceTests(JsonSourceTests):
 class Hl7OverHttpTests(JsonSourceTests):
     """Its facts, its key and its answer are those of HL7 v2."""
 
-    OPTIONS: dict[str, Any] = {"content": ["hl7v2", "json"]}
+    OPTIONS: ClassVar[dict[str, Any]] = {"content": ["hl7v2", "json"]}
 
     def request(self, control_id: str) -> tuple[Any, ...]:
         return HL7.format(control_id).encode(), "/in", "POST", {"Content-Type": "application/hl7-v2; charset=utf-8"}
@@ -67,7 +67,7 @@ class Hl7OverHttpTests(JsonSourceTests):
 class SignedSourceTests(JsonSourceTests):
     """By a webhook's signature over the body."""
 
-    OPTIONS: dict[str, Any] = {"control_id": "${id}", "auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}}
+    OPTIONS: ClassVar[dict[str, Any]] = {"control_id": "${id}", "auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}}
 
     def request(self, control_id: str) -> tuple[Any, ...]:
         body = b'{"id": "%b"}' % control_id.encode()

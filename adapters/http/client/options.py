@@ -207,8 +207,7 @@ DESTINATION: Final = Spec(
         Option("signature", SIGNATURE, "how the request is signed; default: not"),
         Option("idempotency_header", HEADER, "the header field that says the same at every attempt", default="Idempotency-Key"),
         Option("success_on", ListOf(STATUSES), "statuses that mean it was taken", default=["200-299"]),
-        Option("retry_on", ListOf(STATUSES), "statuses after which it is tried again; always: 408, 425, 429, 500-599, and 401 and 403, which "
-               "pause the destination", default=[]),
+        Option("retry_on", ListOf(STATUSES), "statuses after which it is tried again, beside 401, 403, 408, 425, 429, 500-599", default=[]),
         Option("permanent_on", ListOf(STATUSES), "statuses that make it a dead letter at once", default=[]),
         Option("accepted_when", ACCEPTED, "what in the answer says that it was accepted; default: the status does"),
     ],
