@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -128,11 +129,15 @@ def test_curl(tmp_path: Path) -> None:
 AIOHTTP = """
 import asyncio, json, sys
 from aiohttp import BasicAuth, web
+from urllib.parse import unquote_plus
 
 async def token(request):
-    auth = BasicAuth.decode(request.headers["Authorization"])
     form = await request.post()
-    if (auth.login, auth.password, form["grant_type"]) != ("lab", "s3cret:+", "client_credentials"):
+    login, password = form.get("client_id"), form.get("client_secret")
+    if "Authorization" in request.headers:
+        auth = BasicAuth.decode(request.headers["Authorization"])
+        login, password = unquote_plus(auth.login), unquote_plus(auth.password)
+    if (login, password, form["grant_type"]) != ("lab", "s3cret:+", "client_credentials"):
         return web.json_response({"error": "invalid_client"}, status=401)
     return web.json_response({"access_token": "granted", "token_type": "bearer", "expires_in": 60})
 
@@ -156,17 +161,16 @@ asyncio.run(main())
 """
 
 
-def test_an_interface_with_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_an_interface_with_tokens(tmp_path: Path, method: str) -> None:
     """aiohttp's own parsing of Basic, of the form, of the path and of the JSON: all that a result has reaches it as it was."""
     (tmp_path / "server.py").write_text(AIOHTTP)
-    import sys
-
     with ForeignPeer([sys.executable, str(tmp_path / "server.py")]) as peer:
         root = f"http://{HOST}:{peer.heard()['port']}"
         out: dict[str, Any] = {
             "url": root + "/patients/${patient.no}/results",
             "method": "PUT",
-            "auth": {"oauth2": {"token_url": root + "/token", "client_id": "lab", "client_secret": "file:secret"}},
+            "auth": {"oauth2": {"token_url": root + "/token", "client_id": "lab", "client_secret": "file:secret", "method": method}},
             "body": {"json": {"name": "${patient.name}", "value": {"number": "${value}"}}},
             "accepted_when": {"path": "result.code", "accepted": ["0"]},
         }
@@ -175,6 +179,6 @@ def test_an_interface_with_tokens(tmp_path: Path) -> None:
         with site.running():
             send(site.http, json.dumps({"id": "1", "patient": {"no": "P/1 ä", "name": '张"三'}, "value": "4.50"}).encode())
             heard = peer.heard()
-            until(lambda: site.delivered() == ["1"])
+            until(lambda: site.delivered() == ["1"], seconds=6)
     assert (heard["path"], heard["json"]) == ("P/1 ä", {"name": '张"三', "value": 4.5})
     assert heard["key"]

@@ -1,6 +1,6 @@
 """Access tokens by the grant client_credentials: asked for once, shared by all requests, kept until shortly before they expire.
 
-Who we are is said by a shared secret (RFC 6749 clause 2.3.1, HTTP Basic) or by an assertion that our private key signs (RFC 7523 clause
+Who we are is said by a shared secret (RFC 6749 clause 2.3.1) or by an assertion that our private key signs (RFC 7523 clause
 2.2; RS384 and ES384, as SMART App Launch 2.0 "backend services" has it). A server that gives no token is no fault of a message: it is
 tried again later.
 """
@@ -86,6 +86,8 @@ class Grants:
         try:
             if self._assertion is not None:
                 fields |= {"client_assertion_type": _JWT_BEARER, "client_assertion": self._assertion.made()}
+            elif self._options.method == "client_secret_post":
+                fields |= {"client_id": self._options.client_id, "client_secret": self._options.client_secret.reveal()}
             else:
                 headers["Authorization"] = self._basic()
         except ConfigError as error:

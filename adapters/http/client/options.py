@@ -121,7 +121,13 @@ OAUTH2: Final = Spec(
     [
         Option("token_url", URL, "the token endpoint", required=True),
         Option("client_id", TEXT, "who we are there", required=True),
-        Option("client_secret", SECRET, "the secret that we share (HTTP Basic, RFC 6749 clause 2.3.1)"),
+        Option("client_secret", SECRET, "the secret that we share"),
+        Option(
+            "method",
+            choice("client_secret_basic", "client_secret_post"),
+            "how it is shown: in the header (form-encoded, RFC 6749 clause 2.3.1; not all servers undo that), or in the form",
+            default="client_secret_basic",
+        ),
         Option("private_key", TEXT, "or the file of a private key, relative to the site, for private_key_jwt (RFC 7523): RS384 or ES384"),
         Option("key_id", TEXT, "kid of that key"),
         Option("scope", TEXT, "what is asked for, such as system/*.write"),
