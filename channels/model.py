@@ -13,7 +13,7 @@ from channels.program import ChannelProgram, Route
 from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
 from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry, ReusedKey
-from engine.contracts import Adapter, Codec, GivingByOptions, LookingInto, Mapper
+from engine.contracts import Adapter, Codec, Giving, LookingInto, Mapper
 from engine.deidentify.content import CONTENT
 from engine.deidentify.policy import check_key
 from engine.documents import read_yaml
@@ -146,7 +146,7 @@ class _Loader:
         self, settings: Settings, source: tuple[Adapter, Settings], outlets: list[Outlet], routes: list[Route], place: Place
     ) -> Channel:
         adapter, options = source
-        codec = self._codec(source)
+        codec = next(iter(self._codecs(source)), None)
         mappers = {route.mapping: mapper for route in routes if route.mapping and (mapper := self._mappers[route.mapping]) is not None}
         program = ChannelProgram(codec, settings.accept, settings.filter, routes, mappers, settings.validate)
         self.enabled[settings.name] = settings.enabled
@@ -251,9 +251,11 @@ class _Loader:
         except ConfigError as error:
             self._faults.extend(error.faults)
 
-    def _codec(self, source: tuple[Adapter, Settings]) -> Codec | None:
-        gives = _gives(source)
-        return registry.codec(gives[0]) if gives else None
+    def _codecs(self, source: tuple[Adapter, Settings] | None) -> list[Codec]:
+        """Of what the source gives; where the adapter alone says what that is, of the first."""
+        kinds = _given(source)
+        kinds = kinds if source is not None and isinstance(source[0], Giving) else kinds[:1]
+        return [codec for kind in kinds if (codec := registry.codec(kind)) is not None]
 
     # --- checks across parts ---------------------------------------------------------------------
 
@@ -276,22 +278,19 @@ class _Loader:
     def _check_paths(
         self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, groups: Iterable[Iterable[Predicate | None]]
     ) -> None:
-        codec = self._codec(source) if source else None
+        codecs = self._codecs(source)
         for predicate in (one for group in groups for one in group or () if one is not None):
             for path in predicate.paths:
-                try:
-                    if codec is not None:
-                        codec.check_path(path)
-                except ValueError as error:
-                    self._fault(place, f"in {predicate.source!r}: {error}")
+                if text := _impossible(path, codecs):
+                    self._fault(place, f"in {predicate.source!r}: {text}")
 
     def _check_mapping_input(self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, routes: list[Route]) -> None:
         for name in {route.mapping for route in routes if self._mappers.get(route.mapping) is not None}:
             takes = registry.mapping(name).content_types
-            gives = _gives(source)
-            if source is not None and gives and not set(takes) & set(gives):
-                text = f"the mapping {name} takes {', '.join(takes)}, the source {source[0].name} gives {', '.join(gives)}"
-                self._fault(place.child(document, "map"), text)
+            given = _given(source)
+            if source is not None and given and not set(takes) & set(given):
+                gives, wants = ", ".join(given), ", ".join(takes)
+                self._fault(place.child(document, "map"), f"the mapping {name} takes {wants}, the source {source[0].name} gives {gives}")
 
     def _check_content_paths(
         self, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
@@ -307,7 +306,7 @@ class _Loader:
                 known = registry.names(registry.MAPPINGS)
                 gives = [getattr(registry.mapping(route.mapping), "gives", FHIR_JSON)] if route.mapping in known else []
             else:
-                gives = list(_gives(source))
+                gives = list(_given(source))
             codecs = [codec for kind in gives if (codec := registry.codec(kind)) is not None]
             for line, path in adapter.content_paths(outlet.options):
                 if text := _impossible(path, codecs):
@@ -317,7 +316,7 @@ class _Loader:
         self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
     ) -> None:
         """What cannot be de-identified would never leave."""
-        gives = _gives(source)
+        gives = _given(source)
         for outlet, route in zip(outlets, routes, strict=True):
             if outlet.deidentify is not None and not route.mapping and gives and not set(gives) & set(CONTENT):
                 text = f"{outlet.name}: {', '.join(gives)} cannot be de-identified as it comes; map it"
@@ -339,12 +338,12 @@ class _Loader:
             self._fault(self._places[name], f"{names.count(name)} channels are called {name!r}")
 
 
-def _gives(source: tuple[Adapter, Settings] | None) -> Sequence[str]:
-    """The content types of a source's messages; empty = anything."""
+def _given(source: tuple[Adapter, Settings] | None) -> Sequence[str]:
+    """The content types that a channel's source gives; empty = anything."""
     if source is None:
         return ()
     adapter, options = source
-    return adapter.gives(options) if isinstance(adapter, GivingByOptions) else adapter.content_types
+    return adapter.gives(options) if isinstance(adapter, Giving) else adapter.content_types
 
 
 def _impossible(path: str, codecs: Sequence[Codec]) -> str:

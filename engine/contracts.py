@@ -152,14 +152,6 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class GivingByOptions(Protocol):
-    """An adapter whose source produces what its options say."""
-
-    def gives(self, options: Settings) -> Sequence[str]:
-        """Instead of `content_types`, which then is empty; options that have faults may lack values. Never raises."""
-
-
-@runtime_checkable
 class Rehearsing(Protocol):
     """An adapter whose source can be tried on bytes without a socket, so that channel tests see what a sender would."""
 
@@ -173,6 +165,14 @@ class RehearsingFiles(Protocol):
     """As Rehearsing, where messages come in files: what a file is called may say something too."""
 
     def rehearse_file(self, options: Settings, name: str, body: bytes) -> tuple[Envelope, Judgement | None]: ...
+
+
+@runtime_checkable
+class Giving(Protocol):
+    """An adapter whose source gives what its options say, so that a channel's paths and mapping are checked against that alone."""
+
+    def gives(self, options: Settings) -> Sequence[str]:
+        """Content types, the usual one first; empty = anything. Options that have faults may lack values. Never raises."""
 
 
 @runtime_checkable

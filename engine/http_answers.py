@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from engine.errors import MessageError
 from engine.http1 import head
 
@@ -74,6 +76,21 @@ class HttpRefusal(MessageError):
         self.status = status
         self.headers = dict(headers or {})
         self.sender: Sender | None = None
+
+
+def kept_form(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+    """An answer as the store keeps it: one line of JSON, ``{"status": 201, "headers": {"ETag": "W/\\"1\\""}}``, a line feed, and the body
+    exactly as it is. What destinations that speak HTTP give, sources that do hand on."""
+    return orjson.dumps({"status": status, "headers": dict(headers)}) + b"\n" + body
+
+
+def read_kept(stored: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    """Status, headers and body of what `kept_form` wrote. Raises ValueError where the bytes are something else."""
+    head, _, body = stored.partition(b"\n")
+    facts = orjson.loads(head)
+    if not isinstance(facts, dict) or not isinstance(facts.get("status"), int):
+        raise ValueError("not a stored answer")
+    return facts["status"], facts.get("headers", {}), body
 
 
 def size(piece: Piece) -> int:

@@ -1,8 +1,5 @@
-"""Answers in FHIR's terms: OperationOutcome (R4 2.36.1) and the form in which an answer travels through the store.
-
-The channel stores one byte string as the answer to a message. For HTTP that must carry status, headers and body, so it is
-written as one line of JSON, ``{"status": 201, "headers": {"ETag": "W/\\"1\\""}}``, a line feed, and the body exactly as it is.
-Source and repository destination both speak this form, and no one else has to.
+"""Answers in FHIR's terms: OperationOutcome (R4 2.36.1). Source and repository destination give each other answers in the form of
+engine.http_answers.kept_form.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from engine.http_answers import REASONS, HttpRefusal
+from engine.http_answers import REASONS, HttpRefusal, kept_form, read_kept
 
 # IssueType (R4 valueset-issue-type) that goes with a status where nothing more exact is known.
 _ISSUE_TYPES: Final = {
@@ -42,16 +39,13 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        return orjson.dumps({"status": self.status, "headers": dict(self.headers)}) + b"\n" + self.body
+        return kept_form(self.status, self.headers, self.body)
 
     @classmethod
     def decode(cls, stored: bytes) -> Answer:
         """The answer that `encode` wrote. Raises ValueError where the bytes are something else."""
-        head, _, body = stored.partition(b"\n")
-        facts = orjson.loads(head)
-        if not isinstance(facts, dict) or not isinstance(facts.get("status"), int):
-            raise ValueError("not a stored answer")
-        return cls(facts["status"], body, facts.get("headers", {}))
+        status, headers, body = read_kept(stored)
+        return cls(status, body, headers)
 
 
 class Outcome(NamedTuple):
