@@ -19,7 +19,14 @@ from engine.parties.model import Kind, Mark, Party
 from engine.store.schema import connect, migrate, translate
 
 FILE: Final = "parties.db"
-_PARTIES: Final = "SELECT id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why FROM party ORDER BY id"
+_PARTIES: Final = (
+    "SELECT id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why, keys, patients, requests_per_minute "
+    "FROM party ORDER BY id"
+)
+_INSERT: Final = (
+    "INSERT INTO party (id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why, keys, patients, requests_per_minute) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _KNOWN_BY: Final = "SELECT party, identifier, kind, value FROM known_by ORDER BY rowid"
 
 
@@ -81,20 +88,22 @@ class Registry:
 
     def _insert(self, parties: Iterable[Party]) -> None:
         for party in parties:
-            lists = (orjson.dumps(party.may_send).decode(), orjson.dumps(party.channels).decode())
-            self._connection.execute(
-                "INSERT INTO party VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (party.id, party.kind, party.name, party.belongs_to, *lists, party.disabled_at, party.disabled_why),
+            may_send, channels, keys, patients = (
+                orjson.dumps(one).decode() for one in (party.may_send, party.channels, party.keys, party.patients)
             )
+            values = (party.id, party.kind, party.name, party.belongs_to, may_send, channels, party.disabled_at, party.disabled_why)
+            self._connection.execute(_INSERT, (*values, keys, patients, party.requests_per_minute))
             known = [(party.id, 0, *mark) for mark in party.marks] + [(party.id, 1, *one) for one in party.identifiers]
             self._connection.executemany("INSERT INTO known_by VALUES (?, ?, ?, ?)", known)
 
 
 def _party(row: Sequence[Any], marks: Sequence[tuple[Mark, str]], identifiers: Sequence[tuple[str, str]]) -> Party:
     """From a row of _PARTIES."""
-    number, kind, name, belongs_to, may_send, channels, disabled_at, why = row
-    lists = (tuple(orjson.loads(may_send)), tuple(orjson.loads(channels)))
-    return Party(number, Kind(kind), name, belongs_to, tuple(identifiers), tuple(marks), *lists, disabled_at, why)
+    number, kind, name, belongs_to, may_send, channels, disabled_at, why, keys, patients, most = row
+    sends, where, proofs, whose = (tuple(orjson.loads(one)) for one in (may_send, channels, keys, patients))
+    return Party(
+        number, Kind(kind), name, belongs_to, tuple(identifiers), tuple(marks), sends, where, disabled_at, why, proofs, whose, most
+    )
 
 
 @contextmanager
