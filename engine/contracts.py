@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from engine.errors import StoreError
+from engine.parties.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -103,7 +104,7 @@ class Context:
     handed out just now: the site is strict, and the audit log cannot be written; "" otherwise. `spool`, `unspool` and `body_file` are
     the store's (engine.store.contract.Store), for bodies too big for memory: what was spooled goes to the intake, or is unspooled.
     `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
-    `answered`: the channel answers its senders with a destination's result.
+    `answered`: the channel answers its senders with a destination's result. `parties` gives the registry of parties as it is now.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Context:
     body_file: Callable[[BodyRef], Path] = _no_store
     checkpoints: Callable[[], Deferred[dict[str, str]]] = _no_store
     answered: bool = False
+    parties: Callable[[], Snapshot] = Snapshot
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

@@ -5,7 +5,7 @@ without losing what is under way. What requests mean is the matter of a `Desk`.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from engine.entry.asking import Asking
+from engine.entry.entrance import Entrance
 from engine.errors import FramingError, StoreError
 from engine.http1 import Message, content_length
 from engine.http_answers import Answer, HttpRefusal, Sender
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from engine.contracts import Context
-    from engine.entry.entrance import Entrance, Page
+    from engine.entry.entrance import Page
     from engine.http_server import Connection
     from engine.options import Settings
 
@@ -53,8 +54,9 @@ class Reception:
     """engine.http_server.Site: a listener with its connections, for one Desk.
 
     `options` have `listen`, `tls`, `base`, `public_url`, `requests` and `requests_per_peer`. `name` is that of the adapter in metrics and
-    audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`. With an `entrance` each request
-    is one of a registered party, by certificate or token: its Sender says which, whatever has proven it.
+    audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`. Where `options` say who
+    may enter (engine.entry.options.AUTH) each request is one of a registered party: its Sender says which, whatever has proven it;
+    `public` are the paths below the base that anybody may ask for.
     """
 
     def __init__(
@@ -67,10 +69,9 @@ class Reception:
         name: str,
         title: str,
         threads: int,
-        entrance: Entrance | None = None,
+        public: Collection[str] = (),
     ) -> None:
         self._desk, self._options, self._context, self._limits = desk, options, context, limits
-        self._entrance = entrance
         self._name, self._title = name, title
         self._server = HttpServer(self, limits, context.reactor, self.warn)
         self._pool = ThreadPool(0, threads, f"{context.name} {name}")
@@ -79,6 +80,8 @@ class Reception:
         self._idle: list[Deferred[None]] = []
         self._port: Any = None
         self.base = "/" + options.base.strip("/") if options.base.strip("/") else ""
+        guarded = getattr(options, "auth", None) is not None
+        self._entrance = Entrance(options, context, name=name, base=self.base, public=public, in_thread=self.in_thread) if guarded else None
 
     @property
     def port(self) -> int:
@@ -145,7 +148,8 @@ class Reception:
             if isinstance(sender, Deferred):
                 return self._ask(sender, start, headers)
             if self._page(start[1]) is not None:
-                return _small(headers)
+                _check_small(headers)
+                return None
             upload = self._desk.begin(start, headers, sender)
         except Exception as error:  # noqa: BLE001  whatever it is, this client hears of it, and others go on
             raise self._refusal_of(error) from error.__cause__
@@ -294,7 +298,7 @@ class Reception:
         counter.inc()
 
 
-def _small(headers: Mapping[str, str]) -> None:
+def _check_small(headers: Mapping[str, str]) -> None:
     """A form is collected before anybody has said who it is from. Raises FramingError where it says that it is larger than one."""
     if "transfer-encoding" in headers:
         raise FramingError("the length must be said", reply_hint="411")

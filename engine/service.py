@@ -23,7 +23,7 @@ from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
 from engine.message import Ack
-from engine.parties import Directory, Gate
+from engine.parties import Directory, Gate, Snapshot
 from engine.pipeline import UNAVAILABLE, Pipeline
 from engine.store.contract import QueueLine, Store
 from engine.workers import Workers
@@ -94,7 +94,7 @@ class Node:
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
         self._unaudited = unaudited
         self._shared: dict[str, Any] = {}
-        checked = any(channel.parties is not PartyCheck.OFF for channel in channels)
+        checked = any(channel.parties is not PartyCheck.OFF or channel.source_options.get("auth") is not None for channel in channels)
         self._parties = Directory(settings.data, log) if checked else None
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
@@ -174,6 +174,7 @@ class Node:
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
             answered=answered,
+            parties=self._parties.now if self._parties is not None else Snapshot,
         )
 
     # --- life ------------------------------------------------------------------------------------

@@ -16,10 +16,13 @@ _DOCUMENTATION = (
     "narrative. A write with the header Idempotency-Key that comes again is answered as the first time and changes nothing."
 )
 
+_MUTUAL_TLS = "mutual TLS; what a client may do follows from the party its certificate names"
+
 
 @lru_cache(maxsize=8)
-def capability_statement(node: str, url: str, *, reads: bool) -> bytes:
-    """`reads`: whether a repository is there to read from; without it the server only takes messages."""
+def capability_statement(node: str, url: str, *, reads: bool, tokens: bool = False) -> bytes:
+    """`reads`: whether a repository is there to read from; without it the server only takes messages. `tokens`: whether it gives tokens
+    to systems (SMART App Launch 2.2: OAuth URIs extension)."""
     system = [{"code": "transaction"}, {"code": "batch"}]
     statement: dict[str, Any] = {
         "resourceType": "CapabilityStatement",
@@ -34,13 +37,25 @@ def capability_statement(node: str, url: str, *, reads: bool) -> bytes:
             {
                 "mode": "server",
                 "documentation": _DOCUMENTATION,
-                "security": {"cors": False, "description": "mutual TLS; what a client may do follows from the party its certificate names"},
+                "security": _security(url) if tokens else {"cors": False, "description": _MUTUAL_TLS},
                 "resource": [_resource(name, reads=reads) for name in sorted(RESOURCE_TYPES)],
                 "interaction": system,
             }
         ],
     }
     return orjson.dumps(statement)
+
+
+def _security(url: str) -> dict[str, Any]:
+    return {
+        "cors": False,
+        "service": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}]}],
+        "description": f"{_MUTUAL_TLS}, or its token: SMART backend services",
+        "extension": [{
+            "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+            "extension": [{"url": "token", "valueUri": f"{url}/token"}],
+        }],
+    }  # fmt: skip
 
 
 def _resource(name: str, *, reads: bool) -> dict[str, Any]:

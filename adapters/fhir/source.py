@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from adapters.fhir.capability import capability_statement
 from adapters.fhir.outcome import Answer, FhirRefusal
+from adapters.fhir.permission import Permission
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
 from adapters.fhir.requests import check_acceptable, route
@@ -37,7 +38,9 @@ class FhirSource:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         limits = Limits(options.receive_within, options.idle, options.connections, options.most_body)
-        self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4)
+        self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4, public=["/metadata"])
+        self._may = Permission(context) if options.auth is not None else None
+        self._tokens = options.auth is not None and options.auth.tokens is not None
         self._reading = Reading(context.data / options.repository) if options.repository else None
         self._reads = Reads(self._reading, context, self._reception.in_thread)
         self._writes: Writes | None = None
@@ -76,9 +79,11 @@ class FhirSource:
         check_acceptable(message.headers, found)
         url = self._reception.url(message.headers)
         if found.kind == "metadata":
-            return Answer(200, capability_statement(self._context.node, url, reads=self._reading is not None))
+            return Answer(200, capability_statement(self._context.node, url, reads=self._reading is not None, tokens=self._tokens))
         if found.kind in _WRITES.get(method, ()) and self._writes is not None:
             return self._writes.write(found, message, sender, url)
+        if self._may is not None:
+            self._may.read(found, sender)
         return self._reads.read(found, message, sender, url)
 
     def worded(self, refused: HttpRefusal) -> http_answers.Answer:

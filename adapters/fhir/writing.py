@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
 from adapters.fhir import exact
-from adapters.fhir.entries import Request, body_of, check_entry, version_of
+from adapters.fhir.entries import Request, body_of, check_entry, read_entry, version_of
 from adapters.fhir.envelopes import answer_to, envelope, interaction, single_entry, unwrap
 from adapters.fhir.instants import comparison, http_date
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
+from adapters.fhir.permission import NotAllowed, Permission, bundled
 from adapters.fhir.requests import check_content_type, decode_body, preference
 from adapters.fhir.search import parse_query
 from adapters.fhir.validation import validate
 from engine.errors import ParseError
-from engine.message import Ack, Judgement, Verdict
+from engine.message import PARTS, Ack, Judgement, Verdict
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -41,6 +43,7 @@ class Writes:
 
     def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, in_thread: Callable[..., Deferred[Any]]) -> None:
         self._options, self._context, self._intake, self._reads, self._in_thread = options, context, intake, reads, in_thread
+        self._may = Permission(context) if options.auth is not None else None
 
     def write(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a POST, PUT or DELETE. Raises FhirRefusal for what never becomes a message (415, 413)."""
@@ -53,6 +56,10 @@ class Writes:
             write.read()
         except ParseError as error:
             return self._commit(write, base, FhirRefusal(400, error.text, issue="structure", location=error.location))
+            if self._may is not None:
+                self._may.write(write)
+        except NotAllowed as refused:
+            return self._commit(write, base, refused, Verdict.REFUSED)
         except FhirRefusal as refused:
             return self._commit(write, base, refused)
         if self._options.validate == "none" or method == "DELETE":
@@ -60,15 +67,18 @@ class Writes:
         validated = self._in_thread(validate, write.content["resourceType"], body)
         return validated.addCallbacks(lambda _: self._commit(write, base), lambda failure: self._commit(write, base, _invalid(failure)))
 
-    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None) -> Deferred[Answer]:
-        invalid = Judgement(Verdict.INVALID, fault.text, "207", fault.location) if fault is not None else None
+    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None, verdict: Verdict = Verdict.INVALID) -> Deferred[Answer]:
+        invalid = Judgement(verdict, fault.text, "207", fault.location) if fault is not None else None
 
         def reply(judgement: Judgement) -> bytes:
-            if fault is not None and judgement.verdict is Verdict.INVALID:
+            if fault is not None and judgement.verdict is verdict:
                 return fault.answer().encode()
             return answer_to(judgement).encode()
 
-        ack = self._intake(write.envelope(self._context.clock()), reply, invalid)
+        envelope = write.envelope(self._context.clock())
+        if verdict is Verdict.REFUSED:  # its key stays free for who may use it
+            envelope = replace(envelope, idempotency_key="")
+        ack = self._intake(envelope, reply, invalid)
         return ack.addCallback(self._answer, write, base)
 
     def _answer(self, ack: Ack, write: Write, base: str) -> Answer | Deferred[Answer]:
@@ -139,19 +149,34 @@ class Write:
             for index, entry in enumerate(entries):
                 check_entry(entry, index)
 
+    @property
+    def message_type(self) -> str:
+        """Of the envelope."""
+        if self.is_single:
+            return interaction(self.method, self.found.resource_type)
+        return f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
+
+    @property
+    def parts(self) -> list[str]:
+        """The interactions that it is made of."""
+        return [self.message_type] if self.is_single else bundled(self.content)
+
+    def requests(self) -> list[Request]:
+        """What each interaction asks for. Raises FhirRefusal."""
+        if not self.is_single:
+            return [read_entry(entry, index) for index, entry in enumerate(self.content.get("entry", []))]
+        found = Request(self.method, self.found.resource_type, self.found.resource_id, condition=self.condition)
+        found.if_none_exist = self.if_none_exist or None
+        found.resource = self.content
+        return [found]
+
     def _header(self, name: str) -> str:
         return self.message.headers.get(name, "")
 
     def envelope(self, received_at: int) -> Any:
         body = self._bundle() if self.is_single and (self.content is not None or self.method == "DELETE") else self.body
-        if self.is_single:
-            message_type = interaction(self.method, self.found.resource_type)
-        else:
-            message_type = f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
-        facts = self._facts()
-        return envelope(
-            body, self.content, self.sender, self.message.headers, message_type=message_type, received_at=received_at, facts=facts
-        )
+        more = {"message_type": self.message_type, "received_at": received_at, "facts": self._facts()}
+        return envelope(body, self.content, self.sender, self.message.headers, **more)
 
     def _bundle(self) -> bytes:
         url = self.found.resource_type
@@ -170,6 +195,7 @@ class Write:
             facts["resource.type"] = self.found.resource_type
         elif isinstance(self.content, dict):
             facts["bundle.type"] = str(self.content.get("type", ""))
+            facts[PARTS] = ", ".join(self.parts)
         return facts
 
 

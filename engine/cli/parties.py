@@ -261,7 +261,8 @@ def _plain(party: Party) -> dict[str, Any]:
 def _facts(party: Party) -> dict[str, str]:
     """For the audit: of identifiers, which can be a person's, only the systems, of patients the number; of keys their names."""
     facts = {**_plain(party), "party": party.id, "identifiers": [system for system, _ in party.identifiers]}
-    facts |= {"keys": [key_id(key) for key in party.keys], "patients": len(party.patients)}
+    facts |= {"keys": [key_id(key) for key in party.keys], "patients": len(party.patients) or ""}
+    facts["requests_per_minute"] = party.requests_per_minute or ""
     told = {name: " ".join(value) if isinstance(value, list) else str(value) for name, value in facts.items()}
     return {name: told[name][:_TOLD] for name in ("party", *_AUDITED)}
 

@@ -68,11 +68,11 @@ class Asking:
             self._inner.wake = wake
 
     @property
-    def full(self) -> bool:  # type: ignore[override]
+    def full(self) -> bool:
         return self._asked or (self._inner is not None and self._inner.full)
 
     @property
-    def over(self) -> bool:  # type: ignore[override]
+    def over(self) -> bool:
         return self._fault is not None or (self._inner is not None and self._inner.over)
 
     def content(self, data: bytes) -> None:

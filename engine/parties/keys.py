@@ -101,8 +101,8 @@ def _checked(key: Any) -> PublicKey:
 
 def _canonical(key: PublicKey, kid: str) -> str:
     """The public members, ``alg`` and ``kid`` (RFC 7638's thumbprint where it has none), sorted: equal keys are equal text."""
-    jwk: dict[str, Any] = (RSAAlgorithm if isinstance(key, RSAPublicKey) else ECAlgorithm).to_jwk(key, as_dict=True)  # type: ignore[arg-type]
-    plain = {name: jwk[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in jwk}
+    jwk: dict[str, Any] = RSAAlgorithm.to_jwk(key, as_dict=True) if isinstance(key, RSAPublicKey) else ECAlgorithm.to_jwk(key, as_dict=True)
+    plain: dict[str, Any] = {name: jwk[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in jwk}
     if kid and not _KID.fullmatch(kid):
         raise ValueError("a key id (kid) has 1 to 200 printable ASCII characters without spaces and semicolons")
     plain |= {"kid": kid or thumbprint(plain), "alg": "RS384" if isinstance(key, RSAPublicKey) else "ES384"}

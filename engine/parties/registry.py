@@ -14,9 +14,9 @@ from typing import Any, Final, Self
 
 import orjson
 
-from engine.errors import StoreCorrupt, StoreError
+from engine.errors import StoreCorrupt
 from engine.parties.model import Kind, Mark, Party
-from engine.store.schema import connect, migrate, translate
+from engine.store.schema import connect, migrate, translated
 
 FILE: Final = "parties.db"
 _PARTIES: Final = (
@@ -34,7 +34,7 @@ class Registry:
     """One connection. Every method raises StoreError where the file cannot be used. A context manager, which closes it."""
 
     def __init__(self, folder: Path) -> None:
-        with _translated():
+        with translated(FILE):
             self._connection = connect(folder, file=FILE)
             try:
                 migrate(self._connection, "engine.parties")
@@ -53,19 +53,19 @@ class Registry:
 
     def version(self) -> int:
         """Another number whenever another connection has changed the file (PRAGMA data_version)."""
-        with _translated():
+        with translated(FILE):
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def parties(self) -> dict[str, Party]:
         """All of them by id, as they are at one moment."""
-        with _translated(), _transaction(self._connection, "BEGIN"):
+        with translated(FILE), _transaction(self._connection, "BEGIN"):
             return self._read()
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Party]]:
         """All parties, to be changed: what the dictionary holds at the end replaces what the file holds, in one transaction, while no other
         process changes it. After an exception nothing has changed."""
-        with _translated(), _transaction(self._connection, "BEGIN IMMEDIATE"):
+        with translated(FILE), _transaction(self._connection, "BEGIN IMMEDIATE"):
             before = self._read()
             after = dict(before)
             yield after
@@ -116,13 +116,3 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         if connection.in_transaction:  # a commit that fails may have ended it
             connection.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, StoreError) as error:
-        told = translate(error)
-        told.location = FILE
-        raise told from error
