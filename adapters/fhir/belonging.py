@@ -72,11 +72,8 @@ class _Belonging:
             reference = found.get("reference")
             if isinstance(reference, str) and _target(reference) == "Patient" and not self._is_own_reference(reference):
                 raise self._refusal(_OTHER, place)
-            if (
-                str(found.get("type", "")).rpartition("/")[2] == "Patient"
-                and "identifier" in found
-                and not self._is_own_identifier(found["identifier"])
-            ):
+            typed = str(found.get("type", "")).rpartition("/")[2] == "Patient" and "identifier" in found
+            if typed and not self._is_own_identifier(found["identifier"]):
                 raise self._refusal(_OTHER, place)
 
     def _check_link(self, resource: Mapping[str, Any]) -> None:
@@ -98,12 +95,8 @@ class _Belonging:
             return False
         if reference.startswith("#"):
             contained = resource.get("contained")
-            here = (
-                [one for one in contained if isinstance(one, dict) and one.get("id") == reference[1:]]
-                if isinstance(contained, list)
-                else []
-            )
-            return len(here) == 1 and here[0].get("resourceType") == "Patient"
+            inside = [one for one in contained if isinstance(one, dict)] if isinstance(contained, list) else []
+            return [one.get("resourceType") for one in inside if one.get("id") == reference[1:]] == ["Patient"]
         return self._is_own_reference(reference)
 
     def _is_own_reference(self, reference: str) -> bool:

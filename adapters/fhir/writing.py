@@ -54,10 +54,10 @@ class Writes:
         write = Write(found, message, sender, body)
         try:
             write.read()
-        except ParseError as error:
-            return self._commit(write, base, FhirRefusal(400, error.text, issue="structure", location=error.location))
             if self._may is not None:
                 self._may.write(write)
+        except ParseError as error:
+            return self._commit(write, base, FhirRefusal(400, error.text, issue="structure", location=error.location))
         except NotAllowed as refused:
             return self._commit(write, base, refused, Verdict.REFUSED)
         except FhirRefusal as refused:
