@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from adapters.fhir.entries import Request
-from adapters.fhir.outcome import FhirRefusal
+from adapters.fhir.outcome import NotAllowed
 from adapters.fhir.parameters import PARAMETERS
 
 _LINKS: Final = frozenset({"subject", "patient", "individual"})
@@ -25,7 +25,7 @@ _OTHER: Final = "this names a patient that is not the party's own"
 
 
 def check_belonging(requests: Sequence[Request], own: frozenset[str]) -> None:
-    """Raises FhirRefusal 403 with the place of the first that is not of an own patient."""
+    """Raises NotAllowed with the place of the first that is not of an own patient."""
     patients = {one.full_url for one in requests if one.full_url and one.resource_type == "Patient" and one.resource is not None}
     for request in requests:
         _Belonging(request.location, own, patients).check(request)
@@ -112,8 +112,8 @@ class _Belonging:
     def _is_own_identifier(self, identifier: Any) -> bool:
         return isinstance(identifier, dict) and f"{identifier.get('system', '')}|{identifier.get('value', '')}" in self._own
 
-    def _refusal(self, text: str, place: str = "") -> FhirRefusal:
-        return FhirRefusal(403, text, location=".".join(filter(None, (self._location, place))))
+    def _refusal(self, text: str, place: str = "") -> NotAllowed:
+        return NotAllowed(text, location=".".join(filter(None, (self._location, place))))
 
 
 def _link_of(resource_type: str) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.fhir.belonging import check_belonging
-from adapters.fhir.outcome import FhirRefusal
+from adapters.fhir.outcome import NotAllowed
 from adapters.fhir.resource_types import RESOURCE_TYPES
 from engine.entry.scopes import permits
 
@@ -22,13 +22,6 @@ _READS: Final = {"instance": "read", "version": "read", "history": "read", "type
 _NO_SCOPE: Final = {"WWW-Authenticate": 'Bearer realm="meridian", error="insufficient_scope"'}
 _NOTHING: Final = "? ?"
 """What nobody may do."""
-
-
-class NotAllowed(FhirRefusal):
-    """The party is known, and may not do this."""
-
-    def __init__(self, text: str, *, location: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(403, text, location=location, headers=headers)
 
 
 class Permission:

@@ -12,8 +12,8 @@ from adapters.fhir import exact
 from adapters.fhir.entries import Request, body_of, check_entry, read_entry, version_of
 from adapters.fhir.envelopes import answer_to, envelope, interaction, single_entry, unwrap
 from adapters.fhir.instants import comparison, http_date
-from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
-from adapters.fhir.permission import NotAllowed, Permission, bundled
+from adapters.fhir.outcome import Answer, FhirRefusal, Issue, NotAllowed, operation_outcome
+from adapters.fhir.permission import Permission, bundled
 from adapters.fhir.requests import check_content_type, decode_body, preference
 from adapters.fhir.search import parse_query
 from adapters.fhir.validation import validate
