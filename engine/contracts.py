@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from engine.errors import StoreError
+from engine.parties.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -105,7 +106,8 @@ class Context:
     `checkpoints` gives how far this channel's source had read with what is kept (Envelope.checkpoint): name -> value.
     `answered`: the channel answers its senders with a destination's result. `may_take`: whether the channel's `accept` could take a
     message with these header facts, for sources that say beforehand what they take. `disabled` tells of a party (URI) whether it, or one
-    above it, is disabled in the registry of parties, for sources that keep connections open; any thread may ask.
+    above it, is disabled in the registry of parties, for sources that keep connections open; any thread may ask. `parties` gives the
+    registry as it is now, on the reactor thread.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Context:
     answered: bool = False
     may_take: Callable[[Envelope], bool] = lambda _: True
     disabled: Callable[[str], bool] = lambda _: False
+    parties: Callable[[], Snapshot] = Snapshot
 
     def disclose(self, event: str, **facts: Any) -> None:
         """Audit that content is handed out, before it is. Raises StoreError where the site wants that on disk and it cannot be."""

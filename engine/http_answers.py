@@ -25,10 +25,14 @@ NO_CONTENT: Final = frozenset({204, 304})
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who is at the other end: the proven party ("" = none) and ``host:port``."""
+    """Who is at the other end: the proven party ("" = none), whatever has proven it, and ``host:port``. `scopes` are what a token lets it
+    do (``system/Observation.c``), None where a certificate is the proof, which has none; `certificate` is the digest of the one that was
+    shown, as RFC 8705 3.1 writes it (x5t#S256)."""
 
     peer: str
     remote: str
+    scopes: frozenset[str] | None = None
+    certificate: str = ""
 
     @property
     def who(self) -> str:

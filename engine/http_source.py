@@ -5,7 +5,7 @@ without losing what is under way. What requests mean is the matter of a `Desk`.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -13,9 +13,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from engine.entry.asking import Asking
+from engine.entry.entrance import Entrance
 from engine.errors import FramingError, StoreError
+from engine.http1 import Message, content_length
 from engine.http_answers import Answer, HttpRefusal, Sender
-from engine.http_server import HttpServer, Limits
+from engine.http_server import MOST_FORM, HttpServer, Limits
 from engine.http_uploads import Receiving, Upload
 from engine.listening import listen
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from engine.contracts import Context
-    from engine.http1 import Message
+    from engine.entry.entrance import Page
     from engine.http_server import Connection
     from engine.options import Settings
 
@@ -51,11 +54,24 @@ class Reception:
     """engine.http_server.Site: a listener with its connections, for one Desk.
 
     `options` have `listen`, `tls`, `base`, `public_url`, `requests` and `requests_per_peer`. `name` is that of the adapter in metrics and
-    audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`.
+    audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`. Where `options` say who
+    may enter (engine.entry.options.AUTH) each request is one of a registered party: its Sender says which, whatever has proven it;
+    `public` are the paths below the base that anybody may ask for.
     """
 
-    def __init__(self, desk: Desk, options: Settings, context: Context, limits: Limits, *, name: str, title: str, threads: int) -> None:
-        self._desk, self._options, self._context = desk, options, context
+    def __init__(
+        self,
+        desk: Desk,
+        options: Settings,
+        context: Context,
+        limits: Limits,
+        *,
+        name: str,
+        title: str,
+        threads: int,
+        public: Collection[str] = (),
+    ) -> None:
+        self._desk, self._options, self._context, self._limits = desk, options, context, limits
         self._name, self._title = name, title
         self._server = HttpServer(self, limits, context.reactor, self.warn)
         self._pool = ThreadPool(0, threads, f"{context.name} {name}")
@@ -64,6 +80,8 @@ class Reception:
         self._idle: list[Deferred[None]] = []
         self._port: Any = None
         self.base = "/" + options.base.strip("/") if options.base.strip("/") else ""
+        guarded = getattr(options, "auth", None) is not None
+        self._entrance = Entrance(options, context, name=name, base=self.base, public=public, in_thread=self.in_thread) if guarded else None
 
     @property
     def port(self) -> int:
@@ -96,6 +114,8 @@ class Reception:
         return maybeDeferred(self._listen)
 
     def _listen(self) -> None:
+        if self._entrance is not None:
+            self._entrance.open()
         self._port = listen(self._server, self._options, self._context)
         self._pool.start()
 
@@ -113,17 +133,23 @@ class Reception:
         self._idle.append(idle)
         return idle
 
-    def _stopped(self, _: Any) -> None:
+    def _stopped(self, _: Any) -> Deferred[None] | None:
         self._server.stop()  # the connections whose last answer has gone out
         if not self._pool.joined:
             self._pool.stop()
+        return self._entrance.close() if self._entrance is not None else None
 
     # --- requests --------------------------------------------------------------------------------
 
     def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], connection: Connection) -> Receiving | None:
         """engine.http_server.Site"""
-        sender = self._sender(connection)
         try:
+            sender = self._enter(start[1], headers, connection)
+            if isinstance(sender, Deferred):
+                return self._ask(sender, start, headers)
+            if self._page(start[1]) is not None:
+                _check_small(headers)
+                return None
             upload = self._desk.begin(start, headers, sender)
         except Exception as error:  # noqa: BLE001  whatever it is, this client hears of it, and others go on
             raise self._refusal_of(error) from error.__cause__
@@ -137,29 +163,72 @@ class Reception:
             raise
         return receiving
 
+    def _ask(self, sender: Deferred[Sender], start: tuple[str, str, str], headers: Mapping[str, str]) -> Receiving:
+        """The sender is known later, and so is what is done with the body."""
+
+        def begin(sender: Sender) -> Upload | None:
+            upload = self._desk.begin(start, headers, sender)
+            try:
+                self._admit(sender)
+            except HttpRefusal:
+                if upload is not None:
+                    upload.gone()
+                raise
+            return upload
+
+        def answer(body: bytes, sender: Sender) -> Answer | Deferred[Answer]:
+            return self._desk.answer(Message(start, headers, body, keep_alive=True), sender)
+
+        asking = Asking(sender, begin, answer, self._limits.most_body)
+        return Receiving(asking, self._failed, lambda answer: self._settled(asking.sender, answer))
+
     def handle(self, message: Message, connection: Connection) -> Deferred[Answer]:
         """engine.http_server.Site"""
-        sender = self._sender(connection)
+        try:
+            sender = self._enter(message.start[1], message.headers, connection)
+        except HttpRefusal as refused:
+            return maybeDeferred(self.refused, refused, connection)
+        if not isinstance(sender, Deferred):
+            return self._answered_by(sender, message)
+        return sender.addCallbacks(self._answered_by, self._refused_late, callbackArgs=(message,))
+
+    def _answered_by(self, sender: Sender, message: Message) -> Deferred[Answer]:
         try:
             self._admit(sender)
         except HttpRefusal as refused:
-            return maybeDeferred(self.refused, refused, connection)
-        answer: Deferred[Answer] = maybeDeferred(self._desk.answer, message, sender)  # type: ignore[call-overload]
+            refused.sender = sender
+            return maybeDeferred(self._worded, refused)
+        answer: Deferred[Answer] = maybeDeferred(self._page(message.start[1]) or self._desk.answer, message, sender)  # type: ignore[call-overload]
         return answer.addErrback(self._failed).addCallback(self._done, sender)
+
+    def _refused_late(self, failure: Failure) -> Answer:
+        return self._worded(self._refusal_of(failure.value))
+
+    def _page(self, target: str) -> Page | None:
+        """Where whoever lets in answers itself."""
+        return self._entrance.pages.get(target.partition("?")[0]) if self._entrance is not None else None
+
+    def _enter(self, target: str, headers: Mapping[str, str], connection: Connection) -> Sender | Deferred[Sender]:
+        """Who a request is from. Raises, or fails with, HttpRefusal."""
+        shown = self._sender(connection)
+        if self._entrance is None or self._page(target) is not None:
+            return shown
+        return self._entrance.enter(target, headers, shown)
 
     def _sender(self, connection: Connection) -> Sender:
         """Who is at the other end; proven once for each connection. A certificate that is not allowed has ended in the handshake; none
         at all, where that is optional there, ends here. Raises HttpRefusal 401."""
         if connection.sender is None:
             address = connection.transport.getPeer()
-            peer = ""
+            peer = shown = ""
             if self._options.tls is not None:
                 peer = self._context.tls.peer(connection.transport)
-                if not peer and self._options.tls.allow:
+                if not peer and self._options.tls.allow and self._entrance is None:
                     event = f"{self._name}.refused"
                     self._context.audit(event, channel=self._context.name, remote=address.host, reason="no certificate shown")
                     raise HttpRefusal(401, "this server wants a client certificate", headers={"Connection": "close"})
-            connection.sender = Sender(peer, f"{address.host}:{address.port}")
+                shown = self._context.tls.thumbprint(connection.transport) if self._entrance is not None else ""
+            connection.sender = Sender(peer, f"{address.host}:{address.port}", certificate=shown)
         return connection.sender
 
     def _admit(self, sender: Sender) -> None:
@@ -168,6 +237,8 @@ class Reception:
             raise HttpRefusal(503, "the server is busy; try again later", headers=_BUSY)
         if self._under_way[sender.who] >= self._options.requests_per_peer:
             raise HttpRefusal(429, "too many requests at once from this sender", headers=_BUSY)
+        if self._entrance is not None:
+            self._entrance.count(sender)
         self._under_way[sender.who] += 1
 
     # --- answers ---------------------------------------------------------------------------------
@@ -179,6 +250,9 @@ class Reception:
             refused.sender = Sender("", f"{address.host}:{address.port}")
         else:
             refused.sender = connection.sender
+        return self._worded(refused)
+
+    def _worded(self, refused: HttpRefusal) -> Answer:
         answer = self._desk.worded(refused)
         self._count(answer.status)
         return answer
@@ -201,10 +275,12 @@ class Reception:
         self._settled(sender, answer)
         return answer
 
-    def _settled(self, sender: Sender, answer: Answer | None) -> None:
-        """A request is not under way any more."""
+    def _settled(self, sender: Sender | None, answer: Answer | None) -> None:
+        """A request is not under way any more; None for the sender of one that never was."""
         if answer is not None:
             self._count(answer.status)
+        if sender is None:
+            return
         self._under_way[sender.who] -= 1
         if not self._under_way[sender.who]:
             del self._under_way[sender.who]
@@ -220,3 +296,11 @@ class Reception:
             counter = self._context.metrics.counter(name, help_text, channel=self._context.name, status=str(status))
             self._answered[status] = counter
         counter.inc()
+
+
+def _check_small(headers: Mapping[str, str]) -> None:
+    """A form is collected before anybody has said who it is from. Raises FramingError where it says that it is larger than one."""
+    if "transfer-encoding" in headers:
+        raise FramingError("the length must be said", reply_hint="411")
+    if content_length(headers.get("content-length", "0")) > MOST_FORM:
+        raise FramingError("the body is larger than allowed", reply_hint="413")

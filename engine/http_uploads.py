@@ -41,9 +41,13 @@ class Upload(Protocol):
     `full`: it cannot take more just now, and will call `wake` (set before the first `content`) when it can: meanwhile the client is not
     read, and nothing is held against it. `over`: it does not want the rest of the body, and its `ended` is called at once."""
 
-    full: bool
-    over: bool
     wake: Callable[[], None]
+
+    @property
+    def full(self) -> bool: ...
+
+    @property
+    def over(self) -> bool: ...
 
     def content(self, data: bytes) -> None:
         """The next bytes of the body; never empty."""

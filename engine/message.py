@@ -38,6 +38,10 @@ DICOM_JSON: Final = "application/dicom+json"
 """Instances of one study without their bulk data (PS3.18 annex F): a list of data sets, as WADO-RS RetrieveMetadata gives them."""
 
 
+PARTS: Final = "message.parts"
+"""Fact of a message that is made of several: the message types of what is in it, divided by comma and space."""
+
+
 class Status(StrEnum):
     """Where a message stands, in the field's own words."""
 

@@ -24,7 +24,7 @@ from engine.delivery import Delivery
 from engine.errors import StoreError
 from engine.http import status_site
 from engine.message import Ack, Envelope, Verdict
-from engine.parties import Directory, Gate
+from engine.parties import Directory, Gate, Snapshot
 from engine.pipeline import UNAVAILABLE, Pipeline
 from engine.store.contract import QueueLine, Store
 from engine.workers import Workers
@@ -95,7 +95,7 @@ class Node:
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
         self._unaudited = unaudited
         self._shared: dict[str, Any] = {}
-        checked = any(channel.parties is not PartyCheck.OFF for channel in channels)
+        checked = any(channel.parties is not PartyCheck.OFF or channel.source_options.get("auth") is not None for channel in channels)
         self._parties = Directory(settings.data, log) if checked else None
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
@@ -173,11 +173,13 @@ class Node:
             body_file=self._store.body_file,
             checkpoints=lambda: self._store.checkpoints(name.partition("/")[0]),
             shared=self._shared,
+            parties=self._parties.now if self._parties is not None else Snapshot,
             disabled=self._is_disabled,
         )
 
     def _is_disabled(self, party: str) -> bool:
-        return self._parties is not None and self._parties.snapshot.is_disabled(party)
+        standing = self._parties.snapshot.standing(party) if self._parties is not None else None
+        return standing is not None and bool(standing.disabled)
 
     # --- life ------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
@@ -189,6 +191,14 @@ class TlsProvider:
         get = getattr(transport, "getPeerCertificate", None)
         found = get() if get is not None else None
         return party_of(found.to_cryptography()) if found is not None else ""
+
+    def thumbprint(self, transport: Any) -> str:
+        """The digest of the certificate that a connection has shown, as RFC 8705 3.1 writes it (x5t#S256); "" when none."""
+        get = getattr(transport, "getPeerCertificate", None)
+        found = get() if get is not None else None
+        if found is None:
+            return ""
+        return urlsafe_b64encode(found.to_cryptography().fingerprint(SHA256())).rstrip(b"=").decode()
 
     def authorize(self, party: str, allow: Sequence[str]) -> None:
         """Raises PeerIdentityError where `party` is not among `allow`; for adapters that ask after the handshake."""

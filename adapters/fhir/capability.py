@@ -47,6 +47,8 @@ _DOCUMENTATION: Final = (
 _CERTIFICATES: Final = {
     "coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "Certificates"}]
 }
+_SMART: Final = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}]}
+_OAUTH_URIS: Final = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _PROVING: Final = {
     "required": "Mutual TLS: what a client may do follows from the party its certificate names.",
     "optional": "TLS; a client may show a certificate, and what it may do follows from the party that it names.",
@@ -66,6 +68,7 @@ class Channel(NamedTuple):
     validate: str
     messages: bool
     client_auth: str
+    tokens: bool
 
 
 def capability_statement(options: Settings, context: Context, url: str, sender: Sender) -> bytes:
@@ -73,7 +76,8 @@ def capability_statement(options: Settings, context: Context, url: str, sender: 
     taken = frozenset(probe.message_type for probe in _probes(sender) if context.may_take(probe))
     proving = str(options.tls.client_auth) if options.tls is not None else ""
     reads = str(options.reads) if options.repository else ""
-    return _statement(Channel(context.node, url, taken, context.answered, reads, options.validate, options.messages, proving))
+    tokens = options.auth is not None and options.auth.tokens is not None
+    return _statement(Channel(context.node, url, taken, context.answered, reads, options.validate, options.messages, proving, tokens))
 
 
 def _probes(sender: Sender) -> Iterator[Envelope]:
@@ -85,7 +89,6 @@ def _probes(sender: Sender) -> Iterator[Envelope]:
     for kind in ("transaction", "batch"):
         facts = {"request.method": "POST", "bundle.type": kind}
         yield Envelope(b"", FHIR_JSON, f"Bundle {kind}", peer=sender.peer, remote=sender.remote, facts=facts)
-
 
 @lru_cache(maxsize=8)
 def _statement(channel: Channel) -> bytes:
@@ -107,11 +110,10 @@ def _statement(channel: Channel) -> bytes:
 
 def _rest(channel: Channel) -> dict[str, Any]:
     told = (_ANSWERED if channel.answered else _KEPT, _READING[channel.reads], _VALIDATING[channel.validate], _DOCUMENTATION)
-    security = {"cors": False, "description": _PROVING[channel.client_auth]}
     rest: dict[str, Any] = {
         "mode": "server",
         "documentation": " ".join(told),
-        "security": security if channel.client_auth in ("", "none") else {**security, "service": [_CERTIFICATES]},
+        "security": _security(channel),
         "resource": [made for name in sorted(RESOURCE_TYPES) if (made := _resource(name, channel))["interaction"]],
     }
     system = [{"code": kind} for kind in ("transaction", "batch") if f"Bundle {kind}" in channel.taken]
@@ -122,6 +124,17 @@ def _rest(channel: Channel) -> dict[str, Any]:
     if channel.messages:
         rest["operation"] = [{"name": MESSAGE.removeprefix("$"), "definition": _MESSAGING}]
     return rest
+
+
+def _security(channel: Channel) -> dict[str, Any]:
+    """With tokens of its own: SMART App Launch 2.2, OAuth URIs extension."""
+    services = [] if channel.client_auth in ("", "none") else [_CERTIFICATES]
+    security: dict[str, Any] = {"cors": False, "description": _PROVING[channel.client_auth]}
+    if channel.tokens:
+        services.append(_SMART)
+        security["description"] += " Tokens are given by its token endpoint (SMART backend services)."
+        security["extension"] = [{"url": _OAUTH_URIS, "extension": [{"url": "token", "valueUri": f"{channel.url}/token"}]}]
+    return {**security, "service": services} if services else security
 
 
 def _messaging(channel: Channel) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
+from adapters.fhir.entries import Request
 from adapters.fhir.instants import instant
 from adapters.fhir.outcome import Answer, FhirRefusal
+from adapters.fhir.resource_types import RESOURCE_TYPES
 from engine.formats import fhir
 
 _TRANSPORT: Final = frozenset({"id", "meta", "timestamp"})
@@ -63,6 +65,20 @@ def read_header(content: Any) -> Header:
         _text(header.get("source"), "endpoint"),
         _text(destinations[0] if isinstance(destinations, list) and destinations else None, "endpoint"),
     )
+
+
+def contents(content: Mapping[str, Any]) -> list[Request]:
+    """What a message brings, its header included, each as if it were created. Raises FhirRefusal 400 with the place."""
+    found = []
+    for index, entry in enumerate(content["entry"]):
+        place = f"Bundle.entry[{index}]"
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        name = resource.get("resourceType") if isinstance(resource, dict) else None
+        if not isinstance(name, str) or name not in RESOURCE_TYPES:
+            raise _wrong("each entry of a message holds a resource of R4", f"{place}.resource")
+        url = entry.get("fullUrl")
+        found.append(Request("POST", name, resource=resource, full_url=url if isinstance(url, str) else "", location=place))
+    return found
 
 
 def _wrong(text: str, location: str) -> FhirRefusal:

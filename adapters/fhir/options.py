@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.entry.options import AUTH, entrance_fault
 from engine.http_options import client_options, in_the_clear
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, Option, Spec, choice, integer
 from engine.tls import SERVER_TLS
@@ -17,6 +18,7 @@ SOURCE: Final = Spec(
     [
         Option("listen", ADDRESS, "port or host:port to listen on", required=True),
         Option("tls", SERVER_TLS, "serve over TLS; without it anyone on the network can send and read"),
+        AUTH,
         Option("base", TEXT, "path below which the interactions are", default="/fhir"),
         Option("public_url", URL, "address of the base as clients see it, for links; default: from the Host header"),
         Option("repository", TEXT, "file of the resource repository to read from, relative to the site's data folder (none: no reads)"),
@@ -37,6 +39,7 @@ SOURCE: Final = Spec(
         Option("requests_per_peer", integer(1, 65535), "requests under way at once from one peer; more are answered 429", default=256),
     ],
     scalar="listen",
+    check=entrance_fault,
 )
 
 DESTINATION: Final = Spec(

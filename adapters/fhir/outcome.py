@@ -69,6 +69,13 @@ class FhirRefusal(HttpRefusal):
         return Answer(self.status, operation_outcome(self.issues), self.headers)
 
 
+class NotAllowed(FhirRefusal):
+    """The party is known, and may not do this."""
+
+    def __init__(self, text: str, *, location: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(403, text, location=location, headers=headers)
+
+
 def operation_outcome(issues: Sequence[Issue]) -> bytes:
     """An OperationOutcome resource as JSON."""
     return orjson.dumps({"resourceType": "OperationOutcome", "issue": [_issue(issue) for issue in issues]})

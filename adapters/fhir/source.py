@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from adapters.fhir.capability import capability_statement
 from adapters.fhir.outcome import Answer, FhirRefusal
+from adapters.fhir.permission import Permission
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
 from adapters.fhir.requests import route, wanted_format
@@ -47,7 +48,8 @@ class FhirSource:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         limits = Limits(options.receive_within, options.idle, options.connections, options.most_body)
-        self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4)
+        self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4, public=["/metadata"])
+        self._may = Permission(context) if options.auth is not None else None
         self._reading = Reading(context.data / options.repository) if options.repository else None
         self._reads = Reads(self._reading, context, self._reception.in_thread, every=options.reads == "all")
         self._writes: Writes | None = None
@@ -91,6 +93,8 @@ class FhirSource:
             raise FhirRefusal(404, "this channel takes no messages at $process-message", issue="not-supported")
         if found.kind in _WRITES.get(method, ()) and self._writes is not None:
             return self._writes.write(found, message, sender, url)
+        if self._may is not None:
+            self._may.read(found, sender)
         return self._reads.read(found, message, sender, url)
 
     def _rendered(self, answer: Answer, form: str, zipped: bool) -> http_answers.Answer | Deferred[http_answers.Answer]:

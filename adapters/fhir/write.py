@@ -12,12 +12,13 @@ import gzip
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.fhir import exact
-from adapters.fhir.entries import Request, body_of, check_entry, version_of
+from adapters.fhir.entries import Request, body_of, check_entry, read_entry, version_of
 from adapters.fhir.envelopes import envelope, interaction, single_entry
-from adapters.fhir.messages import Header, digest, read_header
+from adapters.fhir.messages import Header, contents, digest, read_header
 from adapters.fhir.outcome import FhirRefusal
+from adapters.fhir.permission import bundled
 from adapters.fhir.search import parse_query
-from engine.message import FHIR_JSON, FHIR_XML
+from engine.message import FHIR_JSON, FHIR_XML, PARTS
 
 if TYPE_CHECKING:
     from adapters.fhir.requests import Route
@@ -85,6 +86,35 @@ class Write:
             for index, entry in enumerate(entries):
                 check_entry(entry, index)
 
+    @property
+    def message_type(self) -> str:
+        """Of the envelope."""
+        if self.is_single:
+            return interaction(self.method, self.found.resource_type)
+        if self.header is not None:
+            return self.header.event
+        return f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
+
+    @property
+    def parts(self) -> list[str]:
+        """The interactions that it is made of; a message brings what is in it."""
+        if self.is_single:
+            return [self.message_type]
+        if self.header is not None:
+            return sorted({interaction("POST", one.resource_type) for one in contents(self.content)})
+        return bundled(self.content)
+
+    def requests(self) -> list[Request]:
+        """What each interaction asks for. Raises FhirRefusal."""
+        if self.header is not None:
+            return contents(self.content)
+        if not self.is_single:
+            return [read_entry(entry, index) for index, entry in enumerate(self.content.get("entry", []))]
+        found = Request(self.method, self.found.resource_type, self.found.resource_id, condition=self.condition)
+        found.if_none_exist = self.if_none_exist or None
+        found.resource = self.content
+        return [found]
+
     def _header(self, name: str) -> str:
         return self.message.headers.get(name, "")
 
@@ -92,16 +122,11 @@ class Write:
         """The request as the pipeline has it."""
         wrapped = self.is_single and self._content_type == FHIR_JSON and (self.content is not None or self.method == "DELETE")
         body, key, compared = self._bundle() if wrapped else self.body, "", b""
-        if self.is_single:
-            message_type = interaction(self.method, self.found.resource_type)
-        elif self.header is not None:
-            message_type = self.header.event
+        if self.header is not None:
             key, compared = f"message {self.header.id}", digest(self.content)
-        else:
-            message_type = f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
         return envelope(
             body, self.content, self.sender, self.message.headers, key=key, digest=compared,
-            content_type=self._content_type, message_type=message_type, received_at=received_at, facts=self._facts(),
+            content_type=self._content_type, message_type=self.message_type, received_at=received_at, facts=self._facts(),
         )  # fmt: skip
 
     def _bundle(self) -> bytes:
@@ -123,7 +148,8 @@ class Write:
         if self.is_single:
             facts["resource.type"] = self.found.resource_type
         elif self.header is not None:
-            facts |= self.header.facts()
+            facts |= {**self.header.facts(), PARTS: ", ".join(self.parts)}
         elif isinstance(self.content, dict):
             facts["bundle.type"] = str(self.content.get("type", ""))
+            facts[PARTS] = ", ".join(self.parts)
         return facts

@@ -6,6 +6,7 @@ What comes as XML is converted before anything else, and travels as JSON; its ow
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -13,7 +14,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from adapters.fhir.envelopes import answer_to, unwrap
 from adapters.fhir.instants import comparison, http_date
 from adapters.fhir.messages import response
-from adapters.fhir.outcome import Answer, FhirRefusal, Issue, operation_outcome
+from adapters.fhir.outcome import Answer, FhirRefusal, Issue, NotAllowed, operation_outcome
+from adapters.fhir.permission import Permission
 from adapters.fhir.requests import MESSAGE, charset, content_format, decode_body, preference
 from adapters.fhir.validation import check, quick
 from adapters.fhir.write import Write
@@ -37,6 +39,7 @@ class Writes:
 
     def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, in_thread: Callable[..., Deferred[Any]]) -> None:
         self._options, self._context, self._intake, self._reads, self._in_thread = options, context, intake, reads, in_thread
+        self._may = Permission(context) if options.auth is not None else None
 
     def write(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a POST, PUT or DELETE. Raises FhirRefusal for what never becomes a message (415, 413)."""
@@ -57,8 +60,12 @@ class Writes:
     def _read(self, write: Write, base: str) -> Deferred[Answer]:
         try:
             write.read()
+            if self._may is not None:
+                self._may.write(write)
         except ParseError as error:
             return self._commit(write, base, _unread(error))
+        except NotAllowed as refused:
+            return self._commit(write, base, refused, Verdict.REFUSED)
         except FhirRefusal as refused:
             return self._commit(write, base, refused)
         level = self._options.validate if write.method != "DELETE" else "none"
@@ -66,14 +73,17 @@ class Writes:
         checked: Deferred[Any] = run(check, level, write.content, write.body)
         return checked.addCallbacks(lambda _: self._commit(write, base), lambda failure: self._commit(write, base, _invalid(failure)))
 
-    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None) -> Deferred[Answer]:
-        invalid = Judgement(Verdict.INVALID, fault.text, "207", fault.location) if fault is not None else None
+    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None, verdict: Verdict = Verdict.INVALID) -> Deferred[Answer]:
+        invalid = Judgement(verdict, fault.text, "207", fault.location) if fault is not None else None
 
         def reply(judgement: Judgement) -> bytes:
-            answer = fault.answer() if fault is not None and judgement.verdict is Verdict.INVALID else answer_to(judgement)
+            answer = fault.answer() if fault is not None and judgement.verdict is verdict else answer_to(judgement)
             return self._in_a_message(answer, write, base).encode()
 
-        ack = self._intake(write.envelope(self._context.clock()), reply, invalid)
+        envelope = write.envelope(self._context.clock())
+        if verdict is Verdict.REFUSED:  # its key stays free for who may use it
+            envelope = replace(envelope, idempotency_key="")
+        ack = self._intake(envelope, reply, invalid)
         return ack.addCallback(self._answer, write, base)
 
     def _answer(self, ack: Ack, write: Write, base: str) -> Answer | Deferred[Answer]:

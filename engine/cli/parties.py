@@ -17,6 +17,7 @@ from engine.cli.opened import now
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError, Fault
 from engine.parties import Party, Registry
+from engine.parties.keys import key_id, public_keys
 from engine.parties.model import faults_of, together
 from engine.parties.registry import FILE
 from engine.parties.table import COLUMNS, MARKS, party_of, read
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Register who may send: institution
 PARTY = typer.Argument(help="The party's id: its name in certificates.")
 _ENCODINGS: Final = {"utf-8": "utf-8-sig", "gb18030": "gb18030"}
 _AUDITED: Final = COLUMNS[1:]
+_MOST_KEYS: Final = 64 << 10
 _TOLD: Final = 1000
 """Characters of a list in the audit: who wants all of it asks the registry."""
 
@@ -41,8 +43,11 @@ def add(
     ae_title: list[str] = typer.Option([], help="DICOM AE title."),
     sender: list[str] = typer.Option([], help="MSH-3|MSH-4."),
     serial: list[str] = typer.Option([], help="Serial number of an instrument."),
-    may_send: list[str] = typer.Option([], help="Message type such as ORU^R01, ADT^* or *; none: it may send nothing."),
+    may_send: list[str] = typer.Option([], help="Message type such as ORU^R01, ADT^*, Observation or *; none: it may send nothing."),
     channel: list[str] = typer.Option([], help="Channel that it may send on; none: all."),
+    key: list[Path] = typer.Option([], help="File with its public key: PEM, certificate, JWK or JWK set; RSA, or EC on P-384."),
+    patient: list[str] = typer.Option([], help="Patient that it sends of, Patient/ID or SYSTEM|VALUE; none: all."),
+    requests_per_minute: int = typer.Option(0, min=0, help="Most of its requests over HTTP; 0: no limit."),
     change: bool = typer.Option(False, help="Replace what is known of a party; whether it is disabled stays."),
     site: Path = SITE,
     as_json: bool = AS_JSON,
@@ -50,10 +55,10 @@ def add(
     """Register a party. Options that are lists can be given several times."""
     lists = {
         "identifiers": identifier, "certificates": certificate, "ae_titles": ae_title, "senders": sender, "serials": serial,
-        "may_send": may_send, "channels": channel,
+        "may_send": may_send, "channels": channel, "keys": [_key_file(file) for file in key], "patients": patient,
     }  # fmt: skip
     try:
-        new = party_of(party, kind, name=name, belongs_to=belongs_to, lists=lists)
+        new = party_of(party, kind, name=name, belongs_to=belongs_to, lists=lists, requests_per_minute=str(requests_per_minute))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     with _registry(site) as registry, registry.change() as parties:
@@ -112,6 +117,31 @@ def enable(party: str = PARTY, site: Path = SITE, as_json: bool = AS_JSON) -> No
         parties[party] = replace(_known(parties, party), disabled_at=0, disabled_why="")
         audited(site, "parties.enabled", party=party)
     _say(parties[party], "enabled", as_json)
+
+
+@app.command()
+def keys(
+    party: str = PARTY,
+    new: list[Path] = typer.Option([], "--add", help="File with a public key that it has from now on."),
+    remove: list[str] = typer.Option([], help="Key id (kid) of one that it has no more."),
+    site: Path = SITE,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Change the public keys of a party: the new one is added, the device begins to use it, the old one is removed."""
+    try:
+        added = [key for file in new for key in public_keys(_key_file(file))]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    with _registry(site) as registry, registry.change() as parties:
+        old = _known(parties, party)
+        if unknown := [one for one in remove if one not in map(key_id, old.keys)]:
+            raise ConfigError(f"{party} has no key {unknown[0]!r}; it has {', '.join(map(key_id, old.keys)) or 'none'}")
+        kept = [key for key in old.keys if key_id(key) not in remove]
+        parties[party] = replace(old, keys=tuple(dict.fromkeys([*kept, *added])))
+        if faults := [*faults_of(parties[party]), *(text for name, text in together(parties) if name == party)]:
+            raise ConfigError("; ".join(faults))
+        audited(site, "parties.changed", **_facts(parties[party]))
+    _say(parties[party], "changed", as_json)
 
 
 @app.command("import")
@@ -186,6 +216,17 @@ def _put(parties: dict[str, Party], new: Iterable[Party]) -> list[tuple[str, str
     return [(name, text) for name, text in together(parties) if name in ids]
 
 
+def _key_file(file: Path) -> str:
+    """Far longer ones are no keys."""
+    try:
+        with file.open("rb") as content:
+            return content.read(_MOST_KEYS).decode()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is no text: a public key is PEM, or a JWK") from None
+
+
 def _lines(file: Path, encoding: str) -> Iterable[str]:
     if encoding not in _ENCODINGS:
         raise ConfigError(f"--encoding: {encoding!r} is not one of {', '.join(_ENCODINGS)}")
@@ -209,14 +250,19 @@ def _plain(party: Party) -> dict[str, Any]:
         **{column: list(party.of(mark)) for column, mark in MARKS.items()},
         "may_send": list(party.may_send),
         "channels": list(party.channels),
+        "keys": list(party.keys),
+        "patients": list(party.patients),
+        "requests_per_minute": party.requests_per_minute,
         "disabled_at": party.disabled_at,
         "disabled_why": party.disabled_why,
     }
 
 
 def _facts(party: Party) -> dict[str, str]:
-    """For the audit: of identifiers, which can be a person's, only the systems."""
+    """For the audit: of identifiers, which can be a person's, only the systems, of patients the number; of keys their names."""
     facts = {**_plain(party), "party": party.id, "identifiers": [system for system, _ in party.identifiers]}
+    facts |= {"keys": [key_id(key) for key in party.keys], "patients": len(party.patients) or ""}
+    facts["requests_per_minute"] = party.requests_per_minute or ""
     told = {name: " ".join(value) if isinstance(value, list) else str(value) for name, value in facts.items()}
     return {name: told[name][:_TOLD] for name in ("party", *_AUDITED)}
 

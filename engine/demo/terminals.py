@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from engine.demo.interactions import Inpatient
-from engine.demo.morning import ACCEPTED, BROKEN, DAY, DUPLICATE, OPENING, Item
+from engine.demo.morning import ACCEPTED, BROKEN, DAY, OPENING, Item
 from engine.demo.simulator import Answer
 from engine.errors import MeridianError
 

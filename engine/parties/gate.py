@@ -51,6 +51,11 @@ class Directory:
                 self._log.error("the registry of parties cannot be read; what was known stays in force", extra={"reason": str(error)})
             self._failing = True
 
+    def now(self) -> Snapshot:
+        """The registry as the file is at this moment."""
+        self.look_again()
+        return self.snapshot
+
     def _read(self, registry: Registry) -> None:
         version = registry.version()  # before the rows: what changes in between is read next time
         self.snapshot = Snapshot(registry.parties().values())

@@ -10,14 +10,17 @@ from typing import Final
 
 from engine.identity import party_name, party_uri
 from engine.parties.identifiers import IDENTIFIERS
+from engine.parties.keys import key_id, key_thumbprint
 
 MOST: Final = 100
 """Of one thing a party may have, so that its audit record stays a line."""
+MOST_REQUESTS: Final = 1_000_000
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]*:[^\s|;]{1,200}", re.IGNORECASE)
 _TEXT: Final = re.compile(r"[^\x00-\x1f\x7f;]{1,200}")
 _AE_TITLE: Final = re.compile(r"(?! )[\x20-\x5b\x5d-\x7e]{1,16}(?<! )")
 _SENDER: Final = re.compile(r"[^\x00-\x1f\x7f]{1,400}")
 _PATTERN: Final = re.compile(r"(?=.)[^\x00-\x1f\x7f*;]{0,60}\*?")
+_PATIENT: Final = re.compile(r"Patient/[A-Za-z0-9.-]{1,64}")
 _CHANNEL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -41,9 +44,12 @@ class Mark(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Party:
     """`id` is the name in its party URI. `identifiers` are (system, value). `marks` are (mark, value): its certificates, AE titles,
-    senders, serials. `may_send` are message types, each with an optional ``*`` at its end; none: it may send nothing. `channels` are
-    those that it may send on; none: all. `belongs_to` is the id of the party above it, in whose connections it may be named as the
-    sender. `disabled_at` in microseconds UTC, 0 while it is enabled.
+    senders, serials. `belongs_to` is the id of the party above it, in whose connections it may be named as the sender. `disabled_at` in
+    microseconds UTC, 0 while it is enabled. `keys` are the public keys of its assertions (engine.parties.keys).
+
+    `may_send` are message types, each with an optional ``*`` at its end, or types of FHIR resources; none: it may send nothing.
+    `channels` are those that it may send on; none: all. `patients` are those that it sends of, as ``Patient/ID`` or ``SYSTEM|VALUE``;
+    none: all. `requests_per_minute` over HTTP; 0: as many as it wants.
     """
 
     id: str
@@ -56,6 +62,9 @@ class Party:
     channels: tuple[str, ...] = ()
     disabled_at: int = 0
     disabled_why: str = ""
+    keys: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+    requests_per_minute: int = 0
 
     def of(self, mark: Mark) -> tuple[str, ...]:
         """Its values of one kind of mark."""
@@ -66,6 +75,7 @@ class Party:
         yield Mark.CERTIFICATE, self.id
         yield from self.marks
         yield from self.identifiers
+        yield from (("key", key_thumbprint(key)) for key in self.keys)
 
 
 def faults_of(party: Party) -> Iterator[str]:
@@ -81,9 +91,19 @@ def faults_of(party: Party) -> Iterator[str]:
         yield from _identifier_faults(system, value)
     yield from (f"{one!r} is no message type such as ADT^A01, ADT^* or *" for one in party.may_send if not _PATTERN.fullmatch(one))
     yield from (f"{one!r} cannot be the name of a channel" for one in party.channels if not _CHANNEL.fullmatch(one))
-    for several in (party.marks, party.identifiers, party.may_send, party.channels):
+    yield from (f"{one!r} is no patient such as Patient/1234 or SYSTEM|VALUE" for one in party.patients if not _is_patient(one))
+    if len({key_id(key) for key in party.keys}) < len(party.keys):
+        yield "two of its keys have the same key id (kid)"
+    if not 0 <= party.requests_per_minute <= MOST_REQUESTS:
+        yield f"requests_per_minute is a number up to {MOST_REQUESTS}; 0 for no limit"
+    for several in (party.marks, party.identifiers, party.may_send, party.channels, party.keys, party.patients):
         if len(several) > MOST:
             yield f"more than {MOST} of one thing"
+
+
+def _is_patient(text: str) -> bool:
+    system, divided, value = text.partition("|")
+    return bool(_URI.fullmatch(system) and _TEXT.fullmatch(value)) if divided else bool(_PATIENT.fullmatch(text))
 
 
 def _name_faults(where: str, name: str) -> Iterator[str]:

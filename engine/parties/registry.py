@@ -14,12 +14,19 @@ from typing import Any, Final, Self
 
 import orjson
 
-from engine.errors import StoreCorrupt, StoreError
+from engine.errors import StoreCorrupt
 from engine.parties.model import Kind, Mark, Party
-from engine.store.schema import connect, migrate, translate
+from engine.store.schema import connect, migrate, translated
 
 FILE: Final = "parties.db"
-_PARTIES: Final = "SELECT id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why FROM party ORDER BY id"
+_PARTIES: Final = (
+    "SELECT id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why, keys, patients, requests_per_minute "
+    "FROM party ORDER BY id"
+)
+_INSERT: Final = (
+    "INSERT INTO party (id, kind, name, belongs_to, may_send, channels, disabled_at, disabled_why, keys, patients, requests_per_minute) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _KNOWN_BY: Final = "SELECT party, identifier, kind, value FROM known_by ORDER BY rowid"
 
 
@@ -27,7 +34,7 @@ class Registry:
     """One connection. Every method raises StoreError where the file cannot be used. A context manager, which closes it."""
 
     def __init__(self, folder: Path) -> None:
-        with _translated():
+        with translated(FILE):
             self._connection = connect(folder, file=FILE)
             try:
                 migrate(self._connection, "engine.parties")
@@ -46,19 +53,19 @@ class Registry:
 
     def version(self) -> int:
         """Another number whenever another connection has changed the file (PRAGMA data_version)."""
-        with _translated():
+        with translated(FILE):
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def parties(self) -> dict[str, Party]:
         """All of them by id, as they are at one moment."""
-        with _translated(), _transaction(self._connection, "BEGIN"):
+        with translated(FILE), _transaction(self._connection, "BEGIN"):
             return self._read()
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Party]]:
         """All parties, to be changed: what the dictionary holds at the end replaces what the file holds, in one transaction, while no other
         process changes it. After an exception nothing has changed."""
-        with _translated(), _transaction(self._connection, "BEGIN IMMEDIATE"):
+        with translated(FILE), _transaction(self._connection, "BEGIN IMMEDIATE"):
             before = self._read()
             after = dict(before)
             yield after
@@ -81,20 +88,22 @@ class Registry:
 
     def _insert(self, parties: Iterable[Party]) -> None:
         for party in parties:
-            lists = (orjson.dumps(party.may_send).decode(), orjson.dumps(party.channels).decode())
-            self._connection.execute(
-                "INSERT INTO party VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (party.id, party.kind, party.name, party.belongs_to, *lists, party.disabled_at, party.disabled_why),
+            may_send, channels, keys, patients = (
+                orjson.dumps(one).decode() for one in (party.may_send, party.channels, party.keys, party.patients)
             )
+            values = (party.id, party.kind, party.name, party.belongs_to, may_send, channels, party.disabled_at, party.disabled_why)
+            self._connection.execute(_INSERT, (*values, keys, patients, party.requests_per_minute))
             known = [(party.id, 0, *mark) for mark in party.marks] + [(party.id, 1, *one) for one in party.identifiers]
             self._connection.executemany("INSERT INTO known_by VALUES (?, ?, ?, ?)", known)
 
 
 def _party(row: Sequence[Any], marks: Sequence[tuple[Mark, str]], identifiers: Sequence[tuple[str, str]]) -> Party:
     """From a row of _PARTIES."""
-    number, kind, name, belongs_to, may_send, channels, disabled_at, why = row
-    lists = (tuple(orjson.loads(may_send)), tuple(orjson.loads(channels)))
-    return Party(number, Kind(kind), name, belongs_to, tuple(identifiers), tuple(marks), *lists, disabled_at, why)
+    number, kind, name, belongs_to, may_send, channels, disabled_at, why, keys, patients, most = row
+    sends, where, proofs, whose = (tuple(orjson.loads(one)) for one in (may_send, channels, keys, patients))
+    return Party(
+        number, Kind(kind), name, belongs_to, tuple(identifiers), tuple(marks), sends, where, disabled_at, why, proofs, whose, most
+    )
 
 
 @contextmanager
@@ -107,13 +116,3 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         if connection.in_transaction:  # a commit that fails may have ended it
             connection.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, StoreError) as error:
-        told = translate(error)
-        told.location = FILE
-        raise told from error

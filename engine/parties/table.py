@@ -3,7 +3,8 @@
     id,kind,name,belongs_to,identifiers,certificates,ae_titles,senders,serials,may_send,channels
     analyzer-7,device,BC-6800,county,,,,BC-6800|COUNTY,SN4711,ORU^R01;OUL^*,results
 
-Columns may stand in any order; only `id` and `kind` are needed. An identifier is ``SYSTEM|VALUE``.
+Columns may stand in any order; only `id` and `kind` are needed. An identifier is ``SYSTEM|VALUE``, and so is one of `patients`, or
+``Patient/ID``; `keys` are public keys as JWK; `requests_per_minute` is one number.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from engine.errors import Fault
+from engine.parties.keys import public_keys
 from engine.parties.model import Kind, Mark, Party, faults_of
 
 MARKS: Final[Mapping[str, Mark]] = {
@@ -22,7 +24,8 @@ MARKS: Final[Mapping[str, Mark]] = {
     "senders": Mark.SENDER,
     "serials": Mark.SERIAL,
 }
-COLUMNS: Final = ("id", "kind", "name", "belongs_to", "identifiers", *MARKS, "may_send", "channels")
+LISTS: Final = ("identifiers", *MARKS, "may_send", "channels", "keys", "patients")
+COLUMNS: Final = ("id", "kind", "name", "belongs_to", *LISTS, "requests_per_minute")
 _NEEDED: Final = ("id", "kind")
 
 
@@ -81,15 +84,20 @@ def _party(row: Mapping[str, str], surplus: int) -> tuple[list[str], Party | Non
             row.get("kind", ""),
             name=row.get("name", ""),
             belongs_to=row.get("belongs_to", ""),
-            lists={name: [part for part in map(str.strip, row.get(name, "").split(";")) if part] for name in COLUMNS[4:]},
+            lists={name: [part for part in map(str.strip, row.get(name, "").split(";")) if part] for name in LISTS},
+            requests_per_minute=row.get("requests_per_minute", "") or "0",
         )
     except ValueError as error:
         return [str(error)], None
     return list(faults_of(party)), party
 
 
-def party_of(party_id: str, kind: str, *, name: str, belongs_to: str, lists: Mapping[str, Iterable[str]]) -> Party:
+def party_of(
+    party_id: str, kind: str, *, name: str, belongs_to: str, lists: Mapping[str, Iterable[str]], requests_per_minute: str = "0"
+) -> Party:
     """A party as it is written; `lists` by the names of the columns. Raises ValueError for what cannot be one at all."""
+    if not (requests_per_minute.isascii() and requests_per_minute.isdigit() and len(requests_per_minute) < 10):
+        raise ValueError(f"requests_per_minute: {requests_per_minute!r} is no whole number")
     if kind not in tuple(Kind):
         raise ValueError(f"{kind!r} is no kind of party: {', '.join(Kind)}")
     return Party(
@@ -101,6 +109,9 @@ def party_of(party_id: str, kind: str, *, name: str, belongs_to: str, lists: Map
         marks=tuple(dict.fromkeys((mark, value) for column, mark in MARKS.items() for value in lists[column])),
         may_send=tuple(dict.fromkeys(lists["may_send"])),
         channels=tuple(dict.fromkeys(lists["channels"])),
+        keys=tuple(dict.fromkeys(key for text in lists["keys"] for key in public_keys(text))),
+        patients=tuple(dict.fromkeys(lists["patients"])),
+        requests_per_minute=int(requests_per_minute),
     )
 
 

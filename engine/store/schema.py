@@ -6,6 +6,8 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -127,3 +129,14 @@ def translate(error: BaseException) -> StoreError:
         return StoreFull(f"a file of the store cannot be opened or written: {error.strerror}")
     detail = f": {error}" if isinstance(error, sqlite3.Error) else ""  # SQLite names tables and columns, never values
     return StoreError(f"the store failed: {type(error).__name__}{detail}")
+
+
+@contextmanager
+def translated(file: str) -> Iterator[None]:
+    """What is raised within, in the words of the tree, as of this file."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, StoreError) as error:
+        told = translate(error)
+        told.location = file
+        raise told from error

@@ -59,7 +59,7 @@ def test_a_party_is_registered(cli: Callable[..., Said], tmp_path: Path) -> None
     assert shown == {
         "id": "county", "kind": "institution", "name": "安平县医院", "belongs_to": "", "identifiers": ["uscc|91110000600037341L"],
         "certificates": [], "ae_titles": [], "senders": ["HIS|COUNTY"], "serials": [], "may_send": ["ADT^*"], "channels": ["adt"],
-        "disabled_at": 0, "disabled_why": "",
+        "keys": [], "patients": [], "requests_per_minute": 0, "disabled_at": 0, "disabled_why": "",
     }  # fmt: skip
     assert "安平县医院" in cli("show", "county").out
     assert "ADT^*" in cli("list").out

@@ -27,7 +27,7 @@ class Fault(NamedTuple):
     expression: str
 
 
-class _Enough(Exception):  # noqa: N818  it ends the walk, and is no error
+class _Enough(Exception):
     pass
 
 

@@ -220,7 +220,7 @@ def _fill(element: Any, kind: Type, value: Any, path: str) -> None:
     if not isinstance(value, dict):
         raise NotInXml(f"{kind.name} is an object", location=path)
     left = dict(value)
-    for name, one in kind.elements.items() if len(left) else ():
+    for name, one in kind.elements.items() if left else ():
         if name not in left and f"_{name}" not in left:
             continue
         child, added = left.pop(name, None), left.pop(f"_{name}", None)

@@ -1,0 +1,87 @@
+"""What a party may do here: by its `may_send`, its token's scopes, and the patients that are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from adapters.fhir.belonging import check_belonging
+from adapters.fhir.outcome import NotAllowed
+from adapters.fhir.resource_types import RESOURCE_TYPES
+from engine.entry.scopes import permits
+
+if TYPE_CHECKING:
+    from adapters.fhir.requests import Route
+    from adapters.fhir.write import Write
+    from engine.contracts import Context
+    from engine.http_answers import Sender
+    from engine.parties.snapshot import Standing
+
+_WRITES: Final = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+_READS: Final = {"instance": "read", "version": "read", "history": "read", "type": "search", "search": "search"}
+_NO_SCOPE: Final = {"WWW-Authenticate": 'Bearer realm="meridian", error="insufficient_scope"'}
+_NOTHING: Final = "? ?"
+"""What nobody may do."""
+
+
+class Permission:
+    """Asks the registry at each request; what it refuses is audited."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def write(self, write: Write) -> None:
+        """Raises NotAllowed; FhirRefusal 400 where an entry cannot be read."""
+        party = self._context.parties().standing(write.sender.peer)
+        try:
+            check(write.sender, party, write.message_type, write.parts)
+            if party is not None and party.patients:
+                check_belonging(write.requests(), party.patients)
+        except NotAllowed as refused:
+            self._tell(write.sender, party, refused)
+            raise
+
+    def read(self, found: Route, sender: Sender) -> None:
+        """Raises NotAllowed. A party with patients of its own reads nothing: whose a resource is is known only after it was read."""
+        party = self._context.parties().standing(sender.peer)
+        interaction = f"{found.resource_type} {_READS[found.kind]}" if found.kind in _READS else _NOTHING
+        try:
+            check(sender, party, interaction, [interaction])
+            if party is not None and party.patients:
+                raise NotAllowed("a party with patients of its own does not read")
+        except NotAllowed as refused:
+            self._tell(sender, party, refused)
+            raise
+
+    def _tell(self, sender: Sender, party: Standing | None, refused: NotAllowed) -> None:
+        facts = {"remote": sender.remote, "party": party.id if party is not None else "", "reason": refused.text}
+        self._context.audit("fhir.refused", channel=self._context.name, proven=sender.peer, status=str(refused.status), **facts)
+
+
+def check(sender: Sender, party: Standing | None, message_type: str, parts: Sequence[str]) -> None:
+    """Whether a request of this type, made of these interactions, may be carried out. Raises NotAllowed."""
+    if party is None or not party.sends(message_type, parts):
+        raise NotAllowed("the party may not do this with resources of this type")
+    if not permits(sender.scopes, parts):
+        raise NotAllowed("the token's scopes do not allow this", headers=_NO_SCOPE)
+
+
+def bundled(content: Any) -> list[str]:
+    """The interactions that a Bundle is made of, each once: ``Observation create``. An entry that says one type in its url and another in
+    its resource is both; one that cannot be read is what nobody may do."""
+    entries = content.get("entry") if isinstance(content, dict) else None
+    return sorted({one for entry in entries for one in _of(entry)}) if isinstance(entries, list) else []
+
+
+def _of(entry: Any) -> Sequence[str]:
+    asked = entry.get("request") if isinstance(entry, dict) else None
+    method, url = (asked.get("method"), asked.get("url")) if isinstance(asked, dict) else (None, None)
+    if not isinstance(method, str) or not isinstance(url, str):
+        return (_NOTHING,)
+    path, condition, _ = url.lstrip("/").partition("?")
+    name, _, rest = path.partition("/")
+    interaction = _WRITES.get(method) or (("search" if condition or not rest else "read") if method == "GET" else "")
+    resource = entry.get("resource")
+    said = resource.get("resourceType") if isinstance(resource, dict) else name
+    known = interaction and name in RESOURCE_TYPES and isinstance(said, str) and said in RESOURCE_TYPES
+    return (f"{name} {interaction}", f"{said} {interaction}") if known else (_NOTHING,)
