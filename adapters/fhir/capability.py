@@ -16,6 +16,11 @@ _DOCUMENTATION = (
     "narrative. A write with the header Idempotency-Key that comes again is answered as the first time and changes nothing."
 )
 
+_UPLOAD = (
+    "POST [base]/$upload?device=NAME&first=NUMBER takes application/fhir+ndjson, gzip too: each line one resource or Bundle with a number "
+    "of its own, reported line by line. GET [base]/$upload?device=NAME says where to go on."
+)
+
 
 @lru_cache(maxsize=8)
 def capability_statement(node: str, url: str, *, reads: bool) -> bytes:
@@ -37,6 +42,7 @@ def capability_statement(node: str, url: str, *, reads: bool) -> bytes:
                 "security": {"cors": False, "description": "mutual TLS; what a client may do follows from the party its certificate names"},
                 "resource": [_resource(name, reads=reads) for name in sorted(RESOURCE_TYPES)],
                 "interaction": system,
+                "operation": [{"name": "upload", "definition": "urn:meridian:fhir:upload", "documentation": _UPLOAD}],
             }
         ],
     }

@@ -16,12 +16,14 @@ from engine.http_coding import decoder
 _ALLOWED: Final = {
     "system": ("POST",),
     "metadata": ("GET", "HEAD"),
+    "upload": ("GET", "HEAD", "POST"),
     "type": ("GET", "HEAD", "POST", "PUT", "DELETE"),
     "search": ("POST",),
     "instance": ("GET", "HEAD", "PUT", "DELETE"),
     "version": ("GET", "HEAD"),
     "history": ("GET", "HEAD"),
 }
+_NAMED: Final = {"metadata": "metadata", "$upload": "upload"}
 _JSON: Final = frozenset({"application/fhir+json", "application/json", "text/json"})
 _ACCEPTABLE: Final = _JSON | {"*/*", "application/*", "text/*", ""}
 _FORMATS: Final = _JSON | {"json", "application/fhir json"}  # an unencoded + arrives as a space
@@ -59,8 +61,8 @@ def _find(parts: list[str], query: str) -> Route:
     name = parts[0]
     if name == "":
         return Route("system", query=query)
-    if name == "metadata" and len(parts) == 1:
-        return Route("metadata", query=query)
+    if name in _NAMED and len(parts) == 1:
+        return Route(_NAMED[name], query=query)
     if name not in RESOURCE_TYPES:
         raise FhirRefusal(404, "this is no resource type of FHIR R4", issue="not-supported")
     if len(parts) == 1:

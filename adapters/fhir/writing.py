@@ -114,8 +114,16 @@ class Write:
 
     def read(self) -> None:
         """Parse and check what can be checked without the repository. Raises FhirRefusal, ParseError."""
-        if not self.is_single:
+        if self.method == "DELETE":
+            self.check(None)
+        else:
             self.content = exact.inspect(self.body)
+            self.check(self.content)
+
+    def check(self, content: Any) -> None:
+        """As `read`, where the body has been parsed. Raises FhirRefusal."""
+        self.content = content
+        if not self.is_single:
             self._check_bundle()
             return
         request = Request(self.method, self.found.resource_type, self.found.resource_id)
@@ -125,8 +133,7 @@ class Write:
         if self._header("if-match"):
             version_of(self._header("if-match"))
         if self.method != "DELETE":
-            self.content = exact.inspect(self.body)
-            body_of(request, self.content)
+            body_of(request, content)
 
     def _check_bundle(self) -> None:
         content = self.content
