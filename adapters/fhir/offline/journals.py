@@ -59,7 +59,7 @@ class Journals:
         self._uploads: dict[Journal, LineUpload] = {}  # of each journal the one that is taken in
         self._waiting: dict[LineUpload, None] = {}
         self._ended: list[_Ended] = []
-        self._writing = self._stuck = False
+        self._writing = self._stuck = self._closed = False
         self._retry: Any = None
 
     # --- life ------------------------------------------------------------------------------------
@@ -80,6 +80,7 @@ class Journals:
 
     def close(self) -> None:
         """When no upload is under way. What is not in the book is still in its slot."""
+        self._closed = True
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         self._book.close()
@@ -170,7 +171,8 @@ class Journals:
         self._ended = [_Ended(one.ticket, one.line, _nobody) for one in waiting]
         for one in waiting:
             one.said()
-        self._retry = self._context.reactor.callLater(_AGAIN_SECONDS, self._write)
+        if not self._closed:
+            self._retry = self._context.reactor.callLater(_AGAIN_SECONDS, self._write)
 
 
 def _nobody() -> None:

@@ -57,18 +57,20 @@ class Summary:
     results: Counter[Result] = field(default_factory=Counter)
     issues: list[Issue] = field(default_factory=list)
 
-    def line(self, standing: Standing) -> bytes:
-        """The last OperationOutcome."""
+    def line(self, standing: Standing | None) -> bytes:
+        """The last OperationOutcome; `standing` None where it cannot be told."""
         counted = {result: self.results[result] for result in Result}
         text = ", ".join(f"{count} {result}" for result, count in counted.items() if count) or "no lines"
-        first = Issue("informational", f"{text}; settled up to {standing.complete}, and {standing.highest} is the highest", "information")
-        gap = Issue("incomplete", f"these numbers have not come: {ranges(standing.missing)}", "warning")
-        issues = [first, *([gap] if standing.missing else []), *self.issues]
         facts: list[Any] = [_extension("result", "valueCode", "summary")]
         facts += [_extension(result, "valueDecimal", count) for result, count in counted.items()]
-        facts += [_extension(name, "valueDecimal", getattr(standing, name)) for name in ("complete", "highest")]
-        facts += [_extension("missing", "valueString", ranges([one])) for one in standing.missing]
-        return _outcome(facts, issues)
+        issues = []
+        if standing is not None:
+            text = f"{text}; settled up to {standing.complete}, and {standing.highest} is the highest"
+            facts += [_extension(name, "valueDecimal", getattr(standing, name)) for name in ("complete", "highest")]
+            facts += [_extension("missing", "valueString", ranges([one])) for one in standing.missing]
+            if standing.missing:
+                issues.append(Issue("incomplete", f"these numbers have not come: {ranges(standing.missing)}", "warning"))
+        return _outcome(facts, [Issue("informational", text, "information"), *issues, *self.issues])
 
 
 def line(number: int, sequence: int, result: Result, issues: Sequence[Issue]) -> bytes:

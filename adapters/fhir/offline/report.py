@@ -29,7 +29,7 @@ class Report:
         self._faults: list[bytes] = []
         self._file: BinaryIO | None = None
         self._length = 0
-        self._cut = False
+        self._cut = self.dropped = False
 
     def add(self, line: bytes, *, fault: bool) -> None:
         if fault and len(self._faults) < MOST_FAULTS:
@@ -50,7 +50,7 @@ class Report:
             self._file.flush()
         except OSError:
             self._cut = True
-            self.drop()
+            self._remove()
             return
         self._length += len(self._memory)
         self._memory.clear()
@@ -71,6 +71,10 @@ class Report:
 
     def drop(self) -> None:
         """Nobody reads it."""
+        self.dropped = True
+        self._remove()
+
+    def _remove(self) -> None:
         self._memory.clear()
         if self._file is not None:
             self._file.close()

@@ -9,61 +9,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
-from adapters.fhir.envelopes import answer_to
-from adapters.fhir.offline import contents, outcomes
 from adapters.fhir.offline.asked import Asked, behind
-from adapters.fhir.offline.book import Settled
-from adapters.fhir.offline.contents import Content
 from adapters.fhir.offline.lines import Line, Lines
-from adapters.fhir.offline.outcomes import GOOD, Result, Standing, Summary
+from adapters.fhir.offline.taking import Taking
 from adapters.fhir.outcome import FhirRefusal, Issue
-from adapters.fhir.validation import validate
 from engine import http_answers
 from engine.errors import FramingError, StoreError
 from engine.http_uploads import STOPS
-from engine.message import Judgement, Verdict
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from adapters.fhir.offline.desk import Service
     from adapters.fhir.offline.journals import Ticket
+    from adapters.fhir.offline.outcomes import Standing
     from adapters.fhir.offline.report import Report
     from engine.http_answers import Sender
     from engine.http_coding import Decoder
-    from engine.message import Ack
 
 CONTENT_TYPE: Final = "application/fhir+ndjson; charset=utf-8"
-AT_ONCE: Final = 64
-"""Lines of one upload that are under way."""
 _BURST: Final = 64
 """Lines in one turn of the reactor, where none of them waits for anything."""
 _SKEW: Final = 60
-_CONFLICT: Final = "this number was used before, for other content; where the terminal counts from 1 again, it needs another name"
-_FORGOTTEN: Final = (
-    "this number was settled too long ago for its content to be compared; where the terminal counts anew, it needs another name"
-)
-_USED: Final = "205"
-"""Judgement.hl7_code of a key that was used for other content."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A line under way."""
-
-    content: Content
-    ticket: Ticket
-    at: int
-    conflict: bool = False
-    corrects: bool = False
-    result: Result | None = None
-    issues: list[Issue] = field(default_factory=list)
 
 
 class LineUpload:
@@ -71,18 +43,15 @@ class LineUpload:
 
     def __init__(self, service: Service, asked: Asked, sender: Sender, target: str, decoder: Decoder, report: Report) -> None:
         self.journal = asked.journal
-        self._service, self._asked, self._sender, self._target = service, asked, sender, target
+        self._service, self._asked = service, asked
         self._decoder, self._report = decoder, report
         self._lines = Lines(service.most_line)
         self._chunks: deque[bytes] = deque()
         self._cutting: Iterator[Line] | None = None
         self._held: Line | None = None
-        self._under_way: deque[_Entry] = deque()
-        self._summary = Summary(asked.journal)
-        self._sequence = asked.first
-        self._highest = 0
+        self._taking = Taking(service, asked, sender, target, report, partial(self._stop, 503), self.go_on)
         self._earlier: LineUpload | None = None
-        self._entered = self._begun = self._complete = self._exhausted = self._going = self._checking = self._dead = False
+        self._entered = self._begun = self._complete = self._exhausted = self._going = self._dead = False
         self._refused: tuple[int, str] | None = None
         self._end: Deferred[Any] | None = None
         self.full = self.over = False
@@ -107,11 +76,11 @@ class LineUpload:
         self._stop(503, STOPS)
 
     def gone(self) -> Deferred[Any] | None:
-        self._dead = self.over = True
+        self._dead = self.over = self._taking.stopped = True
         self._forget_rest()
         self._report.drop()
         self._service.journals.leave(self)
-        if not self._under_way:
+        if not self._taking.busy:
             return None
         self._end = Deferred()
         return self._end
@@ -121,7 +90,7 @@ class LineUpload:
     @property
     def busy(self) -> bool:
         """Some of its lines are on their way to the store."""
-        return bool(self._under_way)
+        return self._taking.busy
 
     def superseded(self) -> None:
         """The same terminal has begun another upload: its connection was lost, and nobody has told us yet."""
@@ -151,11 +120,11 @@ class LineUpload:
             seconds = behind(self._asked.clock, self._service.context.clock())
             if seconds is not None and abs(seconds) > _SKEW:
                 words = f"the terminal's clock is {abs(seconds)} s {'behind' if seconds > 0 else 'ahead of'} this node's"
-                self._summary.issues.append(Issue("informational", f"{words}; its times are kept as they are", "warning"))
+                self._taking.summary.issues.append(Issue("informational", f"{words}; its times are kept as they are", "warning"))
 
     def _step(self) -> bool:
         """Take one line; False where there is none, or none may be taken now."""
-        if self.over or self._checking or len(self._under_way) >= AT_ONCE or self._service.stopping:
+        if self.over or self._taking.full or self._service.stopping:
             return False
         try:
             if not self._follows():
@@ -163,7 +132,7 @@ class LineUpload:
             line = self._held or self._next()
             ticket = self._ticket(line) if line is not None else None
             if line is not None and ticket is not None:
-                self._read(line, ticket)
+                self._taking.take(line, ticket)
                 return True
         except FramingError as error:
             self._stop(int(error.reply_hint or 400), error.text)
@@ -179,7 +148,7 @@ class LineUpload:
             self._service.journals.wait(self)
             return False
         self._earlier, self._begun = None, True
-        self._highest = self._service.journals.reach(self.journal).highest
+        self._taking.begin()
         return True
 
     def _ticket(self, line: Line) -> Ticket | None:
@@ -208,117 +177,14 @@ class LineUpload:
         self._exhausted = line is None
         return line
 
-    def _read(self, line: Line, ticket: Ticket) -> None:
-        """Raises StoreError."""
-        content = contents.read(self._asked, line, self._sequence, self._sender, self._target, self._service.most_line)
-        self._sequence += bool(self._sequence)
-        entry = _Entry(content, ticket, self._service.context.clock())
-        self._under_way.append(entry)
-        self._note_gap(entry)
-        try:
-            known = self._service.journals.find(self.journal, content.sequence) if 0 < content.sequence <= self._highest else None
-        except StoreError as error:
-            self._unavailable(entry, error.text)
-            return
-        self._highest = max(self._highest, content.sequence)
-        if known is not None and known.taken and known.digest == content.digest:
-            self._settle(entry, Result.REPEATED, record=False)
-            return
-        if known is not None and known.taken:
-            entry.conflict = True
-            content.fault = FhirRefusal(409, _CONFLICT if known.digest else _FORGOTTEN, issue="conflict")
-        entry.corrects = known is not None and known.digest != content.digest
-        if content.fault is None and self._service.validate:
-            self._check(entry)
-        else:
-            self._hand_in(entry)
-
-    def _note_gap(self, entry: _Entry) -> None:
-        sequence = entry.content.sequence
-        if sequence > self._highest + 1:
-            gap = outcomes.ranges([(self._highest + 1, sequence - 1)])
-            entry.issues.append(Issue("incomplete", f"before this line, these numbers have not come: {gap}", "warning"))
-
-    def _check(self, entry: _Entry) -> None:
-        """Against the model, in a thread: the lines after it wait, so that they stay in their order."""
-        content = entry.content
-        assert content.write is not None
-        self._checking = True
-        checked = self._service.in_thread(validate, content.write.content["resourceType"], content.line.content)
-        checked.addErrback(_into(content)).addCallback(lambda _: self._checked(entry))
-
-    def _checked(self, entry: _Entry) -> None:
-        self._checking = False
-        if self.over or self._service.stopping:
-            self._unavailable(entry, STOPS)
-        else:
-            self._hand_in(entry)
-            self.go_on()
-
-    def _hand_in(self, entry: _Entry) -> None:
-        content, fault = entry.content, entry.content.fault
-        invalid = Judgement(Verdict.INVALID, fault.text, _USED if entry.conflict else "207", fault.location) if fault else None
-        checkpoint = self._service.journals.checkpoint(entry.ticket, self._settled(entry, taken=True)) if fault is None else None
-        made = content.envelope(entry.at, checkpoint, apart=fault is not None or entry.corrects)
-
-        def reply(judgement: Judgement) -> bytes:
-            if fault is not None and judgement.verdict is Verdict.INVALID:
-                return fault.answer().encode()
-            return answer_to(judgement).encode()
-
-        self._service.intake(made, reply, invalid).addCallback(self._answered, entry)
-
-    # --- what became of them -----------------------------------------------------------------------
-
-    def _answered(self, ack: Ack, entry: _Entry) -> None:
-        verdict, fault = ack.judgement.verdict, entry.content.fault
-        if verdict is Verdict.UNAVAILABLE:
-            self._unavailable(entry, ack.judgement.reason)
-        elif entry.conflict or ack.judgement.hl7_code == _USED:
-            entry.issues.append(Issue("conflict", fault.text if fault is not None else _CONFLICT))
-            self._settle(entry, Result.CONFLICT, record=False)
-        elif verdict is Verdict.ACCEPTED:
-            self._settle(entry, Result.REPEATED if ack.duplicate else Result.KEPT)
-        else:
-            entry.issues += fault.issues if fault is not None else outcomes.issues_of(ack)
-            self._settle(entry, Result.REFUSED)
-
-    def _unavailable(self, entry: _Entry, text: str) -> None:
-        entry.issues.append(Issue("transient", text))
-        self._settle(entry, Result.UNAVAILABLE, record=False)
-        self._stop(503, "not all lines could be kept now; send again from the first that was not")
-
-    def _settle(self, entry: _Entry, result: Result, *, record: bool = True) -> None:
-        """`record`: the book is to know of it; a line without a number is not for the book."""
-        line = self._settled(entry, taken=result in GOOD) if record and entry.content.sequence else None
-        self._service.journals.settle(entry.ticket, line, partial(self._done, entry, result))
-
-    def _settled(self, entry: _Entry, *, taken: bool) -> Settled:
-        return Settled(self.journal, entry.content.sequence, entry.content.digest, taken, entry.at)
-
-    def _done(self, entry: _Entry, result: Result) -> None:
-        entry.result = result
-        while self._under_way and self._under_way[0].result is not None:
-            self._tell(self._under_way.popleft())
-        self.go_on()
-
-    def _tell(self, entry: _Entry) -> None:
-        assert entry.result is not None
-        self._summary.results[entry.result] += 1
-        self._service.count(entry.result)
-        if self._dead or (self._asked.brief and entry.result in GOOD and not entry.issues):
-            return
-        said = outcomes.line(entry.content.line.number, entry.content.sequence, entry.result, entry.issues)
-        self._report.add(said, fault=entry.result not in GOOD)
-
     # --- the end -----------------------------------------------------------------------------------
 
     def _stop(self, status: int, text: str) -> None:
         """Take no more. The first reason stays."""
         if self._refused is None and not self._dead:
             self._refused = (status, text)
-            self._summary.issues.append(FhirRefusal(status, text).issues[0])
-        self.over = True
+            self._taking.summary.issues.append(FhirRefusal(status, text).issues[0])
+        self.over = self._taking.stopped = True
         self._forget_rest()
         self._pace()
         if not self._going:
@@ -335,7 +201,7 @@ class LineUpload:
 
     def _finish(self) -> None:
         """The answer, when nothing is under way any more."""
-        if self._end is None or self._under_way or not (self.over or self._exhausted):
+        if self._end is None or self._taking.busy or not (self.over or self._exhausted):
             return
         end, self._end = self._end, None
         self._service.journals.leave(self)
@@ -345,8 +211,8 @@ class LineUpload:
         standing: Deferred[Any] = self._service.journals.standing(self.journal)
         standing.addErrback(_unknown).addCallback(self._answer).chainDeferred(end)
 
-    def _answer(self, standing: Standing) -> http_answers.Answer:
-        last = self._summary.line(standing)
+    def _answer(self, standing: Standing | None) -> http_answers.Answer:
+        last = self._taking.summary.line(standing)
         if self._refused is None:
             return http_answers.Answer(200, self._report.pieces(last), CONTENT_TYPE)
         status, _ = self._refused
@@ -354,17 +220,5 @@ class LineUpload:
         return http_answers.Answer(status, [self._report.brief(last)], CONTENT_TYPE, headers)
 
 
-def _into(content: Content) -> Callable[[Failure], None]:
-    """A refusal by the model becomes the line's fault."""
-
-    def caught(failure: Failure) -> None:
-        failure.trap(FhirRefusal)
-        assert isinstance(failure.value, FhirRefusal)
-        content.fault = failure.value
-
-    return caught
-
-
-def _unknown(failure: Failure) -> Standing:
+def _unknown(failure: Failure) -> None:
     failure.trap(StoreError)
-    return Standing()
