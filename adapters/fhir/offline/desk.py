@@ -30,10 +30,11 @@ class Service:
     """The uploads of one channel."""
 
     def __init__(self, options: Settings, context: Context, reception: Reception) -> None:
-        self.context, self._options, self._reception = context, options, reception
+        self.context, self._reception = context, reception
         self._folder = context.data / FOLDER / context.name
         self.journals = Journals(Book(self._folder / "book.db", options.remember), context, options.lines_at_once, reception.in_thread)
         self.most_line: int = options.most_body
+        self.most_upload: int = options.most_upload
         self.validate: bool = options.validate != "none"
         self.intake: Intake
         self._reports = 0
@@ -62,7 +63,7 @@ class Service:
         wanted = asked.read(found, headers, sender)
         self._reports += 1
         report = Report(self._folder / f"report-{self._reports}.ndjson")
-        return LineUpload(self, wanted, sender, target, decoder(headers, self._options.most_upload), report)
+        return LineUpload(self, wanted, sender, target, decoder(headers, self.most_upload), report)
 
     def standing(self, found: Route, sender: Sender) -> Deferred[Answer]:
         """Raises FhirRefusal 400; fails with StoreError."""
