@@ -24,9 +24,9 @@ from tests.support.peers import require
 from tests.support.uploads import NDJSON, FhirSite, Heard, Terminal, observation, observations
 from tests.support.waiting import until
 
-MEGABYTES = int(os.environ.get("MERIDIAN_UPLOAD_MB", "60"))
+MEGABYTES = int(os.environ.get("MERIDIAN_UPLOAD_MB", "150"))
 ROOM = 80 << 20
-"""Bytes that a node may take for an upload: 8 MB of lines under way, each a few times over, and what the allocator keeps."""
+"""Bytes that a node may take for an upload: 4 MB of lines under way, each a few times over, and what the allocator keeps."""
 
 
 class Platform(ThreadingHTTPServer):
@@ -102,7 +102,8 @@ def test_an_upload_that_broke_off_goes_on(tmp_path: Path) -> None:
     site = FhirSite(tmp_path / "site")
     with site.running():
         terminal = Terminal(site.fhir)
-        with terminal.begin([*observations(1, 50), observation(51)[:-20]]):
+        with terminal.begin(observations(1, 50)) as lost:
+            lost.sendall(observation(51)[:-20])
             until(lambda: terminal.standing()["complete"] == 50, "fifty lines")
         assert terminal.standing() == {"device": "cart-7", "complete": 50, "highest": 50, "next": 51, "missing": []}
         assert terminal.upload(observations(51, 80), first=51, packed=True).counts == {"kept": 30}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from adapters.fhir.offline.upload import LineUpload
     from engine.contracts import Context
 
-MOST_BYTES: Final = 8 << 20
+MOST_BYTES: Final = 4 << 20
 """Of lines under way, all uploads together; one longer than that goes alone."""
 _SLOT: Final = "upload slot "
 _AGAIN_SECONDS: Final = 1.0
