@@ -11,7 +11,7 @@ from engine.channel import Order
 from engine.contracts import Codec, Document, Mapper
 from engine.errors import MessageError, ParseError, ValidationError
 from engine.expressions import Predicate, all_hold
-from engine.message import ACCEPTED, HL7V2, BodyRef, Envelope, Excerpt, Judgement, Rendition, Status, Verdict
+from engine.message import ACCEPTED, HL7V2, ORDER_KEY, BodyRef, Envelope, Excerpt, Judgement, Rendition, Status, Verdict
 from engine.store.contract import Plan, Routed
 
 _NOWHERE: Final = Plan(Status.FILTERED, reason="no destination asks for it")
@@ -117,13 +117,14 @@ class ChannelProgram:
             return Plan(Status.ERROR, reason=f"a bug in the mapping: {type(error).__name__}", error_code="message.mapping")
 
     def _routed(self, route: Route, envelope: Envelope, renditions: dict[str, Rendition]) -> Routed:
-        patient = envelope.patient_ids[0] if envelope.patient_ids else ""
+        own = envelope.facts.get(ORDER_KEY, "")
+        patient = own or (envelope.patient_ids[0] if envelope.patient_ids else "")
         if not route.mapping:
             return Routed(route.name, order_key=patient if route.order is Order.BY_PATIENT else "")
         if route.mapping not in renditions:
             renditions[route.mapping] = self._map(route.mapping, envelope)
         rendition = renditions[route.mapping]
-        key = (rendition.order_keys[0] if rendition.order_keys else patient) if route.order is Order.BY_PATIENT else ""
+        key = (rendition.order_keys[0] if rendition.order_keys and not own else patient) if route.order is Order.BY_PATIENT else ""
         return Routed(route.name, rendition.body, rendition.content_type, rendition.message_type, key)
 
     def _map(self, mapping: str, envelope: Envelope) -> Rendition:

@@ -42,11 +42,12 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class FilePiece:
-    """`length` bytes of a file from `offset` on."""
+    """`length` bytes of a file from `offset` on. `temporary`: the file is for this answer only, and goes with it."""
 
     path: Path
     offset: int
     length: int
+    temporary: bool = False
 
 
 Piece = bytes | FilePiece
@@ -100,6 +101,13 @@ def read_kept(stored: bytes) -> tuple[int, Mapping[str, str], bytes]:
 def size(piece: Piece) -> int:
     """In bytes."""
     return len(piece) if isinstance(piece, bytes) else piece.length
+
+
+def forget(pieces: Sequence[Piece]) -> None:
+    """An answer has gone out, or never will: remove the files that are for it only."""
+    for piece in pieces:
+        if isinstance(piece, FilePiece) and piece.temporary:
+            piece.path.unlink(missing_ok=True)
 
 
 def sentence(status: int, text: str, headers: Mapping[str, str] | None = None) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from engine.http_answers import FilePiece, Piece
+from engine.http_answers import FilePiece, Piece, forget
 
 BLOCK: Final = 256 << 10
 
@@ -18,7 +18,7 @@ class Sending:
     """`done` hears whether it went out to its end: it does not where a file is gone. `turns` counts the blocks."""
 
     def __init__(self, pieces: Sequence[Piece], transport: Any, done: Callable[[bool], None]) -> None:
-        self._blocks = self._read(pieces)
+        self._pieces, self._blocks = pieces, self._read(pieces)
         self._transport, self._done = transport, done
         self._file: BinaryIO | None = None
         self._active = True
@@ -45,6 +45,7 @@ class Sending:
         self._active = False
         if self._file is not None:
             self._file.close()
+        forget(self._pieces)
 
     def _end(self, complete: bool) -> None:
         self.stopProducing()

@@ -25,7 +25,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from engine.errors import FramingError
 from engine.http1 import HttpFramer, Message
-from engine.http_answers import NO_CONTENT, Answer, HttpRefusal, Piece, Sender, answer_head, size
+from engine.http_answers import NO_CONTENT, Answer, HttpRefusal, Piece, Sender, answer_head, forget, size
 from engine.http_sending import BLOCK, Sending
 
 if TYPE_CHECKING:
@@ -182,9 +182,12 @@ class Connection(Protocol):
     def _answer(self, answer: Answer, *, body: bool, keep: bool) -> None:
         if self._closing:
             self._busy = False
+            forget(answer.content)
             return
         keep = keep and not self._server.stopping and answer.headers.get("Connection") != "close"
         content = answer.content if body and answer.status not in NO_CONTENT else ()
+        if not content:
+            forget(answer.content)
         pieces = [answer_head(answer, keep=keep), *content]
         self._untaken += sum(map(size, pieces))
         if self._untaken <= BLOCK and (wire := _in_memory(pieces)):

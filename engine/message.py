@@ -65,6 +65,10 @@ class BodyRef:
     size: int
 
 
+ORDER_KEY: Final = "order_key"
+"""The fact by which messages of one numbered sequence stay in their order, on the way to destinations that are ordered by patient too:
+a terminal's own order says more than whom each line is about."""
+
 WHOLE: Final = 16 << 20
 """Bodies that are files are read into memory up to this many bytes, where a codec, a mapping or a destination wants them so."""
 

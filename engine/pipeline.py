@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from engine import registry
 from engine.channel import Channel, ReusedKey
 from engine.errors import StoreCorrupt, StoreError
-from engine.message import ACCEPTED, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
+from engine.message import ACCEPTED, ORDER_KEY, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
 from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
 from engine.workers import WorkerDied, Workers
 
@@ -64,6 +64,7 @@ class Pipeline:
         self._deliveries: Mapping[str, Delivery] = {}
         self._unpublished: list[tuple[Accepted, Arrival]] = []
         self._window = int(channel.duplicate_window * 1e6)
+        self._turns: dict[str, Deferred[None]] = {}  # of the last message of each sequence that is not with the store yet
         self._answers: dict[int, tuple[Deferred[Ack], Reply, DelayedCall]] = {}
         self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
         self.planner = Planner(channel.name, store, workers, self._publish, reactor=reactor, log=log)
@@ -94,9 +95,18 @@ class Pipeline:
             return self._commit(invalid, envelope, reply, begun)
         if self._channel.program.checks_content:
             judged: Deferred[Any] = self._judge(envelope)
-            return judged.addCallbacks(
-                lambda results: self._commit(_judgement(results[0]), envelope, reply, begun), self._not_read, errbackArgs=(envelope, reply)
-            )
+            over = self._in_turn(envelope, judged)
+
+            def commit(results: list[Any]) -> Deferred[Ack]:
+                ack = self._commit(_judgement(results[0]), envelope, reply, begun)
+                over()
+                return ack
+
+            def not_read(failure: Failure) -> Ack:
+                over()
+                return self._not_read(failure, envelope, reply)
+
+            return judged.addCallbacks(commit, not_read)
         return self._commit(self._channel.program.judge(envelope), envelope, reply, begun)
 
     def _judge(self, envelope: Envelope) -> Deferred[list[Any]]:
@@ -105,6 +115,24 @@ class Pipeline:
             return self._workers.submit("judge", self._channel.name, [envelope])
         body: Deferred[Any] = self._store.read_body(envelope.body, WHOLE)
         return body.addCallback(lambda body: self._workers.submit("judge", self._channel.name, [replace(envelope, body=body)]))
+
+    def _in_turn(self, envelope: Envelope, judged: Deferred[Any]) -> Callable[[], None]:
+        """Workers may be done with a later message sooner: those of one sequence are committed in their order. Gives what is to be called
+        when this one is with the store."""
+        key = envelope.facts.get(ORDER_KEY, "")
+        if not key:
+            return lambda: None
+        before, mine = self._turns.get(key), Deferred[None]()
+        self._turns[key] = mine
+        if before is not None:
+            judged.addBoth(lambda result: before.addCallback(lambda _: result))
+
+        def over() -> None:
+            if self._turns.get(key) is mine:
+                del self._turns[key]
+            mine.callback(None)
+
+        return over
 
     def _not_read(self, failure: Failure, envelope: Envelope, reply: Reply) -> Ack:
         if isinstance(envelope.body, BodyRef):

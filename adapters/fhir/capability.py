@@ -56,6 +56,11 @@ _PROVING: Final = {
     "": "No TLS: clients are not asked who they are.",
 }
 
+_UPLOAD: Final = (
+    "POST [base]/$upload?device=NAME&first=NUMBER takes application/fhir+ndjson, gzip too: each line one resource or Bundle with a number "
+    "of its own, reported line by line. GET [base]/$upload?device=NAME says where to go on."
+)
+
 
 class Channel(NamedTuple):
     """What of a channel its statement depends on. `taken`: message types that its `accept` could take from this client."""
@@ -121,8 +126,9 @@ def _rest(channel: Channel) -> dict[str, Any]:
         del rest["resource"]
     if system:
         rest["interaction"] = system
+    rest["operation"] = [{"name": "upload", "definition": "urn:meridian:fhir:upload", "documentation": _UPLOAD}]
     if channel.messages:
-        rest["operation"] = [{"name": MESSAGE.removeprefix("$"), "definition": _MESSAGING}]
+        rest["operation"].append({"name": MESSAGE.removeprefix("$"), "definition": _MESSAGING})
     return rest
 
 

@@ -32,6 +32,11 @@ SOURCE: Final = Spec(
             default="structure",
         ),
         Option("most_body", SIZE, "largest request body, after decompression too", default="16MB"),
+        Option("most_upload", SIZE, "largest body of an upload of lines ($upload), after decompression too", default="10GB"),
+        Option(
+            "lines_at_once", integer(1, 4096), "lines of uploads on their way to the store at once, all terminals together", default=256
+        ),
+        Option("remember", DURATION, "how long a line that comes again is compared with the one that was kept", default="400d"),
         Option("receive_within", DURATION, "a request must have arrived in full this long after its first byte", default="60s"),
         Option("idle", DURATION, "close a connection that has been silent this long", default="5m"),
         Option("connections", integer(1, 65535), "connections at once", default=1000),

@@ -78,10 +78,11 @@ class NotAllowed(FhirRefusal):
 
 def operation_outcome(issues: Sequence[Issue]) -> bytes:
     """An OperationOutcome resource as JSON."""
-    return orjson.dumps({"resourceType": "OperationOutcome", "issue": [_issue(issue) for issue in issues]})
+    return orjson.dumps({"resourceType": "OperationOutcome", "issue": [issue_element(issue) for issue in issues]})
 
 
-def _issue(issue: Issue) -> dict[str, object]:
+def issue_element(issue: Issue) -> dict[str, object]:
+    """OperationOutcome.issue."""
     element: dict[str, object] = {"severity": issue.severity, "code": issue.code, "diagnostics": issue.text}
     if issue.expression:
         element["expression"] = [issue.expression]

@@ -18,6 +18,7 @@ _ALLOWED: Final = {
     "system": ("POST",),
     "metadata": ("GET", "HEAD"),
     "message": ("POST",),
+    "upload": ("GET", "HEAD", "POST"),
     "type": ("GET", "HEAD", "POST", "PUT", "DELETE"),
     "search": ("POST",),
     "instance": ("GET", "HEAD", "PUT", "DELETE"),
@@ -34,6 +35,8 @@ _FORMATS: Final = {  # an unencoded + arrives as a space
 _FORM: Final = "application/x-www-form-urlencoded"
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 MESSAGE: Final = "$process-message"
+UPLOAD: Final = "$upload"
+_NAMED: Final = {"metadata": "metadata", MESSAGE: "message", UPLOAD: "upload"}
 _CHARSET: Final = re.compile(r'charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
 
 
@@ -69,10 +72,8 @@ def _find(parts: list[str], query: str) -> Route:
     name = parts[0]
     if name == "":
         return Route("system", query=query)
-    if name == "metadata" and len(parts) == 1:
-        return Route("metadata", query=query)
-    if name == MESSAGE and len(parts) == 1:
-        return Route("message", query=query)
+    if name in _NAMED and len(parts) == 1:
+        return Route(_NAMED[name], query=query)
     if name not in RESOURCE_TYPES:
         raise FhirRefusal(404, "this is no resource type of FHIR R4", issue="not-supported")
     if len(parts) == 1:

@@ -10,15 +10,17 @@ import gzip
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from adapters.fhir.capability import capability_statement
+from adapters.fhir.offline.desk import Service
 from adapters.fhir.outcome import Answer, FhirRefusal
 from adapters.fhir.permission import Permission
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
-from adapters.fhir.requests import route, wanted_format
+from adapters.fhir.requests import UPLOAD, route, wanted_format
 from adapters.fhir.writing import Writes
 from engine import http_answers
 from engine.errors import ParseError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from engine.contracts import Context, Intake
     from engine.http1 import Message
+    from engine.http_uploads import Upload
     from engine.options import Settings
 
 CONTENT_TYPE: Final = "application/fhir+json; charset=utf-8"
@@ -53,6 +56,7 @@ class FhirSource:
         self._reading = Reading(context.data / options.repository) if options.repository else None
         self._reads = Reads(self._reading, context, self._reception.in_thread, every=options.reads == "all")
         self._writes: Writes | None = None
+        self._uploads = Service(options, context, self._reception, self._may)
 
     @property
     def port(self) -> int:
@@ -63,19 +67,24 @@ class FhirSource:
 
     def start(self, intake: Intake) -> Deferred[None]:
         self._writes = Writes(self._options, self._context, intake, self._reads, self._reception.in_thread)
-        return self._reception.start()
+        return self._uploads.start(intake).addCallback(lambda _: self._reception.start())
 
     def stop(self) -> Deferred[None]:
         return self._reception.stop().addCallback(self._stopped)
 
     def _stopped(self, _: Any) -> None:
+        self._uploads.close()
         if self._reading is not None:
             self._reading.close()
 
     # --- requests --------------------------------------------------------------------------------
 
-    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], sender: Sender) -> None:
-        """engine.http_source.Desk: a resource is parsed as a whole, so its body is collected."""
+    def begin(self, start: tuple[str, str, str], headers: Mapping[str, str], sender: Sender) -> Upload | None:
+        """engine.http_source.Desk: lines are taken as they come; a resource is parsed as a whole, so its body is collected."""
+        method, target, _ = start
+        if method != "POST" or not _is_upload(target):
+            return None
+        return self._uploads.begin(route(method, target, self._reception.base), target, headers, sender)
 
     def answer(self, message: Message, sender: Sender) -> Deferred[http_answers.Answer]:
         """engine.http_source.Desk"""
@@ -89,6 +98,8 @@ class FhirSource:
         url = self._reception.url(message.headers)
         if found.kind == "metadata":
             return Answer(200, capability_statement(self._options, self._context, url, sender))
+        if found.kind == "upload":
+            return self._uploads.standing(found, sender)
         if found.kind == "message" and not self._options.messages:
             raise FhirRefusal(404, "this channel takes no messages at $process-message", issue="not-supported")
         if found.kind in _WRITES.get(method, ()) and self._writes is not None:
@@ -112,6 +123,10 @@ class FhirSource:
         if not isinstance(refused, FhirRefusal):
             refused = FhirRefusal(refused.status, refused.text, location=refused.location, headers=refused.headers)
         return _over_http(refused.answer())
+
+
+def _is_upload(target: str) -> bool:
+    return unquote(target.partition("?")[0]).endswith(f"/{UPLOAD}")
 
 
 def _refusal(failure: Failure) -> Answer:

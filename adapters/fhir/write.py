@@ -53,12 +53,20 @@ class Write:
 
     def read(self) -> None:
         """Parse and check what can be checked without the repository. Raises FhirRefusal, ParseError."""
-        if not self.is_single:
+        if self.method == "DELETE":
+            self.check(None)
+        else:
             self.content = exact.inspect(self.body)
-            if self.found.kind == "message":
-                self._read_message()
-            else:
-                self._check_bundle()
+            self.check(self.content)
+
+    def check(self, content: Any) -> None:
+        """As `read`, where the body has been parsed. Raises FhirRefusal."""
+        self.content = content
+        if self.found.kind == "message":
+            self._read_message()
+            return
+        if not self.is_single:
+            self._check_bundle()
             return
         request = Request(self.method, self.found.resource_type, self.found.resource_id)
         for condition in (self.condition, self.if_none_exist or None):
@@ -67,8 +75,7 @@ class Write:
         if self._header("if-match"):
             version_of(self._header("if-match"))
         if self.method != "DELETE":
-            self.content = exact.inspect(self.body)
-            body_of(request, self.content)
+            body_of(request, content)
 
     def _read_message(self) -> None:
         self.header = read_header(self.content)

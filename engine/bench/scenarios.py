@@ -115,6 +115,11 @@ class Bench:
         self._node, self._sink, self._effort, self._generator, self._make = node, sink, effort, generator, make
         self._sent = 0
 
+    @property
+    def sent(self) -> int:
+        """How many messages so far, warm-ups too."""
+        return self._sent
+
     def measure(self, connections: int) -> dict[str, Any]:
         """Warm up, measure, wait until the last has arrived. Gives, beside the load:
 

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from engine.bench import attachments as attachment_bench
+from engine.bench import fhir as fhir_bench
 from engine.bench import imaging
 from engine.bench import limits as machine
 from engine.bench import mapping as mapping_bench
@@ -79,6 +80,45 @@ def soap(
     """Web services: calls of HIPMessageServer kept, mapped to FHIR, or signed and verified; attachments taken and sent on. Exit code 1
     where anything was not delivered exactly once."""
     _run(HIP, scenario, Effort(connections, 1, seconds, warm_up, messages), folder, as_json, attachments=attachments)
+
+
+@app.command()
+def fhir(
+    connections: list[int] = typer.Option([1000], "--connections", "-c", min=1, max=10_000, help="Terminals. Can be given several times."),
+    tls: bool = typer.Option(False, "--tls", help="Creates over mutual TLS."),
+    hostile: int = typer.Option(20, "--hostile", min=1, max=1000, help="How many of each kind: dripping, half open, deaf."),
+    lines: int = typer.Option(20_000, "--lines", min=4, help="Lines of each measurement of uploads."),
+    seconds: float = SECONDS,
+    warm_up: float = WARM_UP,
+    messages: int = MESSAGES,
+    folder: Path = FOLDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Terminals: FHIR creates over many connections, alone and beside slow, half dead and hostile ones; uploads of lines. Exit code 1 where
+    anything was not kept exactly once."""
+    wanted = fhir_bench.Wanted(Effort(connections, 1, seconds, warm_up, messages), hostile, lines, tls)
+    fhir_bench.room_for(max(connections) + 4 * hostile)
+    with _folder(folder) as scratch:
+        report: dict[str, Any] = {
+            "machine": _machine(scratch),
+            "protocol": fhir_bench.FHIR.name,
+            "limits": machine.measure(scratch, connections, min(seconds, 2.0), fhir_bench.FHIR.echo, fhir_bench.FHIR.echo_generator),
+            **fhir_bench.measure(scratch, wanted),
+        }
+    for result in report["results"]:
+        result["ratio"] = machine.ratios(result["acknowledged_per_second"], result["connections"], report["limits"])
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+        _print_uploads(report["uploads"])
+    raise typer.Exit(0 if all(result["exactly_once"] for result in [*report["results"], *report["uploads"]]) else 1)
+
+
+def _print_uploads(results: list[dict[str, Any]]) -> None:
+    names = ("terminals", "lines", "megabytes", "lines_per_second", "again_per_second", "node_rss_mb")
+    rows = [(*(one[name] for name in names), "yes" if one["exactly_once"] else "NO") for one in results]
+    print_table("uploads of lines", ("terminals#", "lines#", "MB#", "lines/s#", "again, lines/s#", "RSS MB#", "exactly once"), rows)
 
 
 def _run(protocol: Protocol, scenario: list[str], effort: Effort, folder: Path | None, as_json: bool, *, attachments: bool = False) -> None:

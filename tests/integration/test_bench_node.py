@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.bench import attachments, databases, imaging, memory
+from engine.bench import attachments, databases, fhir, imaging, memory
 from engine.bench.scenarios import ASTM, HIP, INGEST, PASS_THROUGH, Effort, measure
 from tests.support.databases import SERVERS, own_database
 
@@ -40,6 +40,20 @@ def test_calls_are_accounted_for(scenario: str, tmp_path: Path) -> None:
         assert result["exactly_once"], result
         assert result["acknowledged"] == 40
         assert result.get("delivered", 40) == 40
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["in the clear", "over mutual TLS"])
+def test_terminals_are_accounted_for(tls: bool, tmp_path: Path) -> None:
+    """Every create that heard yes is kept, beside terminals that misbehave too; every line of an upload is kept once, however often it is
+    sent."""
+    report = fhir.measure(tmp_path, fhir.Wanted(Effort((5,), 1, 60, 60, 40), hostile=2, lines=40, tls=tls))
+    for result in report["results"]:
+        assert result["exactly_once"], result
+        assert result["acknowledged"] == 40
+    assert [result["scenario"] for result in report["results"]] == [fhir.ALONE, fhir.HOSTILE] * 2
+    for result in report["uploads"]:
+        assert (result["exactly_once"], result["lines"]) == (True, 40), result
+        assert min(result["lines_per_second"], result["again_per_second"]) > 0
 
 
 def test_attachments_are_accounted_for(tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_a_vendors_table_is_read(tmp_path: Path) -> None:
     assert (received, delivered) == (4, 4)
 
 
+def test_a_journal_is_uploaded(tmp_path: Path) -> None:
+    """The page's commands, in order: three lines kept and one refused with its number; where to go on; all again changes nothing."""
+    commands = "\n".join(blocks("engine/docs/terminals.md")).replace(
+        "meridian run clinic &", "meridian run clinic >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    assert output.count('"valueCode":"kept"') == 3
+    assert output.count('"valueCode":"refused"') == 2, output
+    for shown in ('"name":"next","valueDecimal":5', "3 kept, 1 refused; settled up to 4", "3 repeated, 1 refused; settled up to 4"):
+        assert shown in output, output
+
+
 _TABLES = ("orders (order_no varchar(20) PRIMARY KEY, changed timestamp, note text)", "results (order_no varchar(20), line int)")
 
 

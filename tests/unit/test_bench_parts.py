@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from fhir.resources.R4B import get_fhir_model_class
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from engine.bench.latency import percentile, summary
 from engine.bench.loopback import only_loopback
 from engine.bench.processes import cpu_seconds, resident_bytes, tree
 from engine.bench.sink import acknowledge
+from engine.bench.terminals import observation
 from engine.errors import ConfigError
 from engine.formats import hl7v2
 
@@ -88,6 +90,14 @@ def test_the_fhir_sink_counts_messages_and_answers_each_entry() -> None:
     assert answer.count(b'"status":"201 Created"') == 2
     sink.take(bundle)
     assert sink.report().startswith('{"total": 2, "distinct": 1,')
+
+
+def test_terminals_post_what_the_model_takes() -> None:
+    """An Observation of R4, of the size that is said, found again by its number."""
+    body = observation(42)
+    get_fhir_model_class("Observation").model_validate_json(body)
+    assert 800 <= len(body) <= 1200
+    assert control_id(42) in body
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "0.0.0.0", "localhost", "platform.example", "::", ""])
