@@ -27,6 +27,7 @@ _ALLOWED: Final = {
 }
 _JSON: Final = frozenset({"application/fhir+json", "application/json", "text/json"})
 _XML: Final = frozenset({"application/fhir+xml", "application/xml", "text/xml"})
+_NDJSON: Final = frozenset({"application/fhir+ndjson", "application/x-ndjson", "application/ndjson"})
 _EITHER: Final = frozenset({"*/*", "application/*", "text/*", ""})
 _FORMATS: Final = {  # an unencoded + arrives as a space
     **dict.fromkeys((*_JSON, "json", "application/fhir json"), FHIR_JSON),
@@ -128,11 +129,29 @@ def content_format(headers: Mapping[str, str]) -> str:
     found = _FORMATS.get(kind.strip().lower(), "") if "/" in kind else ""
     if not found:
         raise FhirRefusal(415, "the body must be application/fhir+json or application/fhir+xml")
-    if found == FHIR_JSON and charset(headers) not in ("", "utf-8", "utf8", "us-ascii"):
+    if found == FHIR_JSON:
+        _check_charset(headers)
+    _check_version(parameters)
+    return found
+
+
+def check_ndjson(headers: Mapping[str, str]) -> None:
+    """Raises FhirRefusal 415 unless the body is said to be lines of JSON in UTF-8 of FHIR R4."""
+    kind, _, parameters = headers.get("content-type", "").partition(";")
+    if kind.strip().lower() not in _NDJSON:
+        raise FhirRefusal(415, "the body must be application/fhir+ndjson")
+    _check_charset(headers)
+    _check_version(parameters)
+
+
+def _check_charset(headers: Mapping[str, str]) -> None:
+    if charset(headers) not in ("", "utf-8", "utf8", "us-ascii"):
         raise FhirRefusal(415, "the body must be in UTF-8 (RFC 8259 8.1)")
+
+
+def _check_version(parameters: str) -> None:
     if not _speaks(parameters):
         raise FhirRefusal(415, "this server speaks FHIR version 4.0")
-    return found
 
 
 def check_form(headers: Mapping[str, str]) -> None:

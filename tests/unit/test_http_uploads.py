@@ -55,9 +55,9 @@ def test_a_compressed_body_is_kept_as_it_was_before(wire):
     ("content", "coding", "status"),
     [
         (b"plain", "gzip", 400),
-        (gzip.compress(b"cut")[:-2], "gzip", 400),
-        (gzip.compress(b"a") + gzip.compress(b"b"), "gzip", 400),
-        (gzip.compress(bytes(MOST + 1)), "gzip", 413),
+        (gzip.compress(b"cut", mtime=0)[:-2], "gzip", 400),
+        (gzip.compress(b"a", mtime=0) + gzip.compress(b"b", mtime=0), "gzip", 400),
+        (gzip.compress(bytes(MOST + 1), mtime=0), "gzip", 413),
         (bytes(MOST + 1), "", 413),
         (b"a", "br", 415),
     ],

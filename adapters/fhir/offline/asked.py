@@ -9,10 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from adapters.fhir.outcome import FhirRefusal
-from adapters.fhir.requests import Route, check_content_type, preference
+from adapters.fhir.requests import Route, check_ndjson, preference
 from engine.http_answers import Sender
 
-NDJSON: Final = frozenset({"application/fhir+ndjson", "application/x-ndjson", "application/ndjson"})
 MOST_NUMBER: Final = (1 << 53) - 1
 """Sequence numbers are 1 and up; above this not every JSON reader is exact (RFC 8259 clause 6)."""
 _DEVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}")
@@ -58,7 +57,7 @@ def journal_of(found: Route, sender: Sender) -> Journal:
 
 def read(found: Route, headers: Mapping[str, str], sender: Sender) -> Asked:
     """What a POST asks for. Raises FhirRefusal 400, 415."""
-    check_content_type(headers, NDJSON)
+    check_ndjson(headers)
     journal = journal_of(found, sender)
     firsts = [value for name, value in found.parameters() if name == "first"]
     if len(firsts) > 1 or not all(_NUMBER.fullmatch(value) and int(value) <= MOST_NUMBER for value in firsts):
