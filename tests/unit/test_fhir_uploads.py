@@ -97,7 +97,7 @@ class LineTests(UploadCase):
 
     def test_each_line_is_a_message_of_its_own(self):
         """With its own key, its number, its device, and the bytes as they came (R4 3.1.0.8: a create)."""
-        raw = b'{ "resourceType" : "Observation", "valueDecimal": 1.50 }'
+        raw = b'{ "resourceType" : "Observation", "status":"final", "code":{"text":"t"}, "valueQuantity":{"value": 1.50} }'
         self.assertEqual(self.upload([observation(1), raw]).results, ["kept", "kept"])
         first, second = self.desk.envelopes
         self.assertEqual(
@@ -111,7 +111,7 @@ class LineTests(UploadCase):
 
     def test_a_resource_with_an_id_is_an_update(self):
         """So that references among a terminal's lines hold; a Bundle is what it would be if it were posted."""
-        bundle = b'{"resourceType":"Bundle","type":"transaction","entry":[]}'
+        bundle = b'{"resourceType":"Bundle","type":"transaction"}'
         self.assertEqual(self.upload([observation(1, id="a1"), bundle]).results, ["kept", "kept"])
         update, posted = self.desk.envelopes
         self.assertEqual(json.loads(update.body)["entry"][0]["request"], {"method": "PUT", "url": "Observation/a1"})

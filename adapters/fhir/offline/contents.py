@@ -23,7 +23,7 @@ from adapters.fhir.write import Write
 from engine.errors import ParseError
 from engine.http1 import Message
 from engine.http_answers import Sender
-from engine.message import ORDER_KEY, Envelope
+from engine.message import FHIR_JSON, ORDER_KEY, Envelope
 
 SEQUENCE: Final = "urn:meridian:fhir:upload:sequence"
 """The system of the tag (Resource.meta.tag) whose code is a line's own number."""
@@ -54,7 +54,8 @@ class Content:
             made = self.write.envelope(received_at)
         else:
             facts = {"request.method": "POST", "request.url": self.target}
-            made = envelope(self.line.content, None, self.sender, {}, message_type="upload line", received_at=received_at, facts=facts)
+            more = {"content_type": FHIR_JSON, "message_type": "upload line", "received_at": received_at, "facts": facts}
+            made = envelope(self.line.content, None, self.sender, {}, **more)
         return replace(
             made,
             control_id=f"{journal.device}/{self.sequence or f'line {self.line.number}'}",
