@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from engine.demo import center, terminals
 from engine.demo.analyzer import Analyzer, tubes
 from engine.demo.instruments import BLOOD_GAS, COAGULATION, InstrumentLine
 from engine.demo.modality import Archive, Department
@@ -39,6 +40,8 @@ SOURCES: Final = {
     "wards": "mllp",
     "hospital-platform": "soap",
     "old-laboratory": "database",
+    "terminals": "fhir",
+    "township-center": "file",
     "laboratory": "mllp",
     "coagulation": "astm",
     "blood-gas": "astm",
@@ -90,6 +93,11 @@ class Show:
         known = inpatients(hospital)
         self._vendor = Platform(calls(known, 2026), landscape.ports["hip"], landscape.vendor_certs)
         self._old_laboratory = OldLaboratory(landscape.old_laboratory, known, 2026)
+        visits = terminals.visits(known, 2026)
+        landscape.register(visits)
+        self._fleet = terminals.Fleet(visits, landscape.ports["terminals"], landscape.terminals)
+        host_key = landscape.host_key.with_suffix(".pub")
+        self._center = center.Center(known, 2026, landscape.ports["sftp"], landscape.center_key, host_key)
         self._pacs = Archive(landscape.ports["pacs"])
         self._his = Receiver()
         folders = (landscape.platform, landscape.hospital)
@@ -126,6 +134,8 @@ class Show:
             *(sender.run() for sender in self._senders),
             self._analyzer.run(),
             deferToThread(self._vendor.run),
+            deferToThread(self._fleet.run),
+            deferToThread(self._center.run),
             self._rows(),
             images,
         ]
@@ -137,7 +147,7 @@ class Show:
         for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):
             yield self._look_on()
             in_flight = any(line.in_flight for lines in self.outcome.ledgers.values() for line in lines)
-            if not in_flight and self._rows_received() == self._old_laboratory.all_rows and (yield self._studies_are_told_of()):
+            if not in_flight and self._all_rows() and (yield self._studies_are_told_of()):
                 break
         yield self._check_platform()
         yield self._check_rows()
@@ -172,7 +182,7 @@ class Show:
 
     def _answers(self) -> list[Answer]:
         of_systems = (answer for sender in self._senders for answer in sender.answers)
-        return [*of_systems, *self._analyzer.answers, *self._department.answers, *self._vendor.answers]
+        return [*of_systems, *self._analyzer.answers, *self._department.answers, *self._vendor.answers, *self._fleet.answers]
 
     @inlineCallbacks
     def _look_on(self) -> Generator[Deferred[Any], Any, None]:
@@ -194,23 +204,30 @@ class Show:
     def _rows(self) -> Generator[Deferred[Any], Any, None]:
         """The old laboratory's morning: what happens later does so when the rows that were there at first have been read."""
         yield deferToThread(self._old_laboratory.at_first)
-        while self._rows_received() < self._old_laboratory.first_rows:
+        while self._received(OLD_LABORATORY) < self._old_laboratory.first_rows:
             yield deferLater(self._reactor, _POLL_SECONDS)
         yield deferToThread(self._old_laboratory.later)
 
-    def _rows_received(self) -> int:
+    def _received(self, channel: str) -> int:
         lines = self.outcome.ledgers.get(HOSPITAL, [])
-        return sum(line.received for line in lines if line.channel == OLD_LABORATORY and not line.destination)
+        return sum(line.received for line in lines if line.channel == channel and not line.destination)
+
+    def _all_rows(self) -> bool:
+        """Whether all rows of tables and files have been received."""
+        tables, files = self._received(OLD_LABORATORY), self._received(center.CHANNEL)
+        return tables == self._old_laboratory.all_rows and files == self._center.rows
 
     @inlineCallbacks
     def _check_rows(self) -> Generator[Deferred[Any], Any, None]:
         """Each version of each row must be on the platform once; what cannot be read is kept at the hospital."""
-        for number, versions in self._old_laboratory.versions.items():
-            found = yield self._readers[PLATFORM].search(Query(control_id=known_as(number)))
+        expected = {known_as(number): versions for number, versions in self._old_laboratory.versions.items()}
+        expected.update(dict.fromkeys(self._center.good, 1))
+        for control_id, versions in expected.items():
+            found = yield self._readers[PLATFORM].search(Query(control_id=control_id))
             if [line.status for line in found] != [Status.SENT] * versions:
-                self.outcome.missing.append(known_as(number))
-        if self._rows_received() != self._old_laboratory.all_rows:
-            self.outcome.missing.append("a row of the old laboratory")
+                self.outcome.missing.append(control_id)
+        if not self._all_rows():
+            self.outcome.missing.append("a row of the old laboratory, or of the township center")
 
     def _count_landed(self) -> None:
         """What an analyst finds in the platform's tables; every message is among them once."""
@@ -248,4 +265,4 @@ class Show:
 
     def expected(self) -> list[Item]:
         """What must be on the platform: everything that was accepted; a duplicate is its original."""
-        return [item for item in (*self._items, *self._analyzer.items, *self._vendor.items) if item.expect == ACCEPTED]
+        return [item for item in (*self._items, *self._analyzer.items, *self._vendor.items, *self._fleet.items) if item.expect == ACCEPTED]

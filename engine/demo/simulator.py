@@ -25,7 +25,7 @@ from engine.demo.morning import Item
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
-_POSITIVE: Final = ("AA", "CA", "ACK", "0000H")
+_POSITIVE: Final = ("AA", "CA", "ACK", "0000H", "202", "kept", "repeated")
 
 
 def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClientEndpoint:
@@ -37,7 +37,8 @@ def endpoint(reactor: Any, host: str, port: int, tls: Any = None) -> IStreamClie
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one item. `code` is MSA-1 (table 0008), an instrument's ACK, NAK or EOT, or a DIMSE status, "" when nobody answered;
+    """What became of one item. `code` is MSA-1 (table 0008), an instrument's ACK, NAK or EOT, a DIMSE or an HTTP status, or what
+    became of a line of an upload, "" when nobody answered;
     `latency` in seconds, of the last attempt."""
 
     item: Item
@@ -157,7 +158,7 @@ class Report:
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Report:
-        """An accepted item and a duplicate must hear AA, CA, ACK or 0000H, a broken one must hear anything else."""
+        """An accepted item and a duplicate must hear AA, CA, ACK, 0000H, 202, kept or repeated, a broken one must hear anything else."""
         return cls(
             sent=len(answers),
             codes=dict(Counter(answer.code for answer in answers)),

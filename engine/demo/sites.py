@@ -4,17 +4,20 @@ channels/, with names for the ports."""
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any, Final
 
 from certs import Authority
-from engine.demo import interactions
+from engine.demo import center, interactions, terminals
 from engine.demo.instruments import MODELS, SerialCable
 from engine.demo.nodes import NodeFolder
 from engine.demo.old_laboratory import RULES, create, tables
 from engine.demo.writing import FACILITY
+from engine.parties.keys import key_id, public_keys
+from engine.parties.model import Kind, Party
+from engine.parties.registry import Registry
 
 PLATFORM: Final = "province-platform"
 HOSPITAL: Final = "county-hospital"
@@ -40,12 +43,14 @@ class Landscape:
     def __init__(self, folder: Path, reactor: Any) -> None:
         self.folder = folder
         self.cable = SerialCable(reactor)
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work", "hip", *_RADIOLOGY_PORTS)
+        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work", "hip")
+        names += (*_RADIOLOGY_PORTS, "terminals", "sftp")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
         self.hospital = NodeFolder(HOSPITAL, folder / HOSPITAL, self.ports["hospital_http"])
         self.laboratory_certs, self.vendor_certs = folder / LABORATORY, folder / VENDOR
         self.old_laboratory = folder / "old-laboratory.db"
+        self.terminals, self.center_key = folder / "terminals", folder / center.NAME / "id_ed25519"
         self.landed = self.platform.site / "data" / "landed.db"
 
     def write(self) -> None:
@@ -56,6 +61,11 @@ class Landscape:
         authority.issue(LABORATORY, dns=("localhost",), out=self.laboratory_certs)
         create(self.old_laboratory)
         authority.issue(VENDOR, dns=("localhost",), out=self.vendor_certs)
+        self._center_public = center.make_key(self.center_key)
+        center.make_key(self.host_key)
+        for terminal in terminals.TERMINALS:
+            authority.issue(terminal, out=self.terminals / terminal)
+        authority.revoke(terminals.STOLEN, "keyCompromise")
         every = {file.stem: file.read_text("utf-8") for file in sorted(CHANNELS.glob("*.yaml"))}
         self._site(self.platform, "province", {name: every.pop(name) for name in _OF_THE_PLATFORM})
         self._site(self.hospital, "hospital", every)
@@ -70,8 +80,32 @@ class Landscape:
         (node.site / "channels").mkdir(parents=True)
         (node.site / "meridian.yaml").write_text(_NODE.format(name=node.name, level=level, http=node.http_port))
         for name, text in channels.items():
-            written = Template(text).substitute(self.ports, blood_gas=self.cable.device, old_laboratory=self.old_laboratory)
+            written = Template(text).substitute(self.ports, **self._words())
             (node.site / "channels" / f"{name}.yaml").write_text(written)
+
+    @property
+    def host_key(self) -> Path:
+        """That of the hospital's SFTP server; its public half lies beside it."""
+        return self.hospital.site / "certs" / "ssh_host_key"
+
+    def _words(self) -> dict[str, object]:
+        return {"blood_gas": self.cable.device, "old_laboratory": self.old_laboratory, "center_key": self._center_public}
+
+    def register(self, made: Iterable[terminals.Visit]) -> None:
+        """What the hospital knows of its terminals: what each may send, and of whom."""
+        with Registry(self.hospital.site / "data") as registry, registry.change() as parties:
+            for visit in made:
+                own = tuple(sorted({f"{terminals.IDENTITY_CARD}|{one.identity}" for one in visit.patients}))
+                keys = tuple(self._keys(visit.terminal)) if visit.terminal == terminals.WITH_TOKEN else ()
+                parties[visit.terminal] = Party(
+                    visit.terminal, Kind.DEVICE, may_send=("Patient", "Observation"), channels=(terminals.CHANNEL,), patients=own, keys=keys
+                )
+
+    def _keys(self, terminal: str) -> list[str]:
+        folder = self.terminals / terminal
+        keys = public_keys(terminals.make_key(folder).decode())
+        (folder / terminals.KEY_ID).write_text(key_id(keys[0]))
+        return keys
 
     @staticmethod
     def _tests(folder: Path) -> None:
@@ -87,7 +121,8 @@ class Landscape:
         """What the hospital says of the old laboratory's table."""
         for name, rows in tables().items():
             _table(folder / "codes" / f"{name}.csv", *rows)
-        (folder / "orders.yaml").write_text((RULES / "orders.yaml").read_text("utf-8"), "utf-8")
+        for rules in (RULES / "orders.yaml", center.RULES):
+            (folder / rules.name).write_text(rules.read_text("utf-8"), "utf-8")
 
 
 def _table(file: Path, *rows: str) -> None:

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP384R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 
 from engine.demo.interactions import Inpatient
 from engine.demo.morning import ACCEPTED, BROKEN, DAY, OPENING, Item
@@ -41,6 +41,8 @@ OFFLINE: Final = "terminal-04"
 LYING: Final = "terminal-05"
 STOLEN: Final = "terminal-06"
 TERMINALS: Final = (*ONLINE, WITH_TOKEN, OFFLINE, LYING, STOLEN)
+KEY: Final = "assertion.key"
+KEY_ID: Final = "assertion.kid"
 _ZONE: Final = ZoneInfo("Asia/Shanghai")
 _NDJSON: Final = "application/fhir+ndjson"
 _RESULT: Final = "urn:meridian:fhir:upload:result"
@@ -132,20 +134,15 @@ def _patient(somebody: Inpatient) -> dict[str, Any]:
 
 
 class Fleet:
-    """Sends, one terminal after the other, in a thread. `answers` grows while it runs. `keys` are made anew for each fleet."""
+    """Sends, one terminal after the other, in a thread. `answers` grows while it runs; `folder` holds a folder of certificates for each."""
 
     def __init__(self, made: Sequence[Visit], port: int, folder: Path) -> None:
         self._visits, self._port, self._folder = made, port, folder
-        self.key = generate_private_key(SECP384R1())
         self.answers: list[Answer] = []
 
     @property
     def items(self) -> list[Item]:
         return [item for visit in self._visits for item in visit.items]
-
-    def public_key(self) -> bytes:
-        """That of the terminal with a token, as PEM."""
-        return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def run(self) -> None:
         """Raises MeridianError where a terminal cannot do its work."""
@@ -155,7 +152,7 @@ class Fleet:
             self.answers += send(terminal, visit.items)
 
     def _post(self, terminal: Terminal, items: Sequence[Item]) -> Iterator[Answer]:
-        token = terminal.token(self.key) if terminal.name == WITH_TOKEN else ""
+        token = terminal.token() if terminal.name == WITH_TOKEN else ""
         for item in items:
             began = time.monotonic()
             yield Answer(item, terminal.post(item, token), time.monotonic() - began, 1)
@@ -174,7 +171,7 @@ class Terminal:
     """One of them, with its certificate."""
 
     def __init__(self, name: str, port: int, certs: Path) -> None:
-        self.name, self._port = name, port
+        self.name, self._port, self._certs = name, port, certs
         self._tls = ssl.create_default_context(cafile=str(certs / "ca.pem"))
         self._tls.load_cert_chain(certs / "node.pem", certs / "node.key")
 
@@ -186,7 +183,7 @@ class Terminal:
         except ssl.SSLError as refused:
             return refused.reason or "refused"
 
-    def token(self, key: EllipticCurvePrivateKey) -> str:
+    def token(self) -> str:
         """An access token for an assertion of its own (RFC 7523, SMART backend services)."""
         address = f"https://localhost:{self._port}/fhir/token"
         now = int(time.time())
@@ -195,7 +192,7 @@ class Terminal:
             "grant_type": "client_credentials",
             "scope": "system/*.c",
             "client_assertion_type": _ASSERTION,
-            "client_assertion": _signed(claims, key),
+            "client_assertion": _signed(claims, self._certs),
         }
         status, body = self._ask("/fhir/token", urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"})
         if status != 200:
@@ -236,10 +233,19 @@ class Terminal:
             connection.close()
 
 
-def _signed(claims: dict[str, Any], key: EllipticCurvePrivateKey) -> str:
+def make_key(folder: Path) -> bytes:
+    """A new key for assertions, which stays in `folder`; gives the public half as PEM. `KEY_ID` of it is set when it is registered."""
+    key = generate_private_key(SECP384R1())
+    (folder / KEY).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _signed(claims: dict[str, Any], folder: Path) -> str:
     """JWS compact serialization with ES384 (RFC 7515, RFC 7518 clause 3.4)."""
-    parts = (_segment(json.dumps(part).encode()) for part in ({"alg": "ES384", "typ": "JWT"}, claims))
-    signed = ".".join(parts)
+    key = load_pem_private_key((folder / KEY).read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    header = {"alg": "ES384", "typ": "JWT", "kid": (folder / KEY_ID).read_text()}
+    signed = ".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
     r, s = decode_dss_signature(key.sign(signed.encode(), ECDSA(hashes.SHA384())))
     return f"{signed}.{_segment(r.to_bytes(48, 'big') + s.to_bytes(48, 'big'))}"
 
