@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,20 @@ class FileSourceTests(TestCase):
             [one.reason for one in self.kept.invalid], ["a.csv:2: the file was changed while it was read: its sender had not been ready"]
         )
         self.assertEqual(taking.tree(), ["faulty/a.csv", "faulty/a.csv.errors.csv"])
+
+    @inlineCallbacks
+    def test_what_a_silent_node_had_claimed(self) -> Any:
+        """Is taken over when it is of this channel's names; what is for another channel is laid back, and left to that."""
+        taking = self.taking(format="csv", include=["*.csv"], take_over="1m")
+        other = LocalFolder(taking.folder, "gone")
+        for name in ("a.csv", "b.pdf"):
+            taking.put(name, b"x\n1\n")
+            other.claim(name)
+        os.utime(taking.folder / ".claimed/gone/.alive", (0, 0))
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual(taking.tree(), ["b.pdf", "done/a.csv"])
+        self.assertIn(("file.taken_over", {"channel": "files", "files": 1}), taking.events)
 
     def test_no_answer_is_lost_at_the_stop(self) -> Deferred[None]:
         """Stopped before the first round has ended."""
