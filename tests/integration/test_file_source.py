@@ -278,6 +278,19 @@ class FileSourceTests(TestCase):
         self.assertEqual(taking.tree(), ["b.pdf", "done/a.csv"])
         self.assertIn(("file.taken_over", {"channel": "files", "files": 1}), taking.events)
 
+    @inlineCallbacks
+    def test_a_place_that_is_not_here(self) -> Any:
+        """Its files are fetched once, and the copy is gone when the file is moved."""
+        self.patch(LocalFolder, "local", lambda *_: None)
+        taking = self.taking(format="pdf", archives={"names": []}, label=False)
+        big = b"%PDF-1.7\n" + bytes(300_000) + b"\n%%EOF\n"
+        taking.put("a.pdf", PDF)
+        taking.put("b.pdf", big)
+        yield self.begin(taking)
+        yield taking.taken(2)
+        self.assertEqual([taking.body(one) for one in self.kept.envelopes], [PDF, big])
+        self.assertEqual(list((taking.context.data / "files").iterdir()), [])
+
     def test_no_answer_is_lost_at_the_stop(self) -> Deferred[None]:
         """Stopped before the first round has ended."""
         taking = self.taking(format="csv")
