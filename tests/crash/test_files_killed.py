@@ -71,12 +71,12 @@ def test_a_dead_nodes_claim_is_taken_over(tmp_path: Path) -> None:
     """By the node that is left, once the other has been silent for the stated time; all rows are there, and the file is moved."""
     watched = tmp_path / "in"
     one, two = (WatchingNode(tmp_path / name, watched, take_over="2s") for name in ("one", "two"))
-    put(watched, "rows.csv", csv(0, ROWS))
+    put(watched, "rows.csv", csv(0, 5 * ROWS))
     node = one.running().__enter__()
     until(lambda: list(watched.glob(".claimed/*/rows.csv")), "the claim", PATIENCE)
     kill(node)
     assert not one.moved("rows.csv")()
     with two.running():
         until(two.moved("rows.csv"), "the move", PATIENCE)
-    assert set(two.kept()) == {str(number) for number in range(ROWS)}
+    assert set(two.kept()) == {str(number) for number in range(5 * ROWS)}
     assert (watched / "done" / "rows.csv").exists()
