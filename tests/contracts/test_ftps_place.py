@@ -12,6 +12,7 @@ from adapters.file.ftps.options import FTPS
 from adapters.file.ftps.wire import FtpsWire
 from adapters.file.remote import RemotePlace
 from tests.contracts.test_sftp_place import RemoteContract, Seconds
+from tests.support.drop import StillReactor
 from tests.support.fhir import context
 from tests.support.ftps_peer import FtpsPeer
 
@@ -42,7 +43,7 @@ class TestFtpsPlace(RemoteContract):
 
     def make(self, owner: str) -> Any:
         settings = FTPS.defaults(**self.server.settings(folder=f"/{self.folder.name}", tls=self.tls))
-        made = RemotePlace(FtpsWire(settings, context(self.server.site, None)), owner, Seconds())
+        made = RemotePlace(FtpsWire(settings, context(self.server.site, StillReactor())), owner, Seconds())
         made.open()
         return made
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh import constants
 
 from engine.bench.loopback import HOST, free_port
 from tests.support.drop import USER, Dropping

@@ -22,10 +22,14 @@ from tests.support.waiting import until
 USER = "county"
 
 
-class _Reactor:
+class StillReactor:
     """What the server asks of Twisted's: calls are done at once, where they are asked for."""
 
-    seconds = staticmethod(time.monotonic)
+    later = 0.0
+    """How far its clock is ahead."""
+
+    def seconds(self) -> float:
+        return time.monotonic() + self.later
 
     @staticmethod
     def callFromThread(function: Any, *arguments: Any, **named: Any) -> None:
@@ -44,7 +48,7 @@ class Dropping:
         self.disabled: set[str] = set()
         users = {USER: {"party": "county-hospital", "public_keys": [self.key]}}
         given = {"listen": f"{HOST}:0", "host_key": "host", "folder": "drop", "users": users, **serve}
-        made = context(folder, _Reactor(), name="files", audit=lambda event, **facts: self.audited.append((event, facts)))
+        made = context(folder, StillReactor(), name="files", audit=lambda event, **facts: self.audited.append((event, facts)))
         self.context = dataclasses.replace(made, disabled=self.disabled.__contains__)
         self.serve = SERVE.defaults(**given)
         self.place = DropPlace(self.serve, self.context, "one")

@@ -74,11 +74,17 @@ class SftpWire:
             self._loop.run(_closed(connection), 5.0)
         self._loop.give_back()
 
+    def is_lost(self) -> bool:
+        """Whether there was a connection, and is no more."""
+        return self._connection is not None and bool(self._connection.is_closed())
+
     def ask(self, request: Callable[[Any], Awaitable[ResultT]]) -> ResultT:
         """`request` gets the client (asyncssh.SFTPClient)."""
+        if self.is_lost():  # the server ends what is silent
+            self.disconnect()
         client = self._client or self._connect()
         try:
-            return self._loop.run(_awaited(request(client)), self._options.timeout)
+            return self._loop.run(request(client), self._options.timeout)
         except (asyncssh.Error, OSError, EOFError) as error:
             if is_down(error):
                 self.disconnect()
@@ -210,10 +216,6 @@ class SftpWire:
         except OSError:  # not every server says that it is there already
             if not self.ask(lambda client: client.isdir(self._at(path))):
                 raise
-
-
-async def _awaited(work: Awaitable[ResultT]) -> ResultT:
-    return await work
 
 
 async def _closed(connection: Any) -> None:
