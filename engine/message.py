@@ -64,6 +64,8 @@ class Excerpt(bytes):
 
     digest: str
     file: Path
+    begin: int = 0
+    """Where in that file it begins, once a mapping has looked at what stands before."""
 
     def __new__(cls, begin: bytes, digest: str, file: Path) -> Self:
         made = super().__new__(cls, begin)

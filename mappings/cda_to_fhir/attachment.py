@@ -43,6 +43,7 @@ def _binary(tx: CdaTransaction, content: bytes, media_type: str, digest: str) ->
 def _pieces(content: Content) -> Iterator[bytes | memoryview]:
     if isinstance(content, Excerpt):
         with content.file.open("rb") as file:
+            file.seek(content.begin)
             while piece := file.read(_PIECE):
                 yield piece
         return

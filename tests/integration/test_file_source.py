@@ -95,7 +95,7 @@ class FileSourceTests(TestCase):
         yield self.begin(first)
         yield self.kept.after(1101)
         yield self.end(first)
-        self.assertEqual([one for one in first.tree() if one.endswith("a.csv")][0].split("/")[0], ".claimed")
+        self.assertEqual(next(one for one in first.tree() if one.endswith("a.csv")).split("/")[0], ".claimed")
         self.kept.refuse = lambda _: False
         before = self.kept.arrived
         second = self.taking(format="csv")
