@@ -92,7 +92,7 @@ def invalid(part: Part, file: str) -> Judgement | None:
     fault = part.piece.fault
     if fault is None:
         return None
-    return Judgement(Verdict.INVALID, f"{where(file, part)}: {fault}", fault.hl7_code, fault.location)
+    return Judgement(Verdict.INVALID, f"{where(file, part)}: {fault}", fault.hl7_code)
 
 
 def label(part: Part, content: Content, facts: Mapping[str, str]) -> bytes:

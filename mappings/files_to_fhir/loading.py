@@ -14,6 +14,7 @@ from mappings.tables import Row, TableSet
 
 SITE_FOLDER: Final = "files-to-fhir"
 _TABLES: Final = {"types": ("type", "system", "code", "display"), "settings": ("name", "value")}
+_SETTINGS: Final = ("facility", "authority", "zone")
 _FOLDER: Final = Path(__file__).parent / "tables"
 _ZONE: Final = re.compile(r"([+-]\d\d:\d\d|Z)?")
 
@@ -24,8 +25,15 @@ class Compiled:
 
     types: Mapping[str, Row]
     facility: str
+    authority: str
     zone: str
     documents: Documents
+
+    @property
+    def patient_system(self) -> str:
+        """The identifier system of patients' numbers: the same that hl7v2-to-fhir has for that facility and authority (PID-3.4)."""
+        found: str = self.documents.compiled.v2.vocabulary.terms.assigners.system(self.authority, "", "", "MR", self.facility)
+        return found
 
 
 def compile_all(site_mappings: Path | None) -> Compiled:
@@ -37,11 +45,11 @@ def compile_all(site_mappings: Path | None) -> Compiled:
         if ":" not in row["system"]:
             faults.append(row.fault(f"{row['system']!r} is no URI"))
     for row in settings.values():
-        if row["name"] not in ("facility", "zone"):
-            faults.append(row.fault(f"there is no setting {row['name']!r}", ["facility", "zone"], row["name"]))
+        if row["name"] not in _SETTINGS:
+            faults.append(row.fault(f"there is no setting {row['name']!r}", _SETTINGS, row["name"]))
         elif row["name"] == "zone" and not _ZONE.fullmatch(row["value"]):
             faults.append(row.fault(f"{row['value']!r} is no offset such as +08:00"))
     if faults:
         raise ConfigError(faults)
-    said = {name: settings[name]["value"] if name in settings else "" for name in ("facility", "zone")}
-    return Compiled({row["type"].lower(): row for row in types.values()}, said["facility"], said["zone"], documents(site_mappings))
+    said = {name: settings[name]["value"] if name in settings else "" for name in _SETTINGS}
+    return Compiled({row["type"].lower(): row for row in types.values()}, **said, documents=documents(site_mappings))

@@ -16,6 +16,7 @@ from mappings.cda_to_fhir import CdaTransaction, Described
 from mappings.files_to_fhir.loading import Compiled, compile_all
 from mappings.hl7v2_to_fhir import bundle, times
 from mappings.hl7v2_to_fhir.mapper import order_keys
+from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.notes import Notes, written
 from mappings.transaction import Body, Draft, name_uuid
@@ -62,8 +63,7 @@ class FilesMapper:
             raise ValidationError("the file's name says no patient", location="facts.patient", hl7_code="101")
         tx.facility, tx.zone = self._compiled.facility, self._compiled.zone
         tx.sender, tx.control_id = "FILE|", label.sha256
-        patient = self._compiled.documents.patient(tx, [Id(extension=facts["patient"])])
-        tx.claim(patient.body, "facts.patient", "patient")
+        patient = self._patient(facts["patient"], tx)
         described, unmapped = self._described(label, patient, tx)
         mapped = self._compiled.documents.attachment(tx, _content(body, begin), label.content_type, described)
         document = mapped.document.body
@@ -78,6 +78,15 @@ class FilesMapper:
         _provenance(tx, label)
         made = bundle.bundle(tx, {"system": _SHA256, "value": label.sha256}, None)
         return Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", order_keys(tx), unmapped)
+
+    def _patient(self, number: str, tx: CdaTransaction) -> Draft:
+        """Known by the number alone: the same Patient that HL7 v2 and rows name by it."""
+        draft = Draft("Patient", "create", "", [], {})
+        identifier = {"system": self._compiled.patient_system, "value": number}
+        draft.body["identifier"] = [identifier]
+        draft.identify(name_uuid(f"Patient {query_of(identifier)}"), query_of(identifier))
+        tx.claim(draft.body, "facts.patient", "patient")
+        return tx.put(draft)
 
     def _described(self, label: Label, patient: Draft, tx: CdaTransaction) -> tuple[Described, int]:
         """And how many codes no table knew."""

@@ -12,6 +12,7 @@ from unittest import TestCase
 
 from fhir.resources.R4B.bundle import Bundle
 
+from engine import registry
 from engine.formats.files import labelled
 from engine.message import Excerpt
 from tests.contracts.mapping_contract import MappingContract
@@ -57,7 +58,7 @@ class FilesMappingTests(MappingContract, TestCase):
         """Type, title, date, visit, whose; the bytes are in a Binary, their hash is SHA-1 (R4 clause 2.24.0.9)."""
         made = self.made(FULL)
         document = made["DocumentReference"]
-        assert made["Patient"]["identifier"] == [{"system": "urn:meridian:ns:unknown:patient", "value": "P4711"}]
+        assert made["Patient"]["identifier"][0]["value"] == "P4711"
         assert document["type"]["coding"][0]["code"] == "18842-5"
         assert document["masterIdentifier"]["value"] == "D7"
         assert document["context"]["encounter"][0]["identifier"]["value"] == "V9"
@@ -86,3 +87,14 @@ class FilesMappingTests(MappingContract, TestCase):
         digest = hashlib.sha256(content).hexdigest()
         assert made["DocumentReference"]["content"][0]["attachment"]["url"] == f"urn:sha256:{digest}"
         assert made["DocumentReference"]["content"][0]["attachment"]["size"] == len(content)
+
+    def test_the_patient_is_the_one_of_hl7_messages(self) -> None:
+        """The same number of the same facility and authority is the same resource."""
+        settings = "name,value\nfacility,ANPING\nauthority,HIS\nzone,+08:00\n"
+        files = registry.mapping("files-to-fhir").compile(self.site("files-to-fhir/settings.csv", settings))
+        adt = b"MSH|^~\\&|HIS|ANPING|X|Y|20260131||ADT^A01^ADT_A01|1|P|2.5\rPID|1||P4711^^^HIS^MR\rPV1|1|I\r"
+        urls = []
+        for bundle in (files.map(FULL).body, registry.mapping("hl7v2-to-fhir").compile(None).map(adt).body):
+            (patient,) = [entry for entry in json.loads(bundle)["entry"] if entry["resource"]["resourceType"] == "Patient"]
+            urls.append((patient["fullUrl"], patient["resource"]["identifier"][0]["system"]))
+        assert urls[0] == urls[1]

@@ -74,6 +74,26 @@ def test_a_vendors_table_is_read(tmp_path: Path) -> None:
     assert (received, delivered) == (4, 4)
 
 
+def test_files_are_taken_in(tmp_path: Path) -> None:
+    """The page's commands, in order: two rows are written, two are kept with file and line, the report says so, and the ledger closes."""
+    commands = "\n".join(blocks("engine/docs/files.md")).replace(
+        "meridian run hospital &", "meridian run hospital >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    for shown in (
+        "fine: first, results",
+        "3 passed, 0 failed",
+        "today.csv,3,2,has 2 cells; the heading names 4",
+        "today.csv,4,3,",
+        "A1|GLU",
+        "SENT",
+    ):
+        assert shown in output, output
+    assert sorted(file.name for file in (tmp_path / "hospital/out").iterdir()) == ["A1-GLU.json", "A4-NA.json"]
+    (received, delivered, _, dead) = map(int, re.findall(r"^results\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", output, re.MULTILINE)[-1])
+    assert (received, delivered, dead) == (4, 2, 2)
+
+
 _TABLES = ("orders (order_no varchar(20) PRIMARY KEY, changed timestamp, note text)", "results (order_no varchar(20), line int)")
 
 
