@@ -10,7 +10,7 @@ from adapters.file.places import last_part, shown
 from adapters.file.splitting import Part, content_type_of
 from engine.errors import ParseError
 from engine.formats.files import labelled
-from engine.message import FILE, HL7V2, BodyRef, Envelope, Judgement, Verdict
+from engine.message import FILE, HL7V2, ROWS, BodyRef, Envelope, Judgement, Verdict
 from engine.values import value
 
 
@@ -76,7 +76,7 @@ def envelope_of(
         labelled_kind,
         piece.message_type or facts.get("type", "") or options.format,
         piece.control_id or facts.get("id", "") or f"{content.sha256[:12]}-{place}",
-        piece.sender,
+        "" if party and piece.content_type == ROWS else piece.sender,  # rows' is the channel's own word, and no claim
         peer=party,
         remote=remote,
         received_at=now,
