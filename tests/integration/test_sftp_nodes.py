@@ -102,8 +102,9 @@ def test_two_hospitals_put_files(tmp_path: Path) -> None:
             with subprocess.Popen(county.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as session:
                 until(lambda: len(center.audited("sftp.opened")) == 4, "an open session")
                 center.meridian("parties", "disable", "county-hospital", "--reason", "moved", "--site", str(center.folder))
-                assert session.stdout is not None
-                session.stdout.read()  # until it ends
+                until(lambda: center.audited("sftp.ended"), "the end of the session")
+                session.communicate(b"ls\n", PATIENCE)  # it looks at its connection only when it is asked something
+                assert session.returncode != 0
             assert county.put("c.csv", b"id,value\n5,x\n") != 0
             assert city.put("c.csv", b"id,value\n5,x\n") == 0
             until((center.folder / "drop/city/done/c.csv").exists, "the file of the hospital that is not disabled")
