@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -214,6 +215,18 @@ def test_a_connection_that_the_server_has_ended(server: OpenSsh, tmp_path: Path)
     assert isinstance(wire, SftpWire)
     until(wire.is_lost, "the end of the connection")
     server.start()
+    assert place.list() == []
+    place.close()
+
+
+def test_a_server_that_hangs(server: OpenSsh, tmp_path: Path) -> None:
+    """A request has a limit; afterwards the place works again."""
+    place = place_at(server.settings(timeout="1s"), tmp_path)
+    assert place.list() == []
+    server.halt(signal.SIGSTOP)
+    with pytest.raises(TimeoutError, match="does not answer"):
+        place.list()
+    server.halt(signal.SIGCONT)
     assert place.list() == []
     place.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 ResultT = TypeVar("ResultT")
+_GOODBYE_SECONDS: Final = 1.0
 _BLOCK: Final = 1 << 20
 """Bytes of one wait for the other thread; asyncssh cuts them into requests that are under way together."""
 
@@ -220,7 +222,10 @@ class SftpWire:
 
 async def _closed(connection: Any) -> None:
     connection.close()
-    await connection.wait_closed()
+    try:
+        await asyncio.wait_for(connection.wait_closed(), _GOODBYE_SECONDS)
+    except TimeoutError:  # it hangs
+        connection.abort()
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
