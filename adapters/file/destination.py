@@ -113,9 +113,9 @@ class FileDestination:
     def _failed(self, error: OSError) -> DeliveryError:
         """A full disk, missing rights, a folder that is away: all of the destination waits until somebody has looked."""
         self._disconnect()
-        if isinstance(error, Unanswered):
-            return UncertainDelivery(error.strerror, whole_destination=True)
         reason = error.strerror or type(error).__name__
+        if isinstance(error, Unanswered):
+            return UncertainDelivery(reason, whole_destination=True)
         if error.errno in _ITS_NAME:
             return PermanentDelivery(f"the file cannot have that name: {reason}")
         return TransientDelivery(f"{self._place.said if self._place else 'the place'}: {reason}", whole_destination=True)

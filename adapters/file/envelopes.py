@@ -10,26 +10,26 @@ from adapters.file.places import last_part, shown
 from adapters.file.splitting import Part, content_type_of
 from engine.errors import ParseError
 from engine.formats.files import labelled
-from engine.message import FILE, HL7V2, BodyRef, Envelope, Judgement, Verdict
+from engine.message import FILE, HL7V2, ROWS, BodyRef, Envelope, Judgement, Verdict
 from engine.values import value
 
 
 @value(frozen=True, slots=True)
 class Content:
     """What is known of a file when it has been read once: SHA-256 and SHA-1 in hex, bytes, time of modification in microseconds. `name` is
-    as it may be shown."""
+    as it may be shown; `party` is who has proven to send it, "" for nobody: the same content of two parties is two messages."""
 
     name: str
     size: int
     modified: int
     sha256: str
     sha1: str
+    party: str = ""
 
     def identity(self, options: Any) -> str:
         """What makes two files the same."""
-        if options.same_content == "once":
-            return self.sha256
-        return f"{self.sha256}|{self.name}|{self.modified}"
+        whose = f"{self.party}|{self.sha256}" if self.party else self.sha256
+        return whose if options.same_content == "once" else f"{whose}|{self.name}|{self.modified}"
 
 
 def facts_of(name: str, options: Any) -> dict[str, str]:
@@ -53,10 +53,9 @@ def where(file: str, part: Part) -> str:
 
 
 def envelope_of(
-    part: Part, body: bytes | BodyRef, content: Content, facts: Mapping[str, str], options: Any, remote: str, now: int, party: str = ""
+    part: Part, body: bytes | BodyRef, content: Content, facts: Mapping[str, str], options: Any, remote: str, now: int
 ) -> Envelope:
-    """`remote` is the place, `body` what goes in for the piece; a labelled one has its label already. `party` is who has proven to send it:
-    the same content of two parties is two messages."""
+    """`remote` is the place, `body` what goes in for the piece; a labelled one has its label already."""
     piece = part.piece
     labelled_kind = FILE if is_labelled(options) and piece.fault is None else piece.content_type
     place = f"{part.member}.{piece.number}" if part.member else str(piece.number)
@@ -76,12 +75,12 @@ def envelope_of(
         labelled_kind,
         piece.message_type or facts.get("type", "") or options.format,
         piece.control_id or facts.get("id", "") or f"{content.sha256[:12]}-{place}",
-        piece.sender,
-        peer=party,
+        "" if content.party and piece.content_type == ROWS else piece.sender,  # rows' is the channel's own word, and no claim
+        peer=content.party,
         remote=remote,
         received_at=now,
         patient_ids=tuple(piece.patient_ids) or patient,
-        idempotency_key=f"file|{party}|{key}|{place}" if party else f"file|{key}|{place}",
+        idempotency_key=f"file|{key}|{place}",
         content_digest=bytes.fromhex(content.sha256)[:16],
         facts={**found, **facts},
     )

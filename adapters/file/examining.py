@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from adapters.file.examining_far import examine_far
 from engine.examination import Finding, Level
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _RIGHTS: Final = os.R_OK | os.W_OK | os.X_OK
 
 def examine(options: Settings, view: View) -> Iterable[Finding]:
     if options.folder is None:
+        yield from examine_far(options, view)
         return
     folder = view.folder / options.folder
     if not folder.is_dir():

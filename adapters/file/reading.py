@@ -47,6 +47,7 @@ class Reading:
     def __init__(self, place: Place, claimed: Entry, options: Any, context: Context, resumed: str) -> None:
         self._place, self._entry, self._options, self._context = place, claimed, options, context
         self.name = shown(last_part(claimed.name))
+        self._party = place.party(claimed.name) if isinstance(place, Listening) else ""
         self._report = Report()
         self._fetched: Path | None = None
         self._stream: BinaryIO | None = None
@@ -54,9 +55,8 @@ class Reading:
         self._changed_told = False
         self._last = Part(Piece(0, None, ""))
         self._parts = self._opened(resumed)
-        self._party = place.party(claimed.name) if isinstance(place, Listening) else ""
         self._facts: dict[str, str] = {}
-        self.content = Content(self.name, claimed.size, claimed.modified, "", "")
+        self.content = Content(self.name, claimed.size, claimed.modified, "", "", self._party)
 
     @property
     def faults(self) -> int:
@@ -150,7 +150,7 @@ class Reading:
             second.update(chunk)
             size += len(chunk)
         stream.seek(0)
-        return Content(self.name, size, self._entry.modified, first.hexdigest(), second.hexdigest())
+        return Content(self.name, size, self._entry.modified, first.hexdigest(), second.hexdigest(), self._party)
 
     def _body(self, part: Part) -> bytes | BodyRef:
         """Of the piece, or the whole file with its label."""
@@ -181,7 +181,7 @@ class Reading:
         now, remote = self._context.clock(), self._place.said
         made = []
         for part in page:
-            envelope = envelope_of(part, self._body(part), self.content, self._facts, self._options, remote, now, self._party)
+            envelope = envelope_of(part, self._body(part), self.content, self._facts, self._options, remote, now)
             made.append(Item(envelope, invalid(part, self.name)))
         if made:  # only when all before it are kept is it handed in
             made[-1] = made[-1]._replace(envelope=replace(made[-1].envelope, checkpoint=self._checkpoint(page[-1])))

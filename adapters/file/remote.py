@@ -125,7 +125,9 @@ class RemotePlace:
         sign = f"{self._ours}/{ALIVE}"
         try:
             self._wire.store(sign, [b"."])
-        except FileNotFoundError:
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError:  # not every server says that the folder is missing
             self._wire.files("")  # a place that is not mounted is not made
             self._make(self._ours, anew=True)
             self._wire.store(sign, [b"."])

@@ -48,7 +48,7 @@ class FileSource(PollingSource):
         self._names: deque[str] = deque()
         self._reading: Reading | None = None
         self._page: list[Part] = []
-        self._resumed = ""
+        self._resumed = self._refused = ""
         self._postponed: dict[str, float] = {}
         self._acks: list[Ack | None] = []
         self._more = False
@@ -92,7 +92,9 @@ class FileSource(PollingSource):
         except SecurityError as error:
             self._let_go()
             self._disconnect()
-            self._audit("file.place_refused", place=self._there.said, reason=error.text)
+            if error.text != self._refused:  # once, however often it is tried
+                self._refused = error.text
+                self._audit("file.place_refused", place=self._there.said, reason=error.text)
             raise StoreError(f"{self._there.said}: {error.text}") from None
         except OSError:
             self._let_go()

@@ -95,6 +95,8 @@ def test_files_are_taken_in(tmp_path: Path) -> None:
     output = run(commands, tmp_path)
     for shown in (
         "fine: first, results",
+        "fine: drop, first, results",
+        "sftp_host.key has the fingerprint SHA256:",
         "3 passed, 0 failed",
         "today.csv,3,2,has 2 cells; the heading names 4",
         "today.csv,4,3,",

@@ -141,6 +141,22 @@ def test_what_was_half_written_stays_so_after_a_restart(tmp_path: Path) -> None:
         assert (again.files / "a.csv").read_bytes() == b"first,second"
 
 
+def test_killed_between_the_two_names(tmp_path: Path) -> None:
+    """An upload that already had its place when the process ended keeps its content, whatever is put under its name later."""
+    with Dropping(tmp_path) as drop:
+        (drop.folder / "a.csv").write_bytes(b"whole")
+        assert drop.sftp("put a.csv").returncode == 0
+        os.link(drop.files / "a.csv", drop.files / ".begun" / "a.csv")
+    with Dropping(tmp_path) as again:
+        claimed = again.place.claim(f"{USER}/a.csv")
+        assert claimed is not None
+        (again.folder / "a.csv").write_bytes(b"next")
+        assert again.sftp("put a.csv").returncode == 0
+        with again.place.read(claimed) as file:
+            assert file.read() == b"whole"
+        assert (again.files / "a.csv").read_bytes() == b"next"
+
+
 def test_nothing_is_overwritten_read_or_taken_back(drop: Dropping) -> None:
     """What was closed under its own name belongs to the node."""
     (drop.folder / "a.csv").write_bytes(b"first")

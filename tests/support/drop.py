@@ -22,10 +22,14 @@ from tests.support.waiting import until
 USER = "county"
 
 
-class _Reactor:
+class StillReactor:
     """What the server asks of Twisted's: calls are done at once, where they are asked for."""
 
-    seconds = staticmethod(time.monotonic)
+    later = 0.0
+    """How far its clock is ahead."""
+
+    def seconds(self) -> float:
+        return time.monotonic() + self.later
 
     @staticmethod
     def callFromThread(function: Any, *arguments: Any, **named: Any) -> None:
@@ -44,7 +48,7 @@ class Dropping:
         self.disabled: set[str] = set()
         users = {USER: {"party": "county-hospital", "public_keys": [self.key]}}
         given = {"listen": f"{HOST}:0", "host_key": "host", "folder": "drop", "users": users, **serve}
-        made = context(folder, _Reactor(), name="files", audit=lambda event, **facts: self.audited.append((event, facts)))
+        made = context(folder, StillReactor(), name="files", audit=lambda event, **facts: self.audited.append((event, facts)))
         self.context = dataclasses.replace(made, disabled=self.disabled.__contains__)
         self.serve = SERVE.defaults(**given)
         self.place = DropPlace(self.serve, self.context, "one")
@@ -86,13 +90,7 @@ class Dropping:
         return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
 
     def openssh(self, program: str, key: str) -> list[str]:
-        """The command with its options, of nothing but what the test says."""
-        require(shutil.which(program) is not None, "openssh-client is not installed")
-        known = self.folder / "known_hosts"
-        known.write_text(f"[{HOST}]:{self.port} {' '.join(self.host_key.split()[:2])}\n")
-        options = {"UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes", "BatchMode": "yes"}
-        given = [f"-o{name}={value}" for name, value in options.items()]
-        return [program, "-F", "none", "-i", str(self.folder / key), *given]
+        return openssh(program, self.folder / key, self.host_key, self.port)
 
     def connecting(self, **more: Any) -> Any:
         """An asyncssh client's connection, which is a foreign one's as far as the server can tell."""
@@ -104,3 +102,12 @@ class Dropping:
             "agent_path": None,
         }
         return asyncssh.connect(HOST, self.port, **{**given, **more})
+
+
+def openssh(program: str, key: Path, host_key: str, port: int) -> list[str]:
+    """OpenSSH's `sftp` or `ssh` with options of nothing but what the test says."""
+    require(shutil.which(program) is not None, "openssh-client is not installed")
+    known = key.with_suffix(".known_hosts")
+    known.write_text(f"[{HOST}]:{port} {' '.join(host_key.split()[:2])}\n")
+    options = {"UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes", "BatchMode": "yes"}
+    return [program, "-F", "none", "-i", str(key), *(f"-o{name}={value}" for name, value in options.items())]

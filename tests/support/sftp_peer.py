@@ -74,6 +74,11 @@ class OpenSsh:
             )
         until_listening(self.port)
 
+    def halt(self, which: signal.Signals) -> None:
+        """SIGSTOP and SIGCONT for all that serves."""
+        for pid in (self._process.pid, *_descendants(self._process.pid)):
+            os.kill(pid, which)
+
     def kill(self) -> None:
         """At once, with the connections that it serves: they are processes of their own sessions."""
         pids = [self._process.pid, *_descendants(self._process.pid)]

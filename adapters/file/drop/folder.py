@@ -54,7 +54,12 @@ class DropFolder:
         self._size = self._files = 0
 
     def make(self) -> None:
-        (self._folder / BEGUN).mkdir(parents=True, exist_ok=True)
+        """Before the first client comes. What got its place just before the process ended loses its other name."""
+        begun = self._folder / BEGUN
+        begun.mkdir(parents=True, exist_ok=True)
+        for one in begun.iterdir():
+            if one.lstat().st_nlink > 1:  # writing into it would write into what was handed over
+                one.unlink()
 
     # --- looking -----------------------------------------------------------------------------------
 

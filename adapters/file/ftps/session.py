@@ -72,16 +72,31 @@ class FtpsSession:
         self._server = f"{options.host}:{options.port}"
         self._text = True
         self._ftp = _Reusing(context=context, timeout=options.connect_timeout, encoding="latin-1")
-        with self.sorted():
-            self._ftp.connect(options.host, options.port)
-            self._ftp.auth()
-            self._ftp.login(options.user, password)
-            self._ftp.prot_p()
-            assert self._ftp.sock is not None
-            self._ftp.sock.settimeout(options.timeout)
-            self._ftp.timeout = options.timeout
-            self._base = posixpath.join(_name(self._ftp.pwd()), options.folder)
-            self._features = self._ask_features()
+        try:
+            with self.sorted():
+                self._log_in(options, password)
+        except BaseException:
+            self.close()
+            raise
+
+    def _log_in(self, options: Settings, password: str) -> None:
+        self._ftp.connect(options.host, options.port)
+        self._ftp.auth()
+        self._ftp.login(options.user, password)
+        self._ftp.prot_p()
+        assert self._ftp.sock is not None
+        self._ftp.sock.settimeout(options.timeout)
+        self._ftp.timeout = options.timeout
+        self._base = posixpath.join(_name(self._ftp.pwd()), options.folder)
+        self._features = self._ask_features()
+
+    def is_alive(self) -> bool:
+        """Servers end what is silent, and say so only to the next request."""
+        try:
+            self._ftp.voidcmd("NOOP")
+        except (OSError, EOFError, ftplib.Error):
+            return False
+        return True
 
     def _ask_features(self) -> set[str]:
         try:

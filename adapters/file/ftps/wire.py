@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 _BLOCK: Final = 256 << 10
+_IDLE_SECONDS: Final = 4.0
 _LOST: Final = (ConnectionError, TimeoutError)
 
 
@@ -33,6 +34,7 @@ class FtpsWire:
         self._server = f"{options.host}:{options.port}"
         self._session: FtpsSession | None = None
         self._said: set[str] = set()
+        self._asked_at = 0.0
         self.said = f"folder {options.folder} on {self._server} (FTPS)"
 
     # --- connection --------------------------------------------------------------------------------
@@ -70,6 +72,9 @@ class FtpsWire:
         self._context.reactor.callFromThread(self._context.audit, event, **facts)
 
     def _ask(self, request: Callable[[FtpsSession], ResultT]) -> ResultT:
+        now = self._context.reactor.seconds()
+        if self._session is not None and now - self._asked_at > _IDLE_SECONDS and not self._session.is_alive():
+            self.disconnect()
         if self._session is None:
             self._session = self._connect()
         try:
@@ -77,6 +82,8 @@ class FtpsWire:
         except _LOST:
             self.disconnect()
             raise
+        finally:
+            self._asked_at = self._context.reactor.seconds()
 
     # --- looking -----------------------------------------------------------------------------------
 

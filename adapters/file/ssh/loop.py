@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import errno
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -43,10 +43,10 @@ class Loop:
         thread.join()
         loop.close()
 
-    def run(self, work: Coroutine[Any, Any, ResultT], seconds: float | None = None) -> ResultT:
+    def run(self, work: Awaitable[ResultT], seconds: float | None = None) -> ResultT:
         """Wait in the calling thread. Raises TimeoutError where it takes longer than `seconds`: then it is cancelled."""
         assert self._loop is not None
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
         try:
             return future.result(seconds)
         except concurrent.futures.TimeoutError:  # the same class as TimeoutError, which the work itself may have raised too
@@ -59,6 +59,11 @@ class Loop:
         """Call it there, soon; nobody waits."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+async def _awaited(work: Awaitable[ResultT]) -> ResultT:
+    """asyncssh gives more than coroutines."""
+    return await work
 
 
 async def _finish() -> None:

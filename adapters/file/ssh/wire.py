@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 ResultT = TypeVar("ResultT")
+_GOODBYE_SECONDS: Final = 1.0
 _BLOCK: Final = 1 << 20
 """Bytes of one wait for the other thread; asyncssh cuts them into requests that are under way together."""
 
@@ -74,11 +76,17 @@ class SftpWire:
             self._loop.run(_closed(connection), 5.0)
         self._loop.give_back()
 
+    def is_lost(self) -> bool:
+        """Whether there was a connection, and is no more."""
+        return self._connection is not None and bool(self._connection.is_closed())
+
     def ask(self, request: Callable[[Any], Awaitable[ResultT]]) -> ResultT:
         """`request` gets the client (asyncssh.SFTPClient)."""
+        if self.is_lost():  # the server ends what is silent
+            self.disconnect()
         client = self._client or self._connect()
         try:
-            return self._loop.run(_awaited(request(client)), self._options.timeout)
+            return self._loop.run(request(client), self._options.timeout)
         except (asyncssh.Error, OSError, EOFError) as error:
             if is_down(error):
                 self.disconnect()
@@ -212,13 +220,12 @@ class SftpWire:
                 raise
 
 
-async def _awaited(work: Awaitable[ResultT]) -> ResultT:
-    return await work
-
-
 async def _closed(connection: Any) -> None:
     connection.close()
-    await connection.wait_closed()
+    try:
+        await asyncio.wait_for(connection.wait_closed(), _GOODBYE_SECONDS)
+    except TimeoutError:  # it hangs
+        connection.abort()
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
