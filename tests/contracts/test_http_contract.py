@@ -67,7 +67,10 @@ class Hl7OverHttpTests(JsonSourceTests):
 class SignedSourceTests(JsonSourceTests):
     """By a webhook's signature over the body."""
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"control_id": "${id}", "auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}}
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "control_id": "${id}",
+        "credentials": {"signature": {"scheme": "github", "secrets": "file:secret"}},
+    }
 
     def request(self, control_id: str) -> tuple[Any, ...]:
         body = b'{"id": "%b"}' % control_id.encode()

@@ -151,7 +151,7 @@ def test_what_a_channel_file_cannot_say() -> None:
         ({"secrets": "hunter2"}, "never written here"),
         ({"secrets": "env:A", "header": "X Y"}, "name of a header field"),
     ):
-        assert words in faults_of("source", {"listen": 1, "auth": {"signature": said}}), said
+        assert words in faults_of("source", {"listen": 1, "credentials": {"signature": said}}), said
 
 
 def test_a_scheme_and_what_is_otherwise() -> None:
