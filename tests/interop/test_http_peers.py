@@ -35,7 +35,7 @@ def script(name: str, folder: Path) -> list[str]:
 def test_their_libraries_sign(tmp_path: Path, scheme: str) -> None:
     """Every body is taken, byte for byte; one that was changed after it was signed is not."""
     site = HttpSite(
-        tmp_path / "site", {"control_id": "${id}", "auth": {"signature": {"scheme": scheme, "secrets": ["env:OLD", "file:secret"]}}}
+        tmp_path / "site", {"control_id": "${id}", "credentials": {"signature": {"scheme": scheme, "secrets": ["env:OLD", "file:secret"]}}}
     )
     (site.folder / "secret").write_text(SECRETS[scheme], encoding="utf-8")
     command = script("sender.mjs", tmp_path)
@@ -83,7 +83,7 @@ def test_standard_webhooks_for_python(tmp_path: Path) -> None:
     out = {"url": f"http://{HOST}:{peer.port}/", "signature": {**signature, "secret": "file:secret"}}
     site = HttpSite(
         tmp_path / "site",
-        {"control_id": "${id}", "auth": {"signature": {**signature, "secrets": "file:secret"}}},
+        {"control_id": "${id}", "credentials": {"signature": {**signature, "secrets": "file:secret"}}},
         destinations=[{"name": "on", "http": out}],
     )
     (site.folder / "secret").write_text(SECRETS["standard-webhooks"])
@@ -108,7 +108,7 @@ def test_standard_webhooks_for_python(tmp_path: Path) -> None:
 def test_curl(tmp_path: Path) -> None:
     """A file that is compressed by the sender, a token out of a file, and 100-continue: a body that is refused is never sent."""
     require(shutil.which("curl") is not None, "curl is not installed")
-    site = HttpSite(tmp_path / "site", {"auth": {"tokens": "file:token"}, "content": "any"})
+    site = HttpSite(tmp_path / "site", {"credentials": {"tokens": "file:token"}, "content": "any"})
     (site.folder / "token").write_text("t0ken")
     big = tmp_path / "big"
     big.write_bytes(os.urandom(3 << 20))
