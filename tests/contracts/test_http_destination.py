@@ -17,7 +17,7 @@ from engine.http_answers import read_kept
 from engine.message import FHIR_JSON, HL7V2, JSON, Parcel
 from tests.contracts.destination_contract import DestinationContract
 from tests.support.dicom_instances import Folder, context
-from tests.support.http import HttpPeer, parsed, reactor
+from tests.support.plain_http import HttpPeer, parsed, reactor
 
 HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ORU^R01|7|P|2.5||||||UNICODE UTF-8\rPID|1||P/1?&^^^H||M\xc3\xbcller^A\rOBX|1|NM|K^^L||4.50|mmol/L\r"
 

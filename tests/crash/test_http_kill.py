@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from engine.bench.processes import tree
-from tests.support.http import HttpPeer, HttpSite, hub_signature, send
+from tests.support.plain_http import HttpPeer, HttpSite, hub_signature, send
 from tests.support.waiting import until
 
 KILLS = 30 if os.environ.get("MERIDIAN_CRASH") == "full" else 3

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.bench.loopback import HOST
-from tests.support.http import HttpPeer, HttpSite, hub_signature, send
+from tests.support.plain_http import HttpPeer, HttpSite, hub_signature, send
 from tests.support.waiting import until
 
 SIGNED = {"credentials": {"signature": {"scheme": "github", "secrets": "file:secret"}}, "control_id": "${id}"}

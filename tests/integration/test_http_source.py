@@ -20,7 +20,7 @@ from engine.http_answers import kept_form
 from engine.message import ACCEPTED, FHIR_JSON, FORM, HL7V2, JSON, XML, Ack, BodyRef, Envelope, Judgement, Verdict
 from tests.support.certs import Trust
 from tests.support.dicomweb import context
-from tests.support.http import Said, faults_of, hub_signature, reactor, send, source
+from tests.support.plain_http import Said, faults_of, hub_signature, reactor, send, source
 from tests.support.waiting import until
 
 HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|77|P|2.5\rPID|1||P-1~P-2\r"

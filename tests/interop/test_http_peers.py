@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from engine.bench.loopback import HOST
-from tests.support.http import HttpPeer, HttpSite, send
 from tests.support.peers import ForeignPeer, node_script, require
+from tests.support.plain_http import HttpPeer, HttpSite, send
 from tests.support.waiting import until
 
 PEERS = Path(__file__).parent / "http_peers"

@@ -17,7 +17,7 @@ from engine.errors import ConfigError, Fault, FramingError
 from engine.http_answers import HttpRefusal
 from engine.http_coding import Plain
 from engine.options import Place
-from tests.support.http import faults_of, hub_signature
+from tests.support.plain_http import faults_of, hub_signature
 
 NOW = 1_800_000_000
 BODY = b'{"id":"evt_1","n":1.50}'
