@@ -13,7 +13,7 @@ from channels.program import ChannelProgram, Route
 from channels.spec import CHANNEL, DESTINATION, NODE, split_adapter
 from engine import registry
 from engine.channel import Channel, Order, Outlet, PartyCheck, Program, Recipe, Retry, ReusedKey
-from engine.contracts import Adapter, Codec, Giving, LookingInto, Mapper
+from engine.contracts import Adapter, Codec, GivingByOptions, LookingInto, Mapper
 from engine.deidentify.content import CONTENT
 from engine.deidentify.policy import check_key
 from engine.documents import read_yaml
@@ -253,8 +253,8 @@ class _Loader:
 
     def _codecs(self, source: tuple[Adapter, Settings] | None) -> list[Codec]:
         """Of what the source gives; where the adapter alone says what that is, of the first."""
-        kinds = _given(source)
-        kinds = kinds if source is not None and isinstance(source[0], Giving) else kinds[:1]
+        kinds = _gives(source)
+        kinds = kinds if source is not None and isinstance(source[0], GivingByOptions) else kinds[:1]
         return [codec for kind in kinds if (codec := registry.codec(kind)) is not None]
 
     # --- checks across parts ---------------------------------------------------------------------
@@ -287,10 +287,10 @@ class _Loader:
     def _check_mapping_input(self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, routes: list[Route]) -> None:
         for name in {route.mapping for route in routes if self._mappers.get(route.mapping) is not None}:
             takes = registry.mapping(name).content_types
-            given = _given(source)
-            if source is not None and given and not set(takes) & set(given):
-                gives, wants = ", ".join(given), ", ".join(takes)
-                self._fault(place.child(document, "map"), f"the mapping {name} takes {wants}, the source {source[0].name} gives {gives}")
+            gives = _gives(source)
+            if source is not None and gives and not set(takes) & set(gives):
+                text = f"the mapping {name} takes {', '.join(takes)}, the source {source[0].name} gives {', '.join(gives)}"
+                self._fault(place.child(document, "map"), text)
 
     def _check_content_paths(
         self, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
@@ -306,7 +306,7 @@ class _Loader:
                 known = registry.names(registry.MAPPINGS)
                 gives = [getattr(registry.mapping(route.mapping), "gives", FHIR_JSON)] if route.mapping in known else []
             else:
-                gives = list(_given(source))
+                gives = list(_gives(source))
             codecs = [codec for kind in gives if (codec := registry.codec(kind)) is not None]
             for line, path in adapter.content_paths(outlet.options):
                 if text := _impossible(path, codecs):
@@ -316,7 +316,7 @@ class _Loader:
         self, document: Any, place: Place, source: tuple[Adapter, Settings] | None, outlets: list[Outlet], routes: list[Route]
     ) -> None:
         """What cannot be de-identified would never leave."""
-        gives = _given(source)
+        gives = _gives(source)
         for outlet, route in zip(outlets, routes, strict=True):
             if outlet.deidentify is not None and not route.mapping and gives and not set(gives) & set(CONTENT):
                 text = f"{outlet.name}: {', '.join(gives)} cannot be de-identified as it comes; map it"
@@ -338,12 +338,12 @@ class _Loader:
             self._fault(self._places[name], f"{names.count(name)} channels are called {name!r}")
 
 
-def _given(source: tuple[Adapter, Settings] | None) -> Sequence[str]:
+def _gives(source: tuple[Adapter, Settings] | None) -> Sequence[str]:
     """The content types that a channel's source gives; empty = anything."""
     if source is None:
         return ()
     adapter, options = source
-    return adapter.gives(options) if isinstance(adapter, Giving) else adapter.content_types
+    return adapter.gives(options) if isinstance(adapter, GivingByOptions) else adapter.content_types
 
 
 def _impossible(path: str, codecs: Sequence[Codec]) -> str:

@@ -171,7 +171,7 @@ class RehearsingFiles(Protocol):
 
 
 @runtime_checkable
-class Giving(Protocol):
+class GivingByOptions(Protocol):
     """An adapter whose source gives what its options say, so that a channel's paths and mapping are checked against that alone."""
 
     def gives(self, options: Settings) -> Sequence[str]:

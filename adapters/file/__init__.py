@@ -46,7 +46,7 @@ class FileAdapter:
         return FileDestination(options, context)
 
     def gives(self, options: Settings) -> Sequence[str]:
-        """engine.contracts.Giving"""
+        """engine.contracts.GivingByOptions"""
         if options.format is None:
             return ()
         kind = content_type_of(options)

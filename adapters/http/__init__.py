@@ -34,7 +34,7 @@ class HttpAdapter:
     destination_options: Spec | None = DESTINATION
 
     def gives(self, options: Settings) -> Sequence[str]:
-        """engine.contracts.Giving"""
+        """engine.contracts.GivingByOptions"""
         return content_types(options.content or ())
 
     def rehearse(self, options: Settings, body: bytes, peer: str) -> tuple[Envelope, Judgement | None]:

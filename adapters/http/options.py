@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from adapters.http.answers import body_of
-from adapters.http.authentication.options import AUTH
+from adapters.http.authentication.options import CREDENTIALS
 from adapters.http.media import CONTENT, content_types
 from adapters.http.places import PLACE
 from engine import registry
@@ -55,11 +55,11 @@ def _check(options: Settings) -> str:
 
 
 def _in_the_clear(options: Settings) -> str:
-    auth, (host, _) = options.auth, options.listen
-    secrets = auth is not None and (auth.tokens or auth.basic)
+    shown, (host, _) = options.credentials, options.listen
+    secrets = shown is not None and (shown.tokens or shown.basic)
     if not secrets or options.tls is not None or options.tls_at_proxy or host in _OWN:
         return ""
-    return "auth would go unencrypted: say tls, or tls_at_proxy where a proxy before this node has it"
+    return "credentials would go unencrypted: say tls, or tls_at_proxy where a proxy before this node has it"
 
 
 def _paths(options: Settings) -> str:
@@ -85,7 +85,7 @@ SOURCE: Final = Spec(
         Option("listen", ADDRESS, "port or host:port to listen on", required=True),
         Option("tls", SERVER_TLS, "serve over TLS; webhooks show no certificate: client_auth: none"),
         Option("tls_at_proxy", FLAG, "TLS ends at a proxy before this node", default=False),
-        Option("auth", AUTH, "who may post; default: whoever reaches the port"),
+        Option("credentials", CREDENTIALS, "what must be shown to post; default: nothing"),
         Option("base", _BASE, "the path that is posted to", default="/"),
         Option("below", FLAG, "paths below it are taken too", default=False),
         Option("methods", ListOf(choice("POST", "PUT")), "methods that are taken", default=["POST", "PUT"]),

@@ -46,9 +46,9 @@ class HttpSource:
         limits = Limits(options.receive_within, options.idle, options.connections, complete_within=options.complete_within)
         self._reception = Reception(self, options, context, limits, name="http", title="HTTP", threads=THREADS)
         self._answers = Answers(options.answer, context.new_id, context.clock)
-        auth = options.auth
-        self._credentials = Credentials(auth, context.clock) if auth is not None and (auth.tokens or auth.basic) else None
-        self._signatures = Signatures(auth.signature, context.clock) if auth is not None and auth.signature is not None else None
+        shown = options.credentials
+        self._credentials = Credentials(shown, context.clock) if shown is not None and (shown.tokens or shown.basic) else None
+        self._signatures = Signatures(shown.signature, context.clock) if shown is not None and shown.signature is not None else None
         self._intake: Intake | None = None
 
     @property

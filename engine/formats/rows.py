@@ -81,7 +81,16 @@ def write(record: Record) -> bytes:
 
 def read(body: bytes) -> Record:
     """Raises ParseError."""
-    content = parse(body)
+    return record_of(parse(body))
+
+
+def is_record(content: Mapping[str, Any]) -> bool:
+    """Whether an object is meant as a record, rather than as any other JSON."""
+    return {"origin", "table", "change", "row"} <= content.keys()
+
+
+def record_of(content: Mapping[str, Any]) -> Record:
+    """Of a parsed object. Raises ParseError."""
     for name, kind in _MEMBERS.items():
         if not isinstance(content.get(name, _ABSENT.get(name)), kind):
             raise ParseError(f"a record's {name!r} is missing or of the wrong kind", location=name)

@@ -2,6 +2,7 @@
 
 options       what a rules file may say
 definitions   what FHIR has where, so that a rule that cannot be is said at once
+objects       any JSON object as a record
 views         what rules read of a record
 converters    text -> values of FHIR types
 compiling     rules -> closures
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.contracts import Mapper
-from engine.message import ROWS
+from engine.message import JSON, ROWS
 from mappings.rows_to_fhir.mapper import compile_again
 
 
@@ -24,7 +25,7 @@ class RowsRules:
     """engine.contracts.MappingRules."""
 
     name = "rows-to-fhir"
-    content_types = (ROWS,)
+    content_types = (ROWS, JSON)
 
     def compile(self, site_mappings: Path | None) -> Mapper:
         """`site_mappings` is SITE/mappings; its folder rows-to-fhir/ holds the rules. There are no shipped ones."""

@@ -202,7 +202,7 @@ class Compiler:
             raise Unreadable(f"is of type {element.kind}, no reference")
         kind = resources[name].resource
         if element.values and "Resource" not in element.values and kind not in element.values:
-            raise LookupError(f"cannot refer to a {kind}", element.values, kind)
+            raise LookupError(f"cannot refer to {'an' if kind[0] in 'AEIO' else 'a'} {kind}", element.values, kind)
 
     def _constant(self, text: str, element: Element) -> Any:
         value = constant(text, self._vocabulary)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,14 @@ class RulesFile:
     settings: Settings
     resources: tuple[Made, ...]
 
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The columns of the row that its elements are made of."""
+        sources = {
+            source for made in self.resources for source in (*made.key_sources, *(one for rule in made.rules for one in rule.sources))
+        }
+        return frozenset(source.removeprefix("row.") for source in sources if source.startswith("row."))
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -41,6 +50,12 @@ class Compiled:
 
     tables: Mapping[str, RulesFile]
     shared: v2.Compiled
+
+    @cached_property
+    def objects(self) -> Sequence[RulesFile]:
+        """Those for JSON objects, those that look closer first."""
+        found = {id(rules): rules for rules in self.tables.values() if rules.settings.json is not None}
+        return sorted(found.values(), key=lambda rules: (-len(rules.settings.json.when), rules.name))
 
 
 def compile_site(site: Path | None) -> Compiled:

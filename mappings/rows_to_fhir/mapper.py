@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Final
 import orjson
 
 from engine.errors import MappingError, UnsupportedError
+from engine.formats.fhir import parse
 from engine.formats.hl7v2.separators import STANDARD
-from engine.formats.rows import Record, read
+from engine.formats.rows import Record, is_record, record_of
 from engine.message import FHIR_JSON, Lineage, Rendition
 from mappings.hl7v2_to_fhir import bundle
 from mappings.hl7v2_to_fhir.lineage import leaves
@@ -24,6 +26,7 @@ from mappings.rows_to_fhir.converters import UNMAPPED, RowTransaction
 from mappings.rows_to_fhir.definitions import choice
 from mappings.rows_to_fhir.identity import Instance, merged, row_key, settle
 from mappings.rows_to_fhir.loading import Compiled, RulesFile, compile_file, compile_site
+from mappings.rows_to_fhir.objects import flattened, matches, object_record
 from mappings.rows_to_fhir.views import View, plain
 from mappings.transaction import Draft, name_uuid
 
@@ -50,8 +53,7 @@ class RowsMapper:
         return self._map(body, explaining=True)
 
     def _map(self, body: bytes, *, explaining: bool) -> tuple[Rendition, list[Lineage]]:
-        record = read(body)
-        rules = self._rules(record)
+        record, rules = self._chosen(parse(body))
         tx = RowTransaction(unescape=partial(STANDARD.unescape, charset="utf-8"), facility=rules.settings.facility)
         tx.sender = f"{rules.settings.sender or record.origin}|{rules.settings.facility}"
         instances = _Drafting(rules, record, tx, explaining=explaining).instances()
@@ -68,6 +70,30 @@ class RowsMapper:
         unmapped = sum(one.unmapped for one in instances)
         rendition = Rendition(orjson.dumps(made), FHIR_JSON, "Bundle", order_keys(tx), unmapped)
         return rendition, list(_lineage(instances, tx, record, rules)) if explaining else []
+
+    def _chosen(self, content: dict[str, Any]) -> tuple[Record, RulesFile]:
+        """A record, or any JSON object as one. Raises ParseError, UnsupportedError, MappingError."""
+        if is_record(content) or not self._compiled.objects:
+            record = record_of(content)
+            rules = self._rules(record)
+            if self._file is not None and record.origin == "file":
+                self._check_heading(record, rules)
+            return record, rules
+        whole = flattened(content)
+        for rules in self._compiled.objects:
+            if matches(whole, rules.settings.json):
+                return object_record(content, whole, rules.settings), rules
+        known = "; ".join(sorted(rules.name for rules in self._compiled.objects))
+        raise UnsupportedError(f"no rules are for such an object: json.when of {known}", location="json", hl7_code="200")
+
+    @staticmethod
+    def _check_heading(record: Record, rules: RulesFile) -> None:
+        """Of a tabular file every row has every column of its heading: one that the rules read and it lacks is a wrong name. Those that
+        may be missing are listed in `columns`."""
+        for name in sorted(rules.reads - record.row.keys() - set(rules.settings.columns)):
+            nearest = get_close_matches(name, record.row, 1)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise MappingError(f"the rules read the column {name!r}, and the file has none such{hint}", location=name)
 
     def _rules(self, record: Record) -> RulesFile:
         tables = self._compiled.tables

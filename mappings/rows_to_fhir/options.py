@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from typing import Any, Final
 
 from engine.formats.rows import CHANGES
-from engine.options import TEXT, ZONE, Kind, ListOf, MapOf, Option, Settings, Spec, choice
+from engine.options import TEXT, ZONE, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice
 from mappings.rows_to_fhir.definitions import resource_types
 
 
@@ -16,6 +17,24 @@ def _source(raw: Any) -> str:
     return str(TEXT.read(raw))
 
 
+def _format(raw: Any) -> str:
+    """One that reads again what it has written."""
+    text = str(TEXT.read(raw))
+    try:
+        read = datetime.strptime(_SOME_TIME.strftime(text), text)  # noqa: DTZ007  only its parts are looked at
+    except ValueError:
+        read = None
+    parts = (read.year % 100, read.month, read.day) if read is not None else ()
+    if read is None or (parts != (_SOME_TIME.year % 100, _SOME_TIME.month, _SOME_TIME.day) and not read.time() != time.min):
+        raise Faulty(
+            f"{text!r} does not say year, month and day, or a time, as Python's strptime has them",
+            "such as %d.%m.%Y, %Y%m%d %H:%M, %H:%M:%S",
+        )
+    return text
+
+
+_SOME_TIME: Final = datetime(2011, 12, 30, 21, 43, 58, tzinfo=UTC)
+_FORMAT: Final = Kind("format", "as Python's strptime has it: %d.%m.%Y", _format, {"type": "string", "pattern": "%"})
 _FROM: Final = Kind(
     "source", 'a column | text with ${column} | =constant | =SYSTEM#code "display"', _source, {"type": ["string", "boolean"]}
 )
@@ -45,7 +64,7 @@ ELEMENT: Final = Spec(
         Option("display", TEXT, "the column with what a code is called"),
         Option("unit", TEXT, "the column with the unit of a quantity, or =unit"),
         Option("zone", ZONE, "time zone of a time that says none; default: the file's"),
-        Option("format", TEXT, "how a date is written where it is neither ISO 8601 nor digits, as Python's strptime has it: %d.%m.%Y"),
+        Option("format", _FORMAT, "how a date is written where it is neither ISO 8601 nor digits, as Python's strptime has it: %d.%m.%Y"),
     ],
     scalar="from",
     check=_one_source,
@@ -74,11 +93,22 @@ LOOKUP: Final = Spec(
     scalar="file",
 )
 
+OBJECTS: Final = Spec(
+    "json",
+    "Any JSON object that is received (over HTTP, in a file) as a row: member.member is a column, an array of objects is details.",
+    [
+        Option("when", MapOf(TEXT), "column: what it says, for objects of more than one kind; default: every object", default={}),
+        Option("row", TEXT, "the member that has the row, such as data.object; default: the whole object"),
+        Option("key", ListOf(TEXT), "columns of the whole object that identify it", default=[]),
+    ],
+)
+
 RULES: Final = Spec(
     "rules",
     "FHIR resources of the rows of a table.",
     [
         Option("table", ListOf(TEXT), "the table (or tables) as messages call it", required=True),
+        Option("json", OBJECTS, "these rules are for JSON objects too; {} for all"),
         Option("changes", ListOf(choice(*CHANGES)), "which changes are mapped; others are refused",
                default=["read", "insert", "update", "snapshot"]),
         Option("facility", TEXT, "whose rows these are, as HL7 v2 has it in MSH-4", default=""),

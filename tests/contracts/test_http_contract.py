@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.contracts.source_contract import SourceContract
-from tests.support.http import hub_signature, send, source
+from tests.support.plain_http import hub_signature, send, source
 
 HL7 = "MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|{}|P|2.5\rPID|1||P-1\r"
 
@@ -67,7 +67,10 @@ class Hl7OverHttpTests(JsonSourceTests):
 class SignedSourceTests(JsonSourceTests):
     """By a webhook's signature over the body."""
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"control_id": "${id}", "auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}}
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "control_id": "${id}",
+        "credentials": {"signature": {"scheme": "github", "secrets": "file:secret"}},
+    }
 
     def request(self, control_id: str) -> tuple[Any, ...]:
         body = b'{"id": "%b"}' % control_id.encode()

@@ -4,10 +4,15 @@ import hashlib
 import hmac
 import json
 import tempfile
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
@@ -17,7 +22,7 @@ from engine.http_answers import read_kept
 from engine.message import FHIR_JSON, HL7V2, JSON, Parcel
 from tests.contracts.destination_contract import DestinationContract
 from tests.support.dicom_instances import Folder, context
-from tests.support.http import HttpPeer, parsed, reactor
+from tests.support.plain_http import HttpPeer, parsed, reactor
 
 HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ORU^R01|7|P|2.5||||||UNICODE UTF-8\rPID|1||P/1?&^^^H||M\xc3\xbcller^A\rOBX|1|NM|K^^L||4.50|mmol/L\r"
 
@@ -262,6 +267,48 @@ class HttpDestinationTests(DestinationContract, TestCase):
             self.assertIn("no access token", error.text)
             self.assertNotIn("the-secret", error.text)
         self.assertEqual(self.peer.requests, [])
+
+    @inlineCallbacks
+    def test_a_private_key_says_who_we_are(self):
+        """private_key_jwt (RFC 7523 clause 3): signed by RS384 or ES384, for the token endpoint, short-lived, with another jti each time."""
+        keys = {"RS384": rsa.generate_private_key(65537, 2048), "ES384": ec.generate_private_key(ec.SECP384R1())}
+        for algorithm, key in keys.items():
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            (self.data / "key.pem").write_bytes(pem)
+            server, auth = self.authorizing()
+            url = auth["oauth2"]["token_url"]
+            yield self.again(auth={"oauth2": {"token_url": url, "client_id": "lab", "private_key": "key.pem", "key_id": "k1"}})
+            yield self.destination.deliver(self.parcel(1))
+            self.peer.answers = lambda _: (401, b"", {})
+            yield self.assertFailure(self.destination.deliver(self.parcel(1)), TransientDelivery)
+            self.peer.answers = lambda _: (200, b"", {})
+            yield self.destination.deliver(self.parcel(1))
+            claims = [self.claims_of(asked, key, algorithm) for asked in server.requests]
+            self.assertEqual([(one["iss"], one["sub"], one["aud"]) for one in claims], [("lab", "lab", url)] * 2)
+            self.assertEqual({one["exp"] - one["iat"] for one in claims}, {240})
+            self.assertNotEqual(claims[0]["jti"], claims[1]["jti"])
+        (self.data / "key.pem").write_text("no key")
+        destination = self.make(auth={"oauth2": {"token_url": url, "client_id": "lab", "private_key": "key.pem"}})
+        yield self.assertFailure(destination.open(), ConfigError)
+        yield destination.close()
+
+    def claims_of(self, asked, key, algorithm):
+        """Of an assertion whose signature is right, by cryptography's own verification (RFC 7518 clauses 3.3, 3.4)."""
+        form = dict(parse_qsl(asked.body.decode()))
+        self.assertEqual(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+        head, claims, mac = form["client_assertion"].split(".")
+        signature, text = self.part(mac), f"{head}.{claims}".encode()
+        self.assertEqual(json.loads(self.part(head)), {"alg": algorithm, "typ": "JWT", "kid": "k1"})
+        if algorithm == "RS384":
+            key.public_key().verify(signature, text, padding.PKCS1v15(), hashes.SHA384())
+        else:
+            r, s = (int.from_bytes(half, "big") for half in (signature[:48], signature[48:]))
+            key.public_key().verify(encode_dss_signature(r, s), text, ec.ECDSA(hashes.SHA384()))
+        return json.loads(self.part(claims))
+
+    @staticmethod
+    def part(text):
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
     @inlineCallbacks
     def test_fhir_goes_as_well(self):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from engine.bench.processes import tree
-from tests.support.http import HttpPeer, HttpSite, hub_signature, send
+from tests.support.plain_http import HttpPeer, HttpSite, hub_signature, send
 from tests.support.waiting import until
 
 KILLS = 30 if os.environ.get("MERIDIAN_CRASH") == "full" else 3
@@ -66,7 +66,7 @@ def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
     peer = HttpPeer()
     site = HttpSite(
         tmp_path / "site",
-        {"control_id": "${id}", "auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}},
+        {"control_id": "${id}", "credentials": {"signature": {"scheme": "github", "secrets": "file:secret"}}},
         destinations=[{"name": "there", "http": {"url": f"http://127.0.0.1:{peer.port}/"}, "order": "none", "retry": {"first": "50ms"}}],
     )
     (site.folder / "secret").write_text("shared")

@@ -20,6 +20,7 @@ from engine.audit import Entry, append
 from engine.errors import Fault
 from engine.options import Place
 from engine.secrets import secrets_of
+from mappings.rows_to_fhir.options import RULES
 from tests.support.databases import engine_of, own_database
 from tests.support.pages import ROOT, blocks, run
 from tests.support.peers import require
@@ -153,6 +154,29 @@ def test_a_vendors_platform_is_connected(tmp_path: Path) -> None:
     assert output.count("AA accepted") == 3, output
     for shown in ("fine: first, platform, visits", "AE the action PatientInfoUpdate takes", "SENT", "it is not signed", "欧阳大川"):
         assert shown in output, output
+
+
+def test_a_webhook_is_taken(tmp_path: Path) -> None:
+    """The page's commands, in order: signed, signed again, wrongly signed; one message, and the request that it becomes."""
+    started = "meridian run clinic >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    output = run("\n".join(blocks("engine/docs/http.md")).replace("meridian run clinic &", started), tmp_path)
+    assert output.count('{"taken":"B-1"} 202') == 2, output
+    for shown in (
+        "fine: bookings, first",
+        "POST http://127.0.0.1:8096/urgent/B-1",
+        '\\"minutes\\": 20.0',
+        "the signature is not right",
+        "booking.made",
+    ):
+        assert shown in output, output
+
+
+def test_the_http_pages_rules() -> None:
+    """Its yaml block is a file of rules as the options have it."""
+    (block,) = blocks("engine/docs/http.md", "yaml")
+    faults: list[Fault] = []
+    RULES.parse(YAML().load(block), Place("http.md"), faults)
+    assert faults == []
 
 
 def test_the_first_screen_names_the_two_commands() -> None:

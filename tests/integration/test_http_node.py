@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.bench.loopback import HOST
-from tests.support.http import HttpPeer, HttpSite, hub_signature, send
+from tests.support.plain_http import HttpPeer, HttpSite, hub_signature, send
 from tests.support.waiting import until
 
-SIGNED = {"auth": {"signature": {"scheme": "github", "secrets": "file:secret"}}, "control_id": "${id}"}
+SIGNED = {"credentials": {"signature": {"scheme": "github", "secrets": "file:secret"}}, "control_id": "${id}"}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_from_node_to_node(tmp_path: Path) -> None:
         tmp_path / "far",
         {
             "content": ["json", "any"],
-            "auth": {
+            "credentials": {
                 "tokens": {"secret": "file:token", "party": "near"},
                 "signature": {"scheme": "standard-webhooks", "secrets": "file:key"},
             },

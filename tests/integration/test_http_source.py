@@ -20,7 +20,7 @@ from engine.http_answers import kept_form
 from engine.message import ACCEPTED, FHIR_JSON, FORM, HL7V2, JSON, XML, Ack, BodyRef, Envelope, Judgement, Verdict
 from tests.support.certs import Trust
 from tests.support.dicomweb import context
-from tests.support.http import Said, faults_of, hub_signature, reactor, send, source
+from tests.support.plain_http import Said, faults_of, hub_signature, reactor, send, source
 from tests.support.waiting import until
 
 HL7 = b"MSH|^~\\&|LAB|H|X|Y|20260101||ADT^A01|77|P|2.5\rPID|1||P-1~P-2\r"
@@ -198,7 +198,7 @@ class HttpSourceTests(TestCase):
     def test_tokens(self):  # type: ignore[no-untyped-def]
         """Any of a party's, as Bearer or in a field of their own; all else 401 before a byte of the body, audited, never with the token."""
         tokens = [{"secret": "file:secret", "party": "lab"}, {"secret": "file:next", "party": "lab"}]
-        yield self.start(auth={"tokens": tokens})
+        yield self.start(credentials={"tokens": tokens})
         for token in ("the-secret", "the-next"):
             said = yield self.post(Authorization=f"bearer {token}")
             self.assertEqual(said.status, 202)
@@ -225,7 +225,7 @@ class HttpSourceTests(TestCase):
     def test_an_api_key_and_a_password(self):  # type: ignore[no-untyped-def]
         """Either will do; the key is not taken as a bearer token."""
         basic = [{"user": "lab:1"[:3], "password": "file:password", "party": "laboratory"}]
-        yield self.start(auth={"tokens": ["file:secret"], "token_header": "X-API-Key", "basic": basic})
+        yield self.start(credentials={"tokens": ["file:secret"], "token_header": "X-API-Key", "basic": basic})
         said = yield self.post(X_API_Key="the-secret")
         self.assertEqual((said.status, self.envelope().peer), (202, ""))
         said = yield self.post(Authorization="Basic " + b64encode(b"lab:the-password").decode())
@@ -243,7 +243,7 @@ class HttpSourceTests(TestCase):
     def test_a_signature_is_verified_before_anything_is_kept(self):  # type: ignore[no-untyped-def]
         """Of small and of big bodies, compressed ones as they were sent; an altered one leaves nothing behind."""
         yield self.start(
-            auth={"signature": {"scheme": "github", "secrets": ["file:secret", "file:next"], "party": "hub"}}, control_id="${id}"
+            credentials={"signature": {"scheme": "github", "secrets": ["file:secret", "file:next"], "party": "hub"}}, control_id="${id}"
         )
         big = b'{"id": 1, "text": "%b"}' % (b"x" * 400_000)
         zipped = gzip.compress(big)
@@ -262,7 +262,7 @@ class HttpSourceTests(TestCase):
     @inlineCallbacks
     def test_what_is_signed_tells_a_repetition(self):  # type: ignore[no-untyped-def]
         """A request that was caught and is sent again under another delivery identifier has the same key; with a signed identifier, that."""
-        yield self.start(auth={"signature": {"scheme": "github", "secrets": "file:secret"}})
+        yield self.start(credentials={"signature": {"scheme": "github", "secrets": "file:secret"}})
         for number in ("1", "2"):
             yield self.post(X_Hub_Signature_256=hub_signature("the-secret", b'{"id": 1}'), Idempotency_Key=number, X_GitHub_Delivery=number)
         first, second = (envelope.idempotency_key for envelope, _ in self.kept)
@@ -277,7 +277,7 @@ class HttpSourceTests(TestCase):
         self.tls = trust.provider("node")
         client = trust.issue("lab")
         tokens = [{"secret": "file:secret", "party": "lab"}, {"secret": "file:next", "party": "other"}]
-        yield self.start(tls={"client_auth": "optional"}, auth={"tokens": tokens})
+        yield self.start(tls={"client_auth": "optional"}, credentials={"tokens": tokens})
 
         def curl(token: str, *more: str) -> str:
             import subprocess
@@ -299,7 +299,7 @@ class HttpSourceTests(TestCase):
         """The source does not start; and a token that is replaced is known soon."""
         from engine.errors import ConfigError
 
-        yield self.assertFailure(self.start(auth={"tokens": "file:none"}), ConfigError)
+        yield self.assertFailure(self.start(credentials={"tokens": "file:none"}), ConfigError)
 
     # --- the same again --------------------------------------------------------------------------
 
@@ -375,7 +375,7 @@ class HttpSourceTests(TestCase):
     def test_stale_and_slow(self):  # type: ignore[no-untyped-def]
         """A signed time that is too old is refused without the body; what comes too slowly hears 408."""
         signature = {"secrets": "file:secret", "signed": "timestamp.body", "timestamp_header": "X-Time"}
-        yield self.start(auth={"signature": signature}, receive_within="300ms")
+        yield self.start(credentials={"signature": signature}, receive_within="300ms")
         said = yield self.post(X_Time=str(int(time.time()) - 3600), X_Signature="00" * 32)
         self.assertEqual(said.status, 401)
         said = yield deferToThread(self._slowly)
@@ -390,9 +390,9 @@ class HttpSourceTests(TestCase):
 def test_what_a_channel_file_cannot_say() -> None:
     """Each with what would be right."""
     for said, words in (
-        ({"auth": {"tokens": "env:A"}}, "auth would go unencrypted"),
-        ({"auth": {}}, "needs tokens, basic or signature"),
-        ({"auth": {"tokens": "secret"}}, "never written here"),
+        ({"credentials": {"tokens": "env:A"}}, "credentials would go unencrypted"),
+        ({"credentials": {}}, "needs tokens, basic or signature"),
+        ({"credentials": {"tokens": "secret"}}, "never written here"),
         ({"content": "jsn"}, "did you mean 'json'"),
         ({"content": []}, "content: at least one"),
         ({"type": "${header.X"}, "not closed"),

@@ -18,6 +18,22 @@ TABLE = Path(__file__).parents[2] / "mappings" / "rows_to_fhir" / "tables" / "el
 HEAD = (
     "# Elements of FHIR R4, made by tests/support/fhir_elements.py. `list`: repeats; `values`: the codes, or the types that it refers to.\n"
 )
+_OBSERVED = "registered preliminary final amended corrected cancelled entered-in-error unknown"
+_ENCOUNTERED = "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown"
+_COMPARED = "< <= >= >"
+CUT_SHORT = {
+    ("DetectedIssue", "status"): _OBSERVED,
+    ("DeviceUseStatement", "status"): "active completed entered-in-error intended stopped on-hold",
+    ("DiagnosticReport", "status"): "registered partial preliminary final amended corrected appended cancelled entered-in-error unknown",
+    ("Encounter", "status"): _ENCOUNTERED,
+    ("EncounterStatusHistory", "status"): _ENCOUNTERED,
+    ("Observation", "status"): _OBSERVED,
+    ("RiskAssessment", "status"): _OBSERVED,
+    ("SupplyRequest", "status"): "draft active suspended cancelled completed entered-in-error unknown",
+    ("Task", "status"): "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed entered-in-error",
+    **{(kind, "comparator"): _COMPARED for kind in ("Age", "Count", "Distance", "Duration", "Quantity")},
+}
+"""Codes of required bindings that the models name only some of (``final | amended +``): FHIR R4's own value sets."""
 _SKIPPED = ("resource_type", "resourceType", "fhir_comments", "contained", "implicitRules", "language", "modifierExtension")
 
 
@@ -48,6 +64,7 @@ def rows() -> Iterator[tuple[str, str, str, str, str, str]]:
             kind = {"EncodedBytes": "base64Binary", "UuidVersion": "uuid"}.get(kind, kind)
             values = more.get("enum_values") or more.get("enum_reference_types") or ()
             kept = "" if "+" in values else " ".join(one for one in values if " " not in one)
+            kept = CUT_SHORT.get((name, element), kept)
             required = "1" if more.get("element_required") or info.is_required() else ""
             yield name, element, kind[0].lower() + kind[1:] if match is None else kind, "1" if "List[" in text else "", required, kept
 

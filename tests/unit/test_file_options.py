@@ -15,7 +15,7 @@ from adapters.file.places import Entry
 from adapters.file.reports import Report
 from adapters.file.settling import Rule, Settling
 from channels import harness, load
-from engine.contracts import Giving, LookingInto, RehearsingFiles
+from engine.contracts import GivingByOptions, LookingInto, RehearsingFiles
 from engine.errors import ConfigError
 from engine.examination import Examining, Level, View
 from engine.message import CDA, FHIR_JSON, FILE, HL7V2, ROWS
@@ -24,7 +24,7 @@ from engine.message import CDA, FHIR_JSON, FILE, HL7V2, ROWS
 def test_the_contracts_that_it_keeps() -> None:
     assert isinstance(adapter, Examining)
     assert isinstance(adapter, RehearsingFiles)
-    assert isinstance(adapter, Giving)
+    assert isinstance(adapter, GivingByOptions)
     assert isinstance(adapter, LookingInto)
 
 

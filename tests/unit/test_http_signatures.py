@@ -17,7 +17,7 @@ from engine.errors import ConfigError, Fault, FramingError
 from engine.http_answers import HttpRefusal
 from engine.http_coding import Plain
 from engine.options import Place
-from tests.support.http import faults_of, hub_signature
+from tests.support.plain_http import faults_of, hub_signature
 
 NOW = 1_800_000_000
 BODY = b'{"id":"evt_1","n":1.50}'
@@ -151,7 +151,7 @@ def test_what_a_channel_file_cannot_say() -> None:
         ({"secrets": "hunter2"}, "never written here"),
         ({"secrets": "env:A", "header": "X Y"}, "name of a header field"),
     ):
-        assert words in faults_of("source", {"listen": 1, "auth": {"signature": said}}), said
+        assert words in faults_of("source", {"listen": 1, "credentials": {"signature": said}}), said
 
 
 def test_a_scheme_and_what_is_otherwise() -> None:

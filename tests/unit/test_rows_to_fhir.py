@@ -10,7 +10,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from engine import registry
-from engine.errors import ConfigError
+from engine.errors import ConfigError, MappingError, MessageError, ParseError, UnsupportedError
 from engine.formats.rows import Record, write
 from tests.support.fhir_elements import TABLE, table
 from tests.support.laboratory_rows import GLUCOSE, HEPATITIS, POTASSIUM, SITE, UNKNOWN, order
@@ -213,6 +213,10 @@ def test_lookups_and_their_misses(tmp_path: Path) -> None:
         ("table: t\nresources:\n  p:\n    resource: Observation\n    each: items\n    set:\n      valueString: x\n", 4, "needs an identifier, or `key`"),
         ("table: t\nzone: Mars\nresources: {}\n", 2, "is not a time zone"),
         ("table: t\nzone: Asia\nresources: {}\n", 2, "is not a time zone"),
+        (MINIMAL + "      birthDate: {from: b, format: DD.MM.YYYY}\n", 6, "does not say year, month and day"),
+        (MINIMAL + "      birthDate: {from: b, format: '%m/%Y'}\n", 6, "does not say year, month and day"),
+        ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      status: =finished\n      code.text: x\n", 6, "there is no code 'finished'"),
+        ("table: t\njson: {whn: x}\nresources: {}\n", 2, "did you mean 'when'?"),
         ("table: [\n", 2, "not YAML"),
     ],
 )  # fmt: skip
@@ -235,6 +239,69 @@ def test_two_files_for_one_table(tmp_path: Path) -> None:
         (folder / f"{name}.yaml").write_text(MINIMAL + "      name[]: name\n")
     with pytest.raises(ConfigError, match=r"b\.yaml:1: the table 't' has rules in a\.yaml already"):
         registry.mapping("rows-to-fhir").compile(tmp_path)
+
+
+def test_a_heading_that_has_not_what_the_rules_read(tmp_path: Path) -> None:
+    """A wrong name in a file is said for what it is; what may be missing is listed."""
+    rules = "table: t\nresources:\n  p:\n    resource: Patient\n    set:\n      name[].text: name\n      birthDate: born\n"
+    row = write(Record("file", "t", {"nam": "a", "born": None}))
+    with pytest.raises(MappingError, match="'name', and the file has none such \\(did you mean 'nam'\\?\\)"):
+        compiled(tmp_path, rules).map(row)
+    assert compiled(tmp_path, rules).map(write(Record("file", "t", {"name": "a", "born": None}))).body
+    assert compiled(tmp_path, "columns: [name, born]\n" + rules).map(write(Record("file", "t", {"name": "a"}))).body
+
+
+OBJECTS = """
+table: orders
+json: {when: {event.type: order.new}, row: event.order, key: [event.id]}
+resources:
+  patient:
+    resource: Patient
+    set:
+      identifier[]: {from: patient.no, system: "urn:mrn"}
+      name[].text: patient.names[1]
+  item:
+    resource: Observation
+    each: lab.items
+    key: [row.no, code]
+    set:
+      status: =final
+      code.text: code
+      valueQuantity: {from: value, unit: =mmol/L}
+      note[].text: row.remark
+"""
+
+
+def test_any_json_object_is_a_row(tmp_path: Path) -> None:
+    """Members of members are columns, arrays of objects are details, digits stay; the same object again is the same resources."""
+    mapper = compiled(tmp_path, OBJECTS)
+    body = b"""{"event": {"type": "order.new", "id": 7, "order": {"no": "A1", "remark": null, "patient": {"no": "1", "names": ["a", "b"]},
+        "lab": {"items": [{"code": "K", "value": 4.50}, {"code": "NA", "value": 140}]}}}}"""
+    found = resources(body, mapper)
+    assert found["Patient"][0]["name"] == [{"text": "b"}]
+    assert [one["valueQuantity"]["value"] for one in found["Observation"]] == [4.5, 140]
+    assert b'"value":4.50,' in mapper.map(body).body
+    assert mapper.map(body).body == mapper.map(body).body
+    lineage = {one.target: one.source for one in mapper.explain(body)[1]}
+    assert lineage["entry[0].Patient.name[0].text"] == "row.patient.names[1]"
+    assert lineage["entry[2].Observation.code.text"] == "details.lab.items[1].code"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        (b'{"event": {"type": "order.gone"}}', UnsupportedError, "no rules are for such an object"),
+        (b'{"event": {"type": "order.new", "id": 7, "order": []}}', MappingError, "the member that has the row is no object"),
+        (b'{"event": {"type": "order.new", "order": {"no": "secret"}}}', MappingError, "what identifies the object is not there"),
+        (b'{"event": {"type": "order.new", "id": 7, "order": {}}}', MappingError, "nothing of this row becomes a resource"),
+        (b"[1]", ParseError, "not a JSON object"),
+    ],
+)
+def test_an_object_that_is_none(tmp_path: Path, body: bytes, kind: type[MessageError], said: str) -> None:
+    """Each by its own error, with nothing of the content."""
+    with pytest.raises(kind, match=said) as caught:
+        compiled(tmp_path, OBJECTS).map(body)
+    assert "secret" not in str(caught.value)
 
 
 def test_the_table_of_elements_is_that_of_fhir_resources() -> None:

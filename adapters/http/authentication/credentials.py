@@ -20,7 +20,7 @@ _READ_AGAIN: Final = 10_000_000
 
 
 class Credentials:
-    """`options` are those of adapters.http.authentication.options.AUTH, `clock` in microseconds UTC."""
+    """`options` are those of adapters.http.authentication.options.CREDENTIALS, `clock` in microseconds UTC."""
 
     def __init__(self, options: Settings, clock: Callable[[], int]) -> None:
         self._options, self._clock = options, clock

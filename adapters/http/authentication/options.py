@@ -76,8 +76,8 @@ def _something(options: Settings) -> str:
     return "" if options.tokens or options.basic or options.signature is not None else "needs tokens, basic or signature"
 
 
-AUTH: Final = Spec(
-    "auth",
+CREDENTIALS: Final = Spec(
+    "credentials",
     "Who may post. One of tokens or basic must be shown, and where signature is said the request be signed besides. A certificate is the "
     "matter of tls.",
     [
