@@ -216,6 +216,8 @@ def test_keys_are_registered_and_changed(cli: Callable[..., Said], tmp_path: Pat
     assert cli("add", "t-7", "--kind", "device", "--key", "old.pem", "--patient", "Patient/p1", "--requests-per-minute", "60").code == 0
     (old,) = json.loads(cli("show", "t-7", "--json").out)["keys"]
     assert cli("keys", "t-7", "--add", "new.json").out == "t-7 is changed\n"
+    assert cli("keys", "t-7").out == f"{json.loads(old)['kid']} ES384\nnew RS384\n"
+    assert cli("keys", "t-7", "--json").out.count('"kty"') == 2
     assert cli("keys", "t-7", "--remove", json.loads(old)["kid"]).code == 0
     shown = json.loads(cli("show", "t-7", "--json").out)
     assert [json.loads(key)["kid"] for key in shown["keys"]] == ["new"]
