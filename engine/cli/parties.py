@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from engine.cli.opened import now
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError, Fault
 from engine.parties import Party, Registry
-from engine.parties.keys import key_id, public_keys
+from engine.parties.keys import key_id, public_keys, read_key
 from engine.parties.model import faults_of, together
 from engine.parties.registry import FILE
 from engine.parties.table import COLUMNS, MARKS, party_of, read
@@ -127,7 +128,10 @@ def keys(
     site: Path = SITE,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Change the public keys of a party: the new one is added, the device begins to use it, the old one is removed."""
+    """List the public keys of a party, or change them: the new one is added, the device begins to use it, the old one is removed."""
+    if not new and not remove:
+        _list_keys(_known(_parties(site), party), as_json)
+        return
     try:
         added = [key for file in new for key in public_keys(_key_file(file))]
     except ValueError as error:
@@ -214,6 +218,15 @@ def _put(parties: dict[str, Party], new: Iterable[Party]) -> list[tuple[str, str
         parties[party.id] = replace(party, disabled_at=old.disabled_at, disabled_why=old.disabled_why)
         ids.add(party.id)
     return [(name, text) for name, text in together(parties) if name in ids]
+
+
+def _list_keys(party: Party, as_json: bool) -> None:
+    """Key id (kid) and algorithm of each."""
+    if as_json:
+        print_json([json.loads(key) for key in party.keys])
+    else:
+        for key in party.keys:
+            typer.echo(" ".join(read_key(key)[:2]))
 
 
 def _key_file(file: Path) -> str:

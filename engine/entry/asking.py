@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from engine.errors import FramingError
-from engine.http_answers import Answer, Sender
-from engine.http_uploads import Upload
+from engine.http_answers import Answer, HttpRefusal, Sender
+from engine.http_uploads import STOPS, Upload
 
 Begin = Callable[[Sender], Upload | None]
 """Admits the sender, and gives what takes the body, None to have it collected. Raises as engine.http_source.Desk.begin."""
@@ -28,12 +28,15 @@ class Asking:
         self._fault: Failure | None = None
         self._ended: Deferred[Any] | None = None
         self._asked = True
+        self._over = False
         self._wake: Callable[[], None] = lambda: None
         self.sender: Sender | None = None
         """Once it is known, and admitted."""
         sender.addCallbacks(self._known, self._refused)
 
     def _known(self, sender: Sender) -> None:
+        if self._over:
+            return
         try:
             self._inner = self._begin(sender)
             self.sender = sender
@@ -105,8 +108,11 @@ class Asking:
         """Upload"""
         if self._inner is not None:
             self._inner.cut()
+        elif self._asked:
+            raise HttpRefusal(503, STOPS, headers={"Retry-After": "5"})
 
     def gone(self) -> Deferred[Any] | None:
         """Upload"""
+        self._over = True
         self._body.clear()
         return self._inner.gone() if self._inner is not None else None

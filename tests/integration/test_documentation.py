@@ -78,7 +78,7 @@ def test_a_vendors_table_is_read(tmp_path: Path) -> None:
 
 def test_a_journal_is_uploaded(tmp_path: Path) -> None:
     """The page's commands, in order: three lines kept and one refused with its number; where to go on; all again changes nothing."""
-    commands = "\n".join(blocks("engine/docs/terminals.md")).replace(
+    commands = "\n".join(blocks("engine/docs/uploads.md")).replace(
         "meridian run clinic &", "meridian run clinic >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
     )
     output = run(commands, tmp_path)
@@ -234,3 +234,15 @@ def test_links_lead_somewhere(page: str) -> None:
     """Relative links of the README and the examples exist."""
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_a_terminal_enters(tmp_path: Path) -> None:
+    """The page's commands, in order: a token by openssl and curl, not a second one; the own patient, another's, and after it was disabled."""
+    commands = "\n".join(blocks("engine/docs/entrance.md")).replace(
+        "meridian run ward &", "meridian run ward >run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    )
+    output = run(commands, tmp_path)
+    assert "fine: first, terminals" in output, output
+    assert '"token_endpoint":"http://127.0.0.1:8445/fhir/token"' in output
+    assert "the assertion was used before (jti)" in output
+    assert [line for line in output.splitlines() if line in ("202", "403", "401")] == ["202", "403", "401"], output

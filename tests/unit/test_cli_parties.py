@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pwd
@@ -12,6 +13,7 @@ import pytest
 
 from engine.audit import records, verify
 from tests.support.cli import Said, meridian
+from tests.support.entry import jwk, private_key, private_pem, public_pem
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 COUNTY = (
@@ -204,3 +206,50 @@ def test_import_swaps_marks(cli: Callable[..., Said], tmp_path: Path) -> None:
     assert cli("import", "p.csv").out == "0 added, 2 changed\n"
     (tmp_path / "p.csv").write_text("id,kind,senders\na,device,X|1\n")
     assert cli("import", "p.csv").out == "p.csv:2: sender 'X|1' belongs to 'b' already\nnothing was imported: 1 fault\n"
+
+
+def test_keys_are_registered_and_changed(cli: Callable[..., Said], tmp_path: Path) -> None:
+    """A device gets its next key beside the old one, then loses the old one; the audit names keys, and no patient. Errors are a line."""
+    (tmp_path / "old.pem").write_text(public_pem(private_key("EC")))
+    (tmp_path / "new.json").write_text(jwk(private_key("RSA"), "new"))
+    (tmp_path / "private.pem").write_bytes(private_pem(private_key("EC")))
+    assert cli("add", "t-7", "--kind", "device", "--key", "old.pem", "--patient", "Patient/p1", "--requests-per-minute", "60").code == 0
+    (old,) = json.loads(cli("show", "t-7", "--json").out)["keys"]
+    assert cli("keys", "t-7", "--add", "new.json").out == "t-7 is changed\n"
+    assert cli("keys", "t-7").out == f"{json.loads(old)['kid']} ES384\nnew RS384\n"
+    assert cli("keys", "t-7", "--json").out.count('"kty"') == 2
+    assert cli("keys", "t-7", "--remove", json.loads(old)["kid"]).code == 0
+    shown = json.loads(cli("show", "t-7", "--json").out)
+    assert [json.loads(key)["kid"] for key in shown["keys"]] == ["new"]
+    assert (shown["patients"], shown["requests_per_minute"]) == (["Patient/p1"], 60)
+    facts = [record.facts for record in records(tmp_path / "data/audit")]
+    assert [one["keys"].split()[-1] for one in facts] == [json.loads(old)["kid"], "new", "new"]
+    assert "p1" not in json.dumps(facts)
+    for arguments, said in (
+        (("keys", "t-7", "--remove", "old"), "t-7 has no key 'old'; it has new"),
+        (("keys", "t-7", "--add", "private.pem"), "private key"),
+        (("keys", "t-7", "--add", "nothing.pem"), "cannot read nothing.pem"),
+        (("add", "t-8", "--kind", "device", "--patient", "p1"), "'p1' is no patient such as Patient/1234 or SYSTEM|VALUE"),
+        (("add", "t-8", "--kind", "device", "--key", "new.json"), "belongs to 't-7' already"),
+    ):
+        result = cli(*arguments)
+        assert result.code != 0
+        assert said in result.err
+        assert "Traceback" not in result.err
+
+
+def test_keys_patients_and_rates_come_from_a_file(cli: Callable[..., Said], tmp_path: Path) -> None:
+    """CSV columns of the same names; what is wrong in one is said with its line."""
+    rows = [
+        ["id", "kind", "keys", "patients", "requests_per_minute"],
+        ["t-1", "device", jwk(private_key("EC"), "a"), "Patient/1;urn:oid:1.2|x", "60"],
+    ]
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert cli("import", "p.csv").out == "1 added, 0 changed\n"
+    shown = json.loads(cli("show", "t-1", "--json").out)
+    assert (shown["keys"], shown["patients"], shown["requests_per_minute"]) == ([rows[1][2]], ["Patient/1", "urn:oid:1.2|x"], 60)
+    rows[1][2:] = ["{}", "", "many"]
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert cli("import", "p.csv").out.startswith("p.csv:2: requests_per_minute: 'many' is no whole number")

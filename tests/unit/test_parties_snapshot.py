@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.identity import party_uri
-from engine.message import HL7V2, Envelope
+from engine.message import FHIR_JSON, HL7V2, Envelope
 from engine.parties import Finding, Kind, Mark, Party, Rule, Snapshot
 
 COUNTY = Party(
@@ -112,3 +112,23 @@ def test_a_damaged_circle_ends() -> None:
     """The command line refuses circles; a file that has one all the same hangs nobody."""
     parties = [Party("a", Kind.DEVICE, belongs_to="b", may_send=("*",)), Party("b", Kind.DEVICE, belongs_to="a", may_send=("*",))]
     assert check(sent("a"), parties=parties) is None
+
+
+def test_what_a_bundle_is_made_of() -> None:
+    """A type of resource may be created and updated, alone or in a Bundle of nothing else; what is named as a whole may hold anything."""
+
+    def rule(may_send: str, message_type: str, parts: str = "") -> Rule | None:
+        facts = {"message.parts": parts} if parts else {}
+        made = Snapshot([Party("t", Kind.DEVICE, may_send=(may_send,))])
+        finding = made.check(Envelope(b"", FHIR_JSON, message_type, peer=party_uri("t"), facts=facts), "c")
+        return finding.rule if finding else None
+
+    assert rule("Observation", "Observation create") is None
+    assert rule("Observation", "Observation update") is None
+    assert rule("Observation", "Observation delete") is Rule.MESSAGE_TYPE
+    assert rule("Observation", "ObservationDefinition create") is Rule.MESSAGE_TYPE
+    assert rule("Observation delete", "Observation delete") is None
+    assert rule("Observation", "Bundle transaction", "Observation create, Observation update") is None
+    assert rule("Observation", "Bundle transaction", "Observation create, Patient create") is Rule.MESSAGE_TYPE
+    assert rule("Observation", "Bundle transaction") is Rule.MESSAGE_TYPE
+    assert rule("Bundle transaction", "Bundle transaction", "Patient delete") is None

@@ -14,7 +14,7 @@ const provider = new Provider(`http://127.0.0.1:${asked.port}`, {
   ttl: { ClientCredentials: 300 },
   features: {
     clientCredentials: { enabled: true }, introspection: { enabled: true, allowedPolicy: async () => true },
-    revocation: { enabled: true }, devInteractions: { enabled: false },
+    revocation: { enabled: true, allowedPolicy: async () => true }, devInteractions: { enabled: false },
   },
 });
 const ask = async (path, client, form) => {
