@@ -114,16 +114,8 @@ class Write:
 
     def read(self) -> None:
         """Parse and check what can be checked without the repository. Raises FhirRefusal, ParseError."""
-        if self.method == "DELETE":
-            self.check(None)
-        else:
-            self.content = exact.inspect(self.body)
-            self.check(self.content)
-
-    def check(self, content: Any) -> None:
-        """As `read`, where the body has been parsed. Raises FhirRefusal."""
-        self.content = content
         if not self.is_single:
+            self.content = exact.inspect(self.body)
             self._check_bundle()
             return
         request = Request(self.method, self.found.resource_type, self.found.resource_id)
@@ -133,7 +125,8 @@ class Write:
         if self._header("if-match"):
             version_of(self._header("if-match"))
         if self.method != "DELETE":
-            body_of(request, content)
+            self.content = exact.inspect(self.body)
+            body_of(request, self.content)
 
     def _check_bundle(self) -> None:
         content = self.content

@@ -273,12 +273,14 @@ class RequestTests(UploadCase):
             "device=a&start=1",
         ):
             self.assertEqual(self.upload([observation(1)], query).status, 400, query)
-        self.assertEqual(self.upload([observation(1)], Content_Type="application/fhir+json").status, 415)
+        for media in ("application/fhir+json", f"{NDJSON}; charset=gb18030", f"{NDJSON}; fhirVersion=5.0", ""):
+            self.assertEqual(self.upload([observation(1)], Content_Type=media).status, 415, media)
         self.assertEqual(self.upload([observation(1)], Content_Encoding="br").status, 415)
         self.assertEqual(self.desk.envelopes, [])
 
     def test_other_media_types_of_ndjson(self):
-        self.assertEqual(self.upload([observation(1)], Content_Type="application/x-ndjson").status, 200)
+        for media in ("application/x-ndjson", f'{NDJSON}; charset="UTF-8"; fhirVersion=4.0'):
+            self.assertEqual(self.upload([observation(1)], Content_Type=media).status, 200, media)
 
     def test_other_methods(self):
         self.assertEqual(self.ask("PUT", "/$upload?device=a", b"{}").start[1], "405")

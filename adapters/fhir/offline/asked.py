@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from adapters.fhir.outcome import FhirRefusal
-from adapters.fhir.requests import Route, check_content_type, preference
+from adapters.fhir.requests import Route, preference
 from engine.http_answers import Sender
 
 NDJSON: Final = frozenset({"application/fhir+ndjson", "application/x-ndjson", "application/ndjson"})
@@ -17,6 +17,7 @@ MOST_NUMBER: Final = (1 << 53) - 1
 """Sequence numbers are 1 and up; above this not every JSON reader is exact (RFC 8259 clause 6)."""
 _DEVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
+_CHARSET: Final = re.compile(r'charset\s*=\s*"?([^\s;"]+)')
 _NAMES: Final = frozenset({"device", "first", "_format"})
 
 
@@ -58,7 +59,7 @@ def journal_of(found: Route, sender: Sender) -> Journal:
 
 def read(found: Route, headers: Mapping[str, str], sender: Sender) -> Asked:
     """What a POST asks for. Raises FhirRefusal 400, 415."""
-    check_content_type(headers, NDJSON)
+    _check_media(headers.get("content-type", ""))
     journal = journal_of(found, sender)
     firsts = [value for name, value in found.parameters() if name == "first"]
     if len(firsts) > 1 or not all(_NUMBER.fullmatch(value) and int(value) <= MOST_NUMBER for value in firsts):
@@ -78,6 +79,18 @@ def _date(said: str) -> str:
     except (ValueError, TypeError, OverflowError):
         return ""
     return said[:40]
+
+
+def _check_media(said: str) -> None:
+    """Raises FhirRefusal 415."""
+    kind, _, parameters = said.lower().partition(";")
+    charset = _CHARSET.search(parameters)
+    if kind.strip() not in NDJSON:
+        raise FhirRefusal(415, "the body must be application/fhir+ndjson or application/x-ndjson")
+    if charset is not None and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise FhirRefusal(415, "the body must be in UTF-8 (RFC 8259 8.1)")
+    if "fhirversion" in parameters and "4.0" not in parameters:
+        raise FhirRefusal(415, "this server speaks FHIR version 4.0")
 
 
 def _proven(sender: Sender) -> str:
