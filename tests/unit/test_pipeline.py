@@ -95,7 +95,7 @@ class SequenceTests(SynchronousTestCase):
         self.assertEqual(self.kept(), ["b1", "x"])
         self.judging[0].callback([ACCEPTED])
         self.assertEqual(self.kept(), ["b1", "x", "a1", "a2", "a3"])
-        self.assertEqual(self.flow.pipeline._turns, {})
+        self.assertEqual(len(self.flow.pipeline._turns), 0)
 
     def test_one_that_cannot_be_read_holds_up_nobody(self) -> None:
         """Its turn is over too."""
