@@ -21,6 +21,7 @@ from engine.channel import Channel, ReusedKey
 from engine.errors import StoreCorrupt, StoreError
 from engine.message import ACCEPTED, ORDER_KEY, WHOLE, Ack, BodyRef, Envelope, Judgement, Parcel, Receipt, Status, Verdict
 from engine.store.contract import Accepted, Arrival, Plan, Store, Waiting
+from engine.turns import Turns
 from engine.workers import WorkerDied, Workers
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Pipeline:
         self._deliveries: Mapping[str, Delivery] = {}
         self._unpublished: list[tuple[Accepted, Arrival]] = []
         self._window = int(channel.duplicate_window * 1e6)
-        self._turns: dict[str, Deferred[None]] = {}  # of the last message of each sequence that is not with the store yet
+        self._turns = Turns()
         self._answers: dict[int, tuple[Deferred[Ack], Reply, DelayedCall]] = {}
         self._given: dict[int, tuple[Judgement, bytes]] = {}  # the last answers, oldest first, for who did not hear them
         self.planner = Planner(channel.name, store, workers, self._publish, reactor=reactor, log=log)
@@ -95,7 +96,7 @@ class Pipeline:
             return self._commit(invalid, envelope, reply, begun)
         if self._channel.program.checks_content:
             judged: Deferred[Any] = self._judge(envelope)
-            over = self._in_turn(envelope, judged)
+            over = self._turns.enter(envelope.facts.get(ORDER_KEY, ""), judged)  # workers may be done with a later message sooner
 
             def commit(results: list[Any]) -> Deferred[Ack]:
                 ack = self._commit(_judgement(results[0]), envelope, reply, begun)
@@ -115,24 +116,6 @@ class Pipeline:
             return self._workers.submit("judge", self._channel.name, [envelope])
         body: Deferred[Any] = self._store.read_body(envelope.body, WHOLE)
         return body.addCallback(lambda body: self._workers.submit("judge", self._channel.name, [replace(envelope, body=body)]))
-
-    def _in_turn(self, envelope: Envelope, judged: Deferred[Any]) -> Callable[[], None]:
-        """Workers may be done with a later message sooner: those of one sequence are committed in their order. Gives what is to be called
-        when this one is with the store."""
-        key = envelope.facts.get(ORDER_KEY, "")
-        if not key:
-            return lambda: None
-        before, mine = self._turns.get(key), Deferred[None]()
-        self._turns[key] = mine
-        if before is not None:
-            judged.addBoth(lambda result: before.addCallback(lambda _: result))
-
-        def over() -> None:
-            if self._turns.get(key) is mine:
-                del self._turns[key]
-            mine.callback(None)
-
-        return over
 
     def _not_read(self, failure: Failure, envelope: Envelope, reply: Reply) -> Ack:
         if isinstance(envelope.body, BodyRef):

@@ -139,7 +139,7 @@ def check_ndjson(headers: Mapping[str, str]) -> None:
     """Raises FhirRefusal 415 unless the body is said to be lines of JSON in UTF-8 of FHIR R4."""
     kind, _, parameters = headers.get("content-type", "").partition(";")
     if kind.strip().lower() not in _NDJSON:
-        raise FhirRefusal(415, "the body must be application/fhir+ndjson")
+        raise FhirRefusal(415, "the body must be application/fhir+ndjson or application/x-ndjson")
     _check_charset(headers)
     _check_version(parameters)
 

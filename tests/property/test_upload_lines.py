@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.fhir.offline.asked import Journal
@@ -43,14 +43,15 @@ def test_lines_are_those_between_line_feeds(body: bytes) -> None:
     assert lines_of([body]) == expected
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans(), st.booleans()), max_size=30), st.integers(1, 4))
-def test_the_book_against_a_model(tmp_path_factory: object, settled: list[tuple[int, bool, bool]], group: int) -> None:
+def test_the_book_against_a_model(tmp_path_factory: object, lines: list[tuple[int, bool, bool]], group: int) -> None:
     """Whatever is settled in whatever order and groups: first taken wins, and the standing is what a set of numbers says."""
     journal, model = Journal("urn:p", "d"), dict[int, tuple[bytes, bool]]()
     book = Book(tmp_path_factory.mktemp("book") / "book.db", 1e6)  # type: ignore[attr-defined]
     book.open()
-    for start in range(0, len(settled), group):
-        batch = [Settled(journal, number, b"a" if same else b"b", taken, 0) for number, same, taken in settled[start : start + group]]
+    for start in range(0, len(lines), group):
+        batch = [Settled(journal, number, b"a" if same else b"b", taken, 0) for number, same, taken in lines[start : start + group]]
         book.record(batch)
         for line in batch:
             if line.sequence not in model or not model[line.sequence][1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from channels.manual import manual
 from engine.channel import PartyCheck
 from engine.errors import ConfigError
 from engine.expressions import ExpressionError, compile_predicate
-from engine.message import DICOM, DICOM_JSON, HL7V2, Envelope, Status, Verdict
+from engine.message import DICOM, DICOM_JSON, HL7V2, ORDER_KEY, Envelope, Status, Verdict
 
 NODE = "name: n\nparty: n\n"
 CHANNEL = """\
@@ -104,6 +105,13 @@ def test_two_channels_on_one_port(tmp_path: Path) -> None:
     (tmp_path / "channels" / "other.yaml").write_text(CHANNEL.replace("name: lab", "name: other"))
     with pytest.raises(ConfigError, match="port 2575 is taken by channel 'lab' already"):
         load(tmp_path)
+
+
+def test_a_sequence_stays_in_its_order(tmp_path: Path) -> None:
+    """Messages of one numbered sequence share a key, whomever they are about, where the destination is ordered by patient."""
+    (channel,) = load(site(tmp_path)).channels
+    routed = channel.program.plan(replace(oru("F"), facts={ORDER_KEY: "cart"})).routed
+    assert [(one.destination, one.order_key) for one in routed] == [("all", ""), ("women", "cart")]
 
 
 def test_a_folder_without_a_site(tmp_path: Path) -> None:

@@ -273,12 +273,14 @@ class RequestTests(UploadCase):
             "device=a&start=1",
         ):
             self.assertEqual(self.upload([observation(1)], query).status, 400, query)
-        self.assertEqual(self.upload([observation(1)], Content_Type="application/fhir+json").status, 415)
+        for media in ("application/fhir+json", f"{NDJSON}; charset=gb18030", f"{NDJSON}; fhirVersion=5.0", ""):
+            self.assertEqual(self.upload([observation(1)], Content_Type=media).status, 415, media)
         self.assertEqual(self.upload([observation(1)], Content_Encoding="br").status, 415)
         self.assertEqual(self.desk.envelopes, [])
 
     def test_other_media_types_of_ndjson(self):
-        self.assertEqual(self.upload([observation(1)], Content_Type="application/x-ndjson").status, 200)
+        for media in ("application/x-ndjson", f'{NDJSON}; charset="UTF-8"; fhirVersion=4.0'):
+            self.assertEqual(self.upload([observation(1)], Content_Type=media).status, 200, media)
 
     def test_other_methods(self):
         self.assertEqual(self.ask("PUT", "/$upload?device=a", b"{}").start[1], "405")
@@ -350,17 +352,19 @@ class FlowTests(UploadCase):
         self.assertEqual(self.heard(transport).counts, {"kept": 5000})
 
     def test_terminals_share_what_may_be_under_way(self):
-        """One more terminal than there is room for waits, and is let in."""
+        """One more terminal than there is room for waits, and is let in in its turn, however much the others have."""
         self.source._uploads.journals._slots = [0, 1]
         self.desk.held = True
         first, second = self.connect(), self.connect()
-        first.protocol.dataReceived(self.request(observation(1) + b"\n" + observation(2) + b"\n"))
+        first.protocol.dataReceived(self.request(b"".join(line + b"\n" for line in observations(1, 4))))
         second.protocol.dataReceived(self.request(observation(1) + b"\n", "device=cart-8&first=1"))
         self.assertEqual(len(self.desk.envelopes), 2)
         self.desk.release()
-        self.assertEqual(self.desk.envelopes[-1].control_id, "cart-8/1")
-        self.desk.release(9)
-        self.assertEqual((self.heard(first).results, self.heard(second).results), (["kept", "kept"], ["kept"]))
+        self.desk.release()
+        self.assertEqual([one.control_id for one in self.desk.envelopes[2:]], ["cart-7/3", "cart-8/1"])
+        while self.desk.waiting:
+            self.desk.release()
+        self.assertEqual((self.heard(first).results, self.heard(second).results), (["kept"] * 4, ["kept"]))
 
     def test_a_full_store(self):
         """503 for the rest, with what was kept; sent again from there, nothing is lost or doubled."""
@@ -532,6 +536,18 @@ class RecoveryTests(UploadCase):
         self.reactor.advance(1.1)
         self.assertEqual(self.heard(transport).counts, {"kept": 9})
         self.assertEqual(self.recovered().standing(MINE).complete, 9)
+
+    def test_a_damaged_book(self):
+        """Uploads are refused, and said to be; everything else goes on."""
+        file = self.context.data / "uploads" / "platform" / "book.db"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x" * 4096)
+        journals = Journals(Book(file, 1000), replace(self.context, checkpoints=self.checkpoints), 4, None)
+        with self.assertLogs("test.fhir", "ERROR"):
+            self.successResultOf(journals.start())
+        self.source._uploads.journals = journals
+        self.assertEqual(self.upload([observation(1)]).status, 503)
+        self.assertEqual((self.desk.envelopes, self.ask("GET", "/metadata").start[1]), ([], "200"))
 
     def test_a_slot_does_not_undo_a_refusal(self):
         """A slot that was not used again says nothing new at the next start."""

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from engine.channel import ReusedKey
 from engine.errors import PermanentDelivery, StoreError, StoreFull
-from engine.message import DICOM, WHOLE, BodyRef, Judgement, Status, Verdict
+from engine.message import ACCEPTED, DICOM, ORDER_KEY, WHOLE, BodyRef, Judgement, Status, Verdict
 from engine.store.contract import Query
 from tests.support.pipeline import Flow, sample
 
@@ -68,6 +69,41 @@ class IntakeTests(SynchronousTestCase):
         (line,) = flow.store.ledger().result
         self.assertTrue(line.closes)
         self.assertEqual((line.received, line.delivered, line.filtered, line.dead_lettered, line.in_flight), (5, 1, 2, 1, 1))
+
+
+class SequenceTests(SynchronousTestCase):
+    """Messages of one sequence, judged by workers that are done in any order."""
+
+    def setUp(self) -> None:
+        self.flow = Flow()
+        self.flow.pipeline._channel.program.checks_content = True  # type: ignore[misc]
+        self.judging: list[Deferred[list[object]]] = []
+        self.patch(self.flow.pipeline, "_judge", lambda envelope: self.judging.append(Deferred()) or self.judging[-1])
+
+    def send(self, control_id: str, key: str) -> None:
+        self.flow.send(replace(sample(control_id=control_id), facts={ORDER_KEY: key} if key else {}))
+
+    def kept(self) -> list[str]:
+        return [message.arrival.envelope.control_id for message in self.flow.store.messages.values()]
+
+    def test_they_are_committed_in_their_order(self) -> None:
+        """The third is judged first: it waits for the two before it, and nobody else does."""
+        for control_id, key in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("x", "")):
+            self.send(control_id, key)
+        for number in (2, 1, 3, 4):
+            self.judging[number].callback([ACCEPTED])
+        self.assertEqual(self.kept(), ["b1", "x"])
+        self.judging[0].callback([ACCEPTED])
+        self.assertEqual(self.kept(), ["b1", "x", "a1", "a2", "a3"])
+        self.assertEqual(len(self.flow.pipeline._turns), 0)
+
+    def test_one_that_cannot_be_read_holds_up_nobody(self) -> None:
+        """Its turn is over too."""
+        self.send("1", "a")
+        self.send("2", "a")
+        self.judging[1].callback([ACCEPTED])
+        self.judging[0].errback(StoreError("gone"))
+        self.assertEqual(self.kept(), ["2"])
 
 
 class DuplicateTests(SynchronousTestCase):

@@ -90,10 +90,8 @@ def read(asked: Asked, line: Line, sequence: int, sender: Sender, target: str, m
         parsed = exact.inspect(line.content)
         if not sequence:
             found.sequence = _own_number(parsed)
-        write = _write(found, parsed)
-        write.content = parsed
-        found.write = write
-        write.check(parsed)
+        found.write = _write(found, parsed)
+        found.write.check(parsed)
     except ParseError as error:
         found.fault = FhirRefusal(400, error.text, issue="structure", location=error.location)
     except FhirRefusal as refused:

@@ -42,7 +42,7 @@ class Service:
         self._counters: dict[Result, Any] = {}
 
     def start(self, intake: Intake) -> Deferred[None]:
-        """Fails with StoreError."""
+        """Before the source listens."""
         self.intake = intake
         for left in self._folder.glob("report-*"):
             left.unlink(missing_ok=True)

@@ -61,22 +61,29 @@ class Journals:
         self._ended: list[_Ended] = []
         self._writing = self._stuck = self._closed = False
         self._retry: Any = None
+        self._broken = ""
 
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """Bring into the book what it may have missed. Fails with StoreError."""
-        started: Deferred[None] = succeed(None)
-        if not self._book.exists:
-            return started
-        started.addCallback(lambda _: self._context.checkpoints())
-        return started.addCallback(self._recover)
+        """Bring into the book what it may have missed. Where that cannot be, uploads are refused, and everything else goes on."""
+        started: Deferred[Any] = succeed(None)
+        if self._book.exists:
+            started.addCallback(lambda _: self._context.checkpoints())
+            started.addCallback(self._recover)
+            started.addErrback(self._unusable)
+        return started
 
     def _recover(self, checkpoints: Any) -> None:
         self._book.open()
         lines = [_settled(value) for name, value in checkpoints.items() if name.startswith(_SLOT)]
         if lines:
             self._book.record(lines, recovered=True)
+
+    def _unusable(self, failure: Failure) -> None:
+        failure.trap(StoreError)
+        self._broken = str(failure.value)
+        self._context.log.error("the book of uploads cannot be used", extra={"channel": self._context.name, "reason": self._broken})
 
     def close(self) -> None:
         """When no upload is under way. What is not in the book is still in its slot."""
@@ -90,6 +97,8 @@ class Journals:
     def enter(self, upload: LineUpload) -> LineUpload | None:
         """One more upload. Of a journal the latest goes on: an earlier one is told to end, and given, so that it can be waited for.
         Raises StoreError."""
+        if self._broken:
+            raise StoreError(f"uploads are not taken until the node has been started anew: {self._broken}")
         self._book.open()
         earlier = self._uploads.get(upload.journal)
         self._uploads[upload.journal] = upload
@@ -155,13 +164,24 @@ class Journals:
     def _written(self, _: Any, ended: list[_Ended]) -> None:
         self._writing = self._stuck = False
         self._slots += [one.ticket.slot for one in ended]
+        self._wake()  # those that wait come before those whose lines these were
         for one in ended:
             one.said()
         if self._ended and not self._writing:
             self._write()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Who waits longest comes first, and leaves some for the others."""
         waiting, self._waiting = self._waiting, {}
+        share = max(1, len(self._slots) // max(1, len(waiting)))
+        left: dict[LineUpload, None] = {}
         for upload in waiting:
-            upload.go_on()
+            if self._slots:
+                upload.go_on(share)
+            else:
+                left[upload] = None
+        self._waiting = {**left, **self._waiting}
 
     def _not_written(self, failure: Failure, ended: list[_Ended]) -> None:
         """They are committed, and said to be; their slots keep them until the book can be written."""

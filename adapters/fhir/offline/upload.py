@@ -96,15 +96,15 @@ class LineUpload:
         """The same terminal has begun another upload: its connection was lost, and nobody has told us yet."""
         self._stop(409, "the terminal has begun another upload, which goes on in place of this one")
 
-    def go_on(self) -> None:
-        """Take lines, as many as may be under way. Called whenever one more could be."""
+    def go_on(self, most: int = _BURST) -> None:
+        """Take lines, as many as may be under way, and at most `most`. Called whenever one more could be."""
         if self._going:
             return
         self._going = True
-        for _ in range(_BURST):
-            if not self._step():
-                break
-        else:
+        taken = 0
+        while taken < most and self._step():
+            taken += 1
+        if taken == most and (most == _BURST or not self.busy):  # where some are under way, each that is settled calls again
             self._service.context.reactor.callLater(0, self.go_on)
         self._going = False
         self._pace()
