@@ -118,6 +118,8 @@ def _converted(body: bytes, said: str, most: int) -> bytes | FhirRefusal:
 
 
 def _unread(error: ParseError) -> FhirRefusal:
+    if error.location.startswith("line "):
+        return FhirRefusal(400, f"{error.text} ({error.location})", issue="structure")
     return FhirRefusal(400, error.text, issue="structure", location=error.location)
 
 
