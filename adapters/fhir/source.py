@@ -21,7 +21,7 @@ from adapters.fhir.requests import route, wanted_format
 from adapters.fhir.writing import Writes
 from engine import http_answers
 from engine.errors import ParseError
-from engine.formats.fhir_r4.xml import to_xml
+from engine.formats.fhir_r4.xml_writing import to_xml
 from engine.http_answers import HttpRefusal, Sender
 from engine.http_server import Limits
 from engine.http_source import Reception
@@ -78,7 +78,7 @@ class FhirSource:
     def answer(self, message: Message, sender: Sender) -> Deferred[http_answers.Answer]:
         """engine.http_source.Desk"""
         form = wanted_format(message.headers, message.start[1].partition("?")[2])
-        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)
+        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)  # type: ignore[call-overload]
         return answer.addErrback(_refusal).addCallback(self._rendered, form, "gzip" in message.headers.get("accept-encoding", ""))
 
     def _dispatch(self, message: Message, sender: Sender) -> Answer | Deferred[Answer]:

@@ -26,7 +26,8 @@ from engine.bench.node import Node
 from engine.errors import FramingError, ParseError
 from engine.formats import fhir
 from engine.formats.fhir_r4.structure import faults
-from engine.formats.fhir_r4.xml import from_xml, to_xml
+from engine.formats.fhir_r4.xml import from_xml
+from engine.formats.fhir_r4.xml_writing import to_xml
 from engine.http1 import HttpFramer
 from tests.support.fhir_resources import resource
 from tests.support.sites import Site
@@ -34,7 +35,22 @@ from tests.support.sites import Site
 MOST_BODY = 1 << 20
 MEMORY = 256 << 20
 """By how much all processes of the node may grow: far less than the bodies that were refused, and room for caches and pools."""
-JUNK: tuple[Any, ...] = (None, "", "x" * 3000, -1, 1e300, fhir.Exact("1e999"), [], {}, [None], True, {"a": {"b": []}}, "\u0000", "钱\ud7ff", "#a")
+JUNK: tuple[Any, ...] = (
+    None,
+    "",
+    "x" * 3000,
+    -1,
+    1e300,
+    fhir.Exact("1e999"),
+    [],
+    {},
+    [None],
+    True,
+    {"a": {"b": []}},
+    "\u0000",
+    "钱\ud7ff",
+    "#a",
+)
 MUTATED = 4
 """Requests for each type of resource."""
 
@@ -156,7 +172,10 @@ def _request(name: str, number: int, chance: random.Random) -> tuple[str, str, b
         _mutate(made, chance)
     wrapped = made
     if chance.random() < 0.3:
-        asked = {"method": chance.choice(("POST", "PUT", "DELETE", "GET", "PATCH", "x")), "url": chance.choice((name, f"{name}/1", f"{name}?_id=1"))}
+        asked = {
+            "method": chance.choice(("POST", "PUT", "DELETE", "GET", "PATCH", "x")),
+            "url": chance.choice((name, f"{name}/1", f"{name}?_id=1")),
+        }
         kind = chance.choice(("batch", "transaction", "message", "history"))
         wrapped = {"resourceType": "Bundle", "type": kind, "entry": [{"fullUrl": "urn:uuid:1", "resource": made, "request": asked}]}
         method, path = "POST", "/$process-message" if kind == "message" else ""
@@ -179,7 +198,10 @@ def _headers(media: str, chance: random.Random) -> dict[str, str]:
         "Accept-Encoding": ("gzip", "gzip;q=0", "br"),
     }
     chosen = {name: chance.choice(values) for name, values in choices.items() if chance.random() < 0.25}
-    return {"Content-Type": media if chance.random() < 0.95 else chance.choice(("text/plain", "application/fhir+json; charset=gbk", "", "x")), **chosen}
+    return {
+        "Content-Type": media if chance.random() < 0.95 else chance.choice(("text/plain", "application/fhir+json; charset=gbk", "", "x")),
+        **chosen,
+    }
 
 
 # --- what holds for each answer ----------------------------------------------------------------------
@@ -211,7 +233,7 @@ def test_mutated_resources_of_every_type(running: Running, initial: str) -> None
     before = len(running.accepted)
     for name in sorted(name for name in RESOURCE_TYPES if name[0] == initial):
         for seed in range(MUTATED):
-            chance = random.Random(f"{name} {seed}")  # noqa: S311
+            chance = random.Random(f"{name} {seed}")
             method, path, body, media = _request(name, seed, chance)
             headers = _headers(media, chance)
             if chance.random() < 0.2:
@@ -227,7 +249,7 @@ def test_mutated_resources_of_every_type(running: Running, initial: str) -> None
 
 def test_some_were_taken_and_most_were_refused(running: Running) -> None:
     """Or the generator would prove nothing. What was taken is in the repository, which has no more than was asked for."""
-    good = [resource(name, random.Random(name)) for name in ("Patient", "Observation", "Organization")]  # noqa: S311
+    good = [resource(name, random.Random(name)) for name in ("Patient", "Observation", "Organization")]
     before = running.resources()
     for one in good:
         one.pop("id", None)
@@ -245,7 +267,7 @@ def test_mutated_http(running: Running) -> None:
         b"Prefer: return=minimal\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     )
     answered = 0
-    requests = [_scrambled(whole, random.Random(seed)) for seed in range(200)]  # noqa: S311
+    requests = [_scrambled(whole, random.Random(seed)) for seed in range(200)]
     for seed, heard in enumerate(running.wires(requests)):
         try:
             messages = HttpFramer(responses=True, most_body=1 << 24).feed(heard)
@@ -291,7 +313,10 @@ def test_a_body_of_200_mb(running: Running) -> None:
     """Announced, it is refused before it comes; in chunks, once it is too much: 413 both times."""
     head = b"POST /fhir/Patient HTTP/1.1\r\nHost: a\r\nContent-Type: application/fhir+json\r\n"
     chunk = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
-    for announced, piece in ((b"Content-Length: %d\r\n\r\n" % (200 << 20), b" " * (1 << 20)), (b"Transfer-Encoding: chunked\r\n\r\n", chunk)):
+    for announced, piece in (
+        (b"Content-Length: %d\r\n\r\n" % (200 << 20), b" " * (1 << 20)),
+        (b"Transfer-Encoding: chunked\r\n\r\n", chunk),
+    ):
         with socket.create_connection((HOST, running.port), timeout=60) as connection:
             with suppress(ConnectionError):
                 connection.sendall(head + announced)

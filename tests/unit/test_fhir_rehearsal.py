@@ -11,7 +11,7 @@ from adapters.fhir.options import SOURCE
 from engine.message import Verdict
 
 PATIENT = {"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "7"}]}
-BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}}
+BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}, "entry": []}
 
 
 def rehearse(body: object, **options: object):  # type: ignore[no-untyped-def]

@@ -7,7 +7,8 @@ import json
 from fhir.resources.R4B import get_fhir_model_class
 
 from engine.formats.fhir_r4.structure import faults
-from engine.formats.fhir_r4.xml import from_xml, to_xml
+from engine.formats.fhir_r4.xml import from_xml
+from engine.formats.fhir_r4.xml_writing import to_xml
 from engine.http_answers import Sender
 from engine.message import FHIR_JSON, FHIR_XML, Judgement, Verdict
 from tests.support.fhir import SYSTEM, bundle, entry, identified
@@ -121,7 +122,13 @@ class StructureTests(FhirSourceCase):
 
     def test_the_element_and_what_would_be_right(self):
         """Kept as invalid, 422, all faults at once."""
-        body = {"resourceType": "Observation", "status": "done", "effectiveDateTime": "yesterday", "valueQuantity": {"value": "1.5"}, "shoe": 1}
+        body = {
+            "resourceType": "Observation",
+            "status": "done",
+            "effectiveDateTime": "yesterday",
+            "valueQuantity": {"value": "1.5"},
+            "shoe": 1,
+        }
         issues = self.refused(422, self.ask("POST", "/Observation", json.dumps(body).encode()))
         self.assertEqual(
             {issue["expression"][0] for issue in issues},

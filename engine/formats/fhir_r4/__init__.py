@@ -62,9 +62,9 @@ _DOMAIN: Final = (
 )
 
 PRIMITIVES: Final = frozenset(
-    "base64Binary boolean canonical code date dateTime decimal id instant integer markdown oid positiveInt string time unsignedInt uri url"
-    " uuid xhtml".split()
-)
+    ("base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer", "markdown", "oid",
+     "positiveInt", "string", "time", "unsignedInt", "uri", "url", "uuid", XHTML)
+)  # fmt: skip
 
 
 @cache
