@@ -1,7 +1,8 @@
 """Whether a resource in JSON has the structure of FHIR R4: its elements, their types, cardinalities and codes, and its contained resources.
 
-Sources: R4 2.6.2 (JSON), 2.24.0 (types), 2.26.4 (contained: dom-2, ref-1). Profiles and other
-invariants are not looked at, and an empty list, which R4 has not, passes: it says nothing. Faults say where, and what would be right; never what was there. Pure; time and memory in the size of the resource, faults bounded.
+Sources: R4 2.6.2 (JSON), 2.24.0 (types), 2.26.4 (contained: dom-2, ref-1). Profiles and other invariants are not looked at, and an empty
+list, which R4 has not, passes: it says nothing. Faults say where, and what would be right; never what was there. Pure; time and memory in
+the size of the resource, faults bounded.
 """
 
 from __future__ import annotations

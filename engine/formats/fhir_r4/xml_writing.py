@@ -1,5 +1,5 @@
-"""FHIR R4 JSON to XML (R4 2.6.1), by the table of elements, whose order is that of the standard. What XML has no place for is refused: nothing
-is left out in silence. Pure.
+"""FHIR R4 JSON to XML (R4 2.6.1), by the table of elements, whose order is that of the standard. What XML has no place for is
+refused: nothing is left out in silence. Pure.
 """
 
 from __future__ import annotations
