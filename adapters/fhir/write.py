@@ -1,14 +1,11 @@
 """One write request on its way to becoming an envelope. Pure.
 
 A request in XML is committed as the JSON that it says (engine.formats.fhir_r4.xml, which loses nothing that FHIR gives a meaning), so
-that filters, mappings and destinations have one form to know. Its own bytes stay with the message as the fact ``request.original``: gzip,
-then base64.
+that filters, mappings and destinations have one form to know. Its own bytes stay with the message (engine.message.ORIGINAL).
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.fhir import exact
@@ -17,7 +14,7 @@ from adapters.fhir.envelopes import envelope, interaction, single_entry
 from adapters.fhir.messages import Header, digest, read_header
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.search import parse_query
-from engine.message import FHIR_JSON, FHIR_XML
+from engine.message import FHIR_JSON, FHIR_XML, ORIGINAL, packed
 
 if TYPE_CHECKING:
     from adapters.fhir.requests import Route
@@ -91,16 +88,16 @@ class Write:
     def envelope(self, received_at: int) -> Any:
         """The request as the pipeline has it."""
         wrapped = self.is_single and self._content_type == FHIR_JSON and (self.content is not None or self.method == "DELETE")
-        body, key, compared = self._bundle() if wrapped else self.body, "", b""
+        body = self._bundle() if wrapped else self.body
         if self.is_single:
             message_type = interaction(self.method, self.found.resource_type)
         elif self.header is not None:
             message_type = self.header.event
-            key, compared = f"message {self.header.id}", digest(self.content)
         else:
             message_type = f"Bundle {self.content.get('type', '')}" if isinstance(self.content, dict) else "Bundle"
         return envelope(
-            body, self.content, self.sender, self.message.headers, key=key, digest=compared,
+            body, self.content, self.sender, self.message.headers,
+            message_id="" if self.header is None else self.header.id, digest=b"" if self.header is None else digest(self.content),
             content_type=self._content_type, message_type=message_type, received_at=received_at, facts=self._facts(),
         )  # fmt: skip
 
@@ -119,7 +116,7 @@ class Write:
                 facts[fact] = self.message.headers[name]
         if self._original:
             facts["request.content_type"] = FHIR_XML
-            facts["request.original"] = base64.b64encode(gzip.compress(self._original, 6, mtime=0)).decode()
+            facts[ORIGINAL] = packed(self._original)
         if self.is_single:
             facts["resource.type"] = self.found.resource_type
         elif self.header is not None:

@@ -123,11 +123,7 @@ class ValidatedAnswersTests(ServerCase):
         folder.mkdir()
         for number, answer in enumerate(answers):
             parts = [one["resource"] for one in answer.get("entry", ()) if "resource" in one]
-            if answer["resourceType"] == "Bundle":
-                answer = {**answer, "entry": [{**one, "resource": {"resourceType": "Basic", "code": {"text": "x"}}}
-                                              if "resource" in one else one for one in answer.get("entry", ())]}  # fmt: skip
-                answer = {name: value for name, value in answer.items() if value != []}
-            whole = {"entry": [{"fullUrl": f"urn:uuid:{number}", "resource": one} for one in (answer, *parts)]}
+            whole = {"entry": [{"fullUrl": f"urn:uuid:{number}", "resource": one} for one in (_alone(answer), *parts)]}
             (folder / f"{number}.json").write_text(json.dumps(whole))
         issues, counted = yield deferToThread(self.validate, folder)
         self.assertEqual(issues, [])
@@ -154,3 +150,11 @@ class ValidatedAnswersTests(ServerCase):
         with ForeignPeer(node_script(VALIDATOR, "@medplum/core", self.folder), folder=str(folder)) as peer:
             *issues, counted = peer.all_heard()
         return issues, counted
+
+
+def _alone(answer):
+    """A Bundle with something plain in the place of each resource, which is validated by itself."""
+    if answer["resourceType"] != "Bundle":
+        return answer
+    plain = {"resourceType": "Basic", "code": {"text": "x"}}
+    return {**answer, "entry": [{**one, "resource": plain} if "resource" in one else one for one in answer["entry"]]}
