@@ -125,7 +125,13 @@ def test_a_terminal_is_connected(tmp_path: Path) -> None:
     started = "meridian run clinic >>run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
     commands = "\n".join(blocks("engine/docs/terminals.md")).replace("meridian run clinic &", started).replace("%1", "$NODE")
     output = run(commands, tmp_path)
-    for shown in ("fine: first, terminals", "Patient/p1/_history/1", '<value value="5.10"/>', "Observation create", "there is no such Patient"):
+    for shown in (
+        "fine: first, terminals",
+        "Patient/p1/_history/1",
+        '<value value="5.10"/>',
+        "Observation create",
+        "there is no such Patient",
+    ):
         assert shown in output, output
     for expression in ("Patient.birthDate", "Patient.gendre", "Patient.active"):
         assert f'"expression":["{expression}"]' in output, output

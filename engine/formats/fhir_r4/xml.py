@@ -22,6 +22,7 @@ from engine.formats.xml import Limits
 from engine.formats.xml import parse as parse_xml
 from engine.message import FHIR_XML
 
+MOST_ELEMENTS: Final = 400_000
 _SPACE: Final = f"{{{NAMESPACE}}}"
 _SCHEMA_LOCATION: Final = "{http://www.w3.org/2001/XMLSchema-instance}schemaLocation"
 _NUMBER: Final = {
@@ -34,7 +35,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
 def from_xml(body: bytes, *, most: int = 16 << 20, charset: str = "") -> bytes:
     """The resource as JSON. Raises ParseError with the place in FHIRPath, or line and column, and nothing of the content."""
-    root = parse_xml(body, Limits(size=most, depth=fhir.MOST_DEEP), charset)
+    root = parse_xml(body, Limits(size=most, depth=fhir.MOST_DEEP, elements=MOST_ELEMENTS), charset)
     root.attrib.pop(_SCHEMA_LOCATION, None)
     return fhir.dump(_resource_of(root, str(root.tag).rpartition("}")[2][:64]))
 
@@ -57,15 +58,15 @@ def _object_of(kind: Type, element: Any, path: str) -> dict[str, Any]:
             raise ParseError("this element has an attribute that FHIR has not", location=path)
         found[name] = value
     additions: dict[str, Any] = {}
-    order, at = list(kind.elements), -1
+    at, last = -1, ""
     for child in element:
         name = _name_of(child, kind, path)
         one = kind.elements[name]
-        place = order.index(name)
+        place = kind.places[name]
         if place < at or (place == at and not one.repeats):
-            wrong = "comes twice" if place == at else f"stands after {order[at]}, and belongs before it (R4 2.6.1)"
+            wrong = "comes twice" if place == at else f"stands after {last}, and belongs before it (R4 2.6.1)"
             raise ParseError(f"{name} {wrong}", location=path)
-        at = place
+        at, last = place, name
         _take(one, child, f"{path}.{name}[{len(found.get(name, ()))}]" if one.repeats else f"{path}.{name}", found, additions)
     found.update((f"_{name}", value) for name, value in additions.items() if value is not None and any(_each(value)))
     for name in [name for name, value in found.items() if name in additions and not any(one is not None for one in _each(value))]:
