@@ -104,7 +104,14 @@ class UncheckedTests(FhirSourceCase):
         """406, and JSON still gives it."""
         self.assertEqual(self.ask("POST", "/Patient", b'{"resourceType":"Patient","shoe":42}').start[1], "201")
         self.refused(406, self.ask("GET", "/Patient/n1", Accept="application/fhir+xml"))
+        self.refused(406, self.ask("GET", "/Patient", Accept="application/fhir+xml"))
         self.assertEqual(json.loads(self.ask("GET", "/Patient/n1").body)["shoe"], 42)
+
+    def test_a_write_that_is_done_is_never_answered_as_refused(self):
+        """The answer is JSON where it cannot be XML: 406 would make the client send again."""
+        answer = self.ask("POST", "/Patient", b'{"resourceType":"Patient","shoe":42}', Accept="application/fhir+xml")
+        self.assertEqual((answer.start[1], answer.headers["content-type"]), ("201", "application/fhir+json; charset=utf-8"))
+        self.assertEqual(len(self.intake.envelopes), 1)
 
 
 class CompressionTests(FhirSourceCase):
@@ -113,6 +120,7 @@ class CompressionTests(FhirSourceCase):
         self.assertEqual(answer.headers["content-encoding"], "gzip")
         self.assertEqual(json.loads(gzip.decompress(answer.body))["resourceType"], "CapabilityStatement")
         self.assertNotIn("content-encoding", self.ask("GET", "/metadata").headers)
+        self.assertNotIn("content-encoding", self.ask("GET", "/metadata", Accept_Encoding="gzip;q=0, identity").headers)
         self.assertNotIn("content-encoding", self.ask("GET", "/Patient/none", Accept_Encoding="gzip").headers)
 
 
