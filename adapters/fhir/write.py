@@ -74,7 +74,8 @@ class Write:
     def _check_bundle(self) -> None:
         content = self.content
         if content.get("resourceType") != "Bundle" or content.get("type") not in ("transaction", "batch"):
-            raise FhirRefusal(400, "a transaction or batch Bundle is posted here", issue="invalid", location="Bundle.type")
+            text = "a transaction or batch Bundle is posted here, and a message to $process-message"
+            raise FhirRefusal(400, text, issue="invalid", location="Bundle.type")
         entries = content.get("entry", [])
         if not isinstance(entries, list):
             raise FhirRefusal(400, "entry must be a list", issue="structure", location="Bundle.entry")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.fhir.resource_types import RESOURCE_TYPES
 from engine.formats import fhir
 from engine.formats.fhir_r4 import PRIMITIVES, RESOURCE, types
 from engine.formats.fhir_r4.structure import MOST_FAULTS, Fault, faults
@@ -35,6 +36,10 @@ def test_the_table_is_the_standards() -> None:
     """It is what the structure definitions and value sets of R4 give, element by element, in their order."""
     _definitions()
     assert TABLE.read_text() == table(MODULES)
+
+
+def test_the_resources_are_those_that_the_server_knows() -> None:
+    assert {name for name, kind in types().items() if kind.is_resource} == RESOURCE_TYPES
 
 
 def test_every_kind_is_known() -> None:

@@ -120,7 +120,7 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MOST_TEXT and not (value.isprintable() is False and _NO_TEXT.search(value))
+    return isinstance(value, str) and 0 < len(value) <= _MOST_TEXT and (value.isprintable() or not _NO_TEXT.search(value))
 
 
 def _dated(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
