@@ -67,7 +67,7 @@ class FhirSource:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self, intake: Intake) -> Deferred[None]:
-        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception.in_thread)
+        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception)
         return self._reception.start()
 
     def stop(self) -> Deferred[None]:

@@ -4,7 +4,9 @@ import gzip
 import json
 
 from fhir.resources.R4B import get_fhir_model_class
+from twisted.internet.defer import Deferred
 
+from engine import http_source
 from engine.formats.fhir_r4.structure import faults
 from engine.formats.fhir_r4.xml import from_xml
 from engine.formats.fhir_r4.xml_writing import to_xml
@@ -122,6 +124,24 @@ class CompressionTests(FhirSourceCase):
         self.assertNotIn("content-encoding", self.ask("GET", "/metadata").headers)
         self.assertNotIn("content-encoding", self.ask("GET", "/metadata", Accept_Encoding="gzip;q=0, identity").headers)
         self.assertNotIn("content-encoding", self.ask("GET", "/Patient/none", Accept_Encoding="gzip").headers)
+
+
+class StoppingTests(FhirSourceCase):
+    def test_what_is_still_looked_into_is_not_handed_in_after_the_stop(self):
+        """503, to be sent again; the intake hears of nothing new."""
+        waiting = []
+        self.patch(http_source, "deferToThreadPool", lambda *work: waiting.append((Deferred(), *work[2:])) or waiting[-1][0])
+        transport = self.connect()
+        head = f"POST /fhir/Patient HTTP/1.1\r\nContent-Type: application/fhir+xml\r\nContent-Length: {len(PATIENT_XML)}\r\n\r\n"
+        self.assertEqual(self.send(head.encode() + PATIENT_XML, transport), [])
+        stopped = self.source.stop()
+        ((converted, function, *arguments),) = waiting
+        converted.callback(function(*arguments))
+        self.reactor.advance(0)
+        self.successResultOf(stopped)
+        (answer,) = self.answers(transport)
+        self.assertEqual((answer.start[1], answer.headers["retry-after"]), ("503", "5"))
+        self.assertEqual(self.intake.envelopes, [])
 
 
 class StructureTests(FhirSourceCase):
