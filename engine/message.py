@@ -5,6 +5,8 @@ Pure data: nothing here knows a socket, a database or a protocol.
 
 from __future__ import annotations
 
+import base64
+import gzip
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
@@ -93,7 +95,7 @@ class Excerpt(bytes):
 
 @value(frozen=True, slots=True)
 class Envelope:
-    """One message as it arrived: the raw bytes, never altered, and what could be read cheaply.
+    """One message as it arrived: the raw bytes, never altered (`as_received`), and what could be read cheaply.
 
     `received_at` is in microseconds since 1970-01-01 UTC. `sender` is what the message claims
     (HL7: ``MSH-3|MSH-4``), `peer` is what the connection proved (a party URI from the client
@@ -118,6 +120,20 @@ class Envelope:
     content_digest: bytes = b""
     facts: Mapping[str, str] = field(default_factory=dict)
     checkpoint: tuple[str, str] | None = None
+
+
+ORIGINAL: Final = "request.original"
+"""The fact that holds, `packed`, what a source received, where it has converted that to another form of the same content."""
+
+
+def packed(received: bytes) -> str:
+    """Bytes as a fact: gzip, then base64."""
+    return base64.b64encode(gzip.compress(received, 6, mtime=0)).decode()
+
+
+def as_received(envelope: Envelope) -> bytes | BodyRef:
+    """The bytes that the sender sent."""
+    return gzip.decompress(base64.b64decode(envelope.facts[ORIGINAL])) if ORIGINAL in envelope.facts else envelope.body
 
 
 class Verdict(StrEnum):

@@ -25,8 +25,8 @@ _READS: Final = ("read", "vread", "history-instance", "search-type")
 _MESSAGING: Final = "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message"
 _ANSWERED: Final = "Writes are answered with their result."
 _KEPT: Final = (
-    "Writes are answered 202 Accepted once they are kept on disk; what becomes of them is not told here. Their conditions and If-Match go with"
-    " them to whoever carries them out."
+    "Writes are answered 202 Accepted once they are kept on disk; what becomes of them is not told here. Their conditions and If-Match go"
+    " with them to whoever carries them out."
 )
 _READING: Final = {
     "own": "A client reads the versions that it sent itself; of others' resources it hears 404.",
@@ -44,9 +44,7 @@ _DOCUMENTATION: Final = (
     " Idempotency-Key that comes again is answered as the first time and changes nothing. XML is converted to JSON and back; comments in it"
     " are dropped."
 )
-_CERTIFICATES: Final = {
-    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "Certificates"}]
-}
+_CERTIFICATES: Final = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "Certificates"}]}
 _SMART: Final = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}]}
 _OAUTH_URIS: Final = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _PROVING: Final = {
@@ -148,7 +146,8 @@ def _messaging(channel: Channel) -> dict[str, Any]:
     return {
         "endpoint": [{"protocol": protocol, "address": f"{channel.url}/{MESSAGE}"}],
         "documentation": (
-            "Messages are answered once they are kept, by a message whose response.code is ok, transient-error (send it again) or fatal-error."
+            "Messages are answered once they are kept, by a message whose response.code is ok, transient-error (send it again) or"
+            " fatal-error."
             " A message with a MessageHeader.id that came before is answered as the first time. Asynchronous answers are not offered."
         ),
     }

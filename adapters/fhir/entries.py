@@ -109,16 +109,21 @@ def version_of(etag: str, location: str = "") -> str:
 def body_of(request: Request, resource: Any) -> dict[str, Any]:
     """The resource of a create or update, if it fits the url."""
     if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
-        raise FhirRefusal(400, "a resource is required", issue="required", location=request.location)
+        raise FhirRefusal(400, "a resource is required", issue="required", location=_place(request))
     if resource["resourceType"] != request.resource_type:
-        raise FhirRefusal(400, "resourceType does not match the url", issue="invalid", location=f"{request.location}.resource".lstrip("."))
+        raise FhirRefusal(400, "resourceType does not match the url", issue="invalid", location=_place(request))
     given = resource.get("id")
     if given is not None and not (isinstance(given, str) and ID.fullmatch(given)):
-        raise FhirRefusal(400, "the resource has no valid id", issue="value", location=f"{request.location}.resource.id".lstrip("."))
+        raise FhirRefusal(400, "the resource has no valid id", issue="value", location=_place(request, ".id"))
     if request.method == "PUT" and request.resource_id and given != request.resource_id:
         text = "the resource's id does not match the url" if given else "an update needs the resource's id in the resource"
-        raise FhirRefusal(400, text, issue="invalid", location=f"{request.location}.resource.id".lstrip("."))
+        raise FhirRefusal(400, text, issue="invalid", location=_place(request, ".id"))
     meta = resource.get("meta", {})
     if not isinstance(meta, dict):
-        raise FhirRefusal(400, "meta must be an object", issue="structure", location=f"{request.location}.resource.meta".lstrip("."))
+        raise FhirRefusal(400, "meta must be an object", issue="structure", location=_place(request, ".meta"))
     return resource
+
+
+def _place(request: Request, element: str = "") -> str:
+    """In FHIRPath: of the Bundle that an entry is in, or of a resource that comes alone."""
+    return f"{request.location}.resource{element}" if request.location else f"{request.resource_type}{element}"

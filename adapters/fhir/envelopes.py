@@ -40,14 +40,14 @@ def interaction(method: str, resource_type: str) -> str:
 
 
 def envelope(
-    body: bytes, content: Any, sender: Sender, headers: Mapping[str, str], *, key: str = "", digest: bytes = b"", **more: Any
+    body: bytes, content: Any, sender: Sender, headers: Mapping[str, str], *, message_id: str = "", digest: bytes = b"", **more: Any
 ) -> Envelope:
     """`content` is the parsed resource or Bundle, None where it could not be read; `headers` by lower-case name; `more` goes in as is.
-    `key` says which requests of this sender are one sent again (else the header Idempotency-Key does), `digest` what of it is compared."""
-    key = key or headers.get("idempotency-key", "")
+    `message_id`, else the header Idempotency-Key, says which requests of this sender are one sent again; `digest` what is compared."""
+    key = f"message {message_id}" if message_id else headers.get("idempotency-key", "")
     return Envelope(
         body=body,
-        control_id=_control_id(content) or key or headers.get("x-request-id", ""),
+        control_id=message_id or _control_id(content) or key or headers.get("x-request-id", ""),
         sender=_source(content),
         peer=sender.peer,
         remote=sender.remote,

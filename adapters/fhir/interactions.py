@@ -53,7 +53,8 @@ class Interactions:
         self._rows, self._new_id, self._reads_all = rows, new_id, reads_all
 
     def apply(self, body: bytes, now: int, sender: str = "") -> Answer:
-        """Carry a transaction or batch Bundle of the party `sender` out at time `now` (microseconds UTC). Raises FhirRefusal, ParseError."""
+        """Carry a transaction or batch Bundle of the party `sender` out at time `now` (microseconds UTC).
+        Raises FhirRefusal, ParseError."""
         bundle = exact.parse(body)
         entries = bundle.get("entry", [])
         if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in ("transaction", "batch"):

@@ -97,7 +97,8 @@ def digest(content: Mapping[str, Any]) -> bytes:
 
 def response(header: Header, answer: Answer, endpoint: str, now: int) -> Answer:
     """The message that answers (R4 2.4.4): response.code ok, transient-error (send it again) or fatal-error (do not), with the
-    OperationOutcome of `answer` where it has one. An answer that is a message already goes on as it is. `endpoint` is our address, `now` in microseconds UTC."""
+    OperationOutcome of `answer` where it has one. An answer that is a message already goes on as it is. `endpoint` is our address, `now` in
+    microseconds UTC."""
     content = _parsed(answer.body)
     if content.get("resourceType") == "Bundle" and content.get("type") == "message":
         return answer

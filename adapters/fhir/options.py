@@ -64,6 +64,8 @@ REPOSITORY: Final = Spec(
     [
         Option("path", TEXT, "file of the repository, relative to the site's data folder", default=REPOSITORY_FILE),
         Option("remember", DURATION, "how long the answers to idempotency keys are kept", default="30d"),
-        Option("reads", choice("own", "all"), "what the GET entries of a Bundle see: what its party sent itself, or everything", default="own"),
+        Option(
+            "reads", choice("own", "all"), "what the GET entries of a Bundle see: what its party sent itself, or everything", default="own"
+        ),
     ],
 )

@@ -35,6 +35,7 @@ _FORMATS: Final = {  # an unencoded + arrives as a space
 }
 _FORM: Final = "application/x-www-form-urlencoded"
 _QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+_NEVER: Final = re.compile(r"q=0(?:\.0*)?\s*$")
 MESSAGE: Final = "$process-message"
 UPLOAD: Final = "$upload"
 _NAMED: Final = {"metadata": "metadata", MESSAGE: "message", UPLOAD: "upload"}
@@ -121,6 +122,12 @@ def _best(accept: str, sent: str) -> str:
 
 def _speaks(parameters: str) -> bool:
     return "fhirversion" not in parameters.lower() or "4.0" in parameters
+
+
+def takes_gzip(headers: Mapping[str, str]) -> bool:
+    """Whether the client says that it takes gzip (RFC 9110 12.5.3)."""
+    codings = (part.partition(";") for part in headers.get("accept-encoding", "").lower().split(","))
+    return any(name.strip() == "gzip" and not _NEVER.search(parameters) for name, _, parameters in codings)
 
 
 def content_format(headers: Mapping[str, str]) -> str:

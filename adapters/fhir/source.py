@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -20,15 +19,15 @@ from adapters.fhir.outcome import Answer, FhirRefusal
 from adapters.fhir.permission import Permission
 from adapters.fhir.reading import Reads
 from adapters.fhir.repository import Reading
-from adapters.fhir.requests import UPLOAD, route, wanted_format
+from adapters.fhir.requests import UPLOAD, route, takes_gzip, wanted_format
 from adapters.fhir.writing import Writes
 from engine import http_answers
 from engine.errors import ParseError
-from engine.formats.fhir_r4.xml import to_xml
+from engine.formats.fhir_r4.xml_writing import to_xml
 from engine.http_answers import HttpRefusal, Sender
 from engine.http_server import Limits
 from engine.http_source import Reception
-from engine.message import FHIR_JSON, FHIR_XML
+from engine.message import FHIR_XML
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -43,6 +42,14 @@ XML_CONTENT_TYPE: Final = "application/fhir+xml; charset=utf-8"
 _WORTH_ZIPPING: Final = 1 << 10
 _QUICK: Final = 64 << 10
 _WRITES: Final = {"POST": ("system", "type", "message"), "PUT": ("type", "instance"), "DELETE": ("type", "instance")}
+
+
+class Form(NamedTuple):
+    """How an answer is to go out: FHIR_JSON or FHIR_XML, compressed or not; `reading`: the request changes nothing."""
+
+    media: str
+    zipped: bool
+    reading: bool
 
 
 class FhirSource:
@@ -66,7 +73,7 @@ class FhirSource:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self, intake: Intake) -> Deferred[None]:
-        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception.in_thread)
+        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception)
         return self._uploads.start(intake).addCallback(lambda _: self._reception.start())
 
     def stop(self) -> Deferred[None]:
@@ -88,9 +95,10 @@ class FhirSource:
 
     def answer(self, message: Message, sender: Sender) -> Deferred[http_answers.Answer]:
         """engine.http_source.Desk"""
-        form = wanted_format(message.headers, message.start[1].partition("?")[2])
-        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)
-        return answer.addErrback(_refusal).addCallback(self._rendered, form, "gzip" in message.headers.get("accept-encoding", ""))
+        method, target, _ = message.start
+        wanted = Form(wanted_format(message.headers, target.partition("?")[2]), takes_gzip(message.headers), method in ("GET", "HEAD"))
+        answer: Deferred[Answer] = maybeDeferred(self._dispatch, message, sender)  # type: ignore[call-overload]
+        return answer.addErrback(_refusal).addCallback(self._rendered, wanted)
 
     def _dispatch(self, message: Message, sender: Sender) -> Answer | Deferred[Answer]:
         method, target, _ = message.start
@@ -108,14 +116,11 @@ class FhirSource:
             self._may.read(found, sender)
         return self._reads.read(found, message, sender, url)
 
-    def _rendered(self, answer: Answer, form: str, zipped: bool) -> http_answers.Answer | Deferred[http_answers.Answer]:
+    def _rendered(self, answer: Answer, form: Form) -> http_answers.Answer | Deferred[http_answers.Answer]:
         """In the form that the client asked for; whatever takes long is done off the reactor thread."""
-        zipped = zipped and len(answer.body) >= _WORTH_ZIPPING
-        if not answer.body or (form == FHIR_JSON and not zipped):
-            return _over_http(answer)
         if len(answer.body) <= _QUICK:
-            return rendered(answer, form, zipped=zipped)
-        later: Deferred[http_answers.Answer] = self._reception.in_thread(partial(rendered, zipped=zipped), answer, form)
+            return rendered(answer, form)
+        later: Deferred[http_answers.Answer] = self._reception.in_thread(rendered, answer, form)
         return later
 
     def worded(self, refused: HttpRefusal) -> http_answers.Answer:
@@ -136,16 +141,20 @@ def _refusal(failure: Failure) -> Answer:
     return failure.value.answer()
 
 
-def rendered(answer: Answer, form: str, *, zipped: bool) -> http_answers.Answer:
-    """Raises FhirRefusal 406 for a resource that XML has no place for (one that came unchecked)."""
+def rendered(answer: Answer, form: Form) -> http_answers.Answer:
+    """A resource that XML has no place for (one that came unchecked) is 406 to a reader; a write is done, so that its answer is JSON then.
+    Raises FhirRefusal 406."""
+    body, media = answer.body, CONTENT_TYPE
     try:
-        body, media = (to_xml(answer.body), XML_CONTENT_TYPE) if form == FHIR_XML else (answer.body, CONTENT_TYPE)
+        if form.media == FHIR_XML and body:
+            body, media = to_xml(body), XML_CONTENT_TYPE
     except ParseError as error:
-        raise FhirRefusal(406, f"this cannot be said in XML, ask for JSON: {error.text}", location=error.location) from error
-    if not zipped:
-        return _over_http(Answer(answer.status, body, answer.headers), media)
-    headers = {**answer.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    return _over_http(Answer(answer.status, gzip.compress(body, 3), headers), media)
+        if form.reading:
+            raise FhirRefusal(406, f"this cannot be said in XML, ask for JSON: {error.text}", location=error.location) from error
+    headers = answer.headers
+    if form.zipped and len(body) >= _WORTH_ZIPPING:
+        body, headers = gzip.compress(body, 3), {**headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return _over_http(Answer(answer.status, body, headers), media)
 
 
 def _over_http(answer: Answer, media: str = CONTENT_TYPE) -> http_answers.Answer:

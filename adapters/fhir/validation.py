@@ -14,7 +14,8 @@ from adapters.fhir.outcome import FhirRefusal, Issue
 from engine.formats.fhir_r4.structure import faults
 
 MOST_ISSUES: Final = 50
-_QUICK: Final = 32 << 10
+_QUICK: Final = {"none": 256 << 10, "structure": 32 << 10, "fhir.resources": 0}
+"""Bytes, by the option `validate`."""
 
 # pydantic's error types, worded; the rest of them is told by its own name.
 _WORDING: Final = {
@@ -39,8 +40,8 @@ class Invalid(FhirRefusal):
 
 
 def quick(level: str, size: int) -> bool:
-    """Whether a check of `size` bytes takes no longer than a millisecond or two."""
-    return level == "none" or (level == "structure" and size <= _QUICK)
+    """Whether parsing and checking `size` bytes takes no longer than a few milliseconds."""
+    return size <= _QUICK[level]
 
 
 def check(level: str, content: dict[str, Any], resource: bytes) -> None:

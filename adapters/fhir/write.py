@@ -1,14 +1,11 @@
 """One write request on its way to becoming an envelope. Pure.
 
 A request in XML is committed as the JSON that it says (engine.formats.fhir_r4.xml, which loses nothing that FHIR gives a meaning), so
-that filters, mappings and destinations have one form to know. Its own bytes stay with the message as the fact ``request.original``: gzip,
-then base64.
+that filters, mappings and destinations have one form to know. Its own bytes stay with the message (engine.message.ORIGINAL).
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.fhir import exact
@@ -18,7 +15,7 @@ from adapters.fhir.messages import Header, contents, digest, read_header
 from adapters.fhir.outcome import FhirRefusal
 from adapters.fhir.permission import bundled
 from adapters.fhir.search import parse_query
-from engine.message import FHIR_JSON, FHIR_XML, PARTS
+from engine.message import FHIR_JSON, FHIR_XML, ORIGINAL, PARTS, packed
 
 if TYPE_CHECKING:
     from adapters.fhir.requests import Route
@@ -85,7 +82,8 @@ class Write:
     def _check_bundle(self) -> None:
         content = self.content
         if content.get("resourceType") != "Bundle" or content.get("type") not in ("transaction", "batch"):
-            raise FhirRefusal(400, "a transaction or batch Bundle is posted here", issue="invalid", location="Bundle.type")
+            text = "a transaction or batch Bundle is posted here, and a message to $process-message"
+            raise FhirRefusal(400, text, issue="invalid", location="Bundle.type")
         entries = content.get("entry", [])
         if not isinstance(entries, list):
             raise FhirRefusal(400, "entry must be a list", issue="structure", location="Bundle.entry")
@@ -128,11 +126,9 @@ class Write:
     def envelope(self, received_at: int) -> Any:
         """The request as the pipeline has it."""
         wrapped = self.is_single and self._content_type == FHIR_JSON and (self.content is not None or self.method == "DELETE")
-        body, key, compared = self._bundle() if wrapped else self.body, "", b""
-        if self.header is not None:
-            key, compared = f"message {self.header.id}", digest(self.content)
         return envelope(
-            body, self.content, self.sender, self.message.headers, key=key, digest=compared,
+            self._bundle() if wrapped else self.body, self.content, self.sender, self.message.headers,
+            message_id="" if self.header is None else self.header.id, digest=b"" if self.header is None else digest(self.content),
             content_type=self._content_type, message_type=self.message_type, received_at=received_at, facts=self._facts(),
         )  # fmt: skip
 
@@ -151,7 +147,7 @@ class Write:
                 facts[fact] = self.message.headers[name]
         if self._original:
             facts["request.content_type"] = FHIR_XML
-            facts["request.original"] = base64.b64encode(gzip.compress(self._original, 6, mtime=0)).decode()
+            facts[ORIGINAL] = packed(self._original)
         if self.is_single:
             facts["resource.type"] = self.found.resource_type
         elif self.header is not None:

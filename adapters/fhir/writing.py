@@ -5,7 +5,6 @@ What comes as XML is converted before anything else, and travels as JSON; its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +16,27 @@ from adapters.fhir.messages import response
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, NotAllowed, operation_outcome
 from adapters.fhir.permission import Permission
 from adapters.fhir.requests import MESSAGE, charset, content_format, decode_body, preference
-from adapters.fhir.validation import check, quick
+from adapters.fhir.validation import Invalid, check, quick
 from adapters.fhir.write import Write
 from engine.errors import ParseError
 from engine.formats.fhir_r4.xml import from_xml
 from engine.message import FHIR_JSON, FHIR_XML, Ack, Judgement, Verdict
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from adapters.fhir.reading import Reads
     from adapters.fhir.requests import Route
     from engine.contracts import Context, Intake
     from engine.http1 import Message
     from engine.http_answers import Sender
+    from engine.http_source import Reception
     from engine.options import Settings
 
 
 class Writes:
     """Turns writes into envelopes and acks into answers."""
 
-    def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, in_thread: Callable[..., Deferred[Any]]) -> None:
-        self._options, self._context, self._intake, self._reads, self._in_thread = options, context, intake, reads, in_thread
+    def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, reception: Reception) -> None:
+        self._options, self._context, self._intake, self._reads, self._reception = options, context, intake, reads, reception
         self._may = Permission(context) if options.auth is not None else None
 
     def write(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
@@ -47,7 +45,7 @@ class Writes:
         body = decode_body(message.body, message.headers, self._options.most_body)
         if form == FHIR_JSON:
             return self._read(Write(found, message, sender, body), base)
-        converted = self._in_thread(_converted, body, charset(message.headers), self._options.most_body)
+        converted = self._reception.in_thread(_converted, body, charset(message.headers), self._options.most_body)
         return converted.addCallback(self._read_xml, found, message, sender, body, base)
 
     def _read_xml(
@@ -58,28 +56,30 @@ class Writes:
         return self._read(Write(found, message, sender, converted, original=body), base)
 
     def _read(self, write: Write, base: str) -> Deferred[Answer]:
-        try:
-            write.read()
-            if self._may is not None:
-                self._may.write(write)
-        except ParseError as error:
-            return self._commit(write, base, _unread(error))
-        except NotAllowed as refused:
-            return self._commit(write, base, refused, Verdict.REFUSED)
-        except FhirRefusal as refused:
-            return self._commit(write, base, refused)
         level = self._options.validate if write.method != "DELETE" else "none"
-        run = maybeDeferred if quick(level, len(write.body)) else self._in_thread
-        checked: Deferred[Any] = run(check, level, write.content, write.body)
-        return checked.addCallbacks(lambda _: self._commit(write, base), lambda failure: self._commit(write, base, _invalid(failure)))
+        run = maybeDeferred if quick(level, len(write.body)) else self._reception.in_thread
+        fault: Deferred[Any] = run(_fault_of, write, level)
+        return fault.addCallback(lambda found: self._commit(write, base, self._permit(write, found)))
 
-    def _commit(self, write: Write, base: str, fault: FhirRefusal | None = None, verdict: Verdict = Verdict.INVALID) -> Deferred[Answer]:
+    def _permit(self, write: Write, fault: FhirRefusal | None) -> FhirRefusal | None:
+        """Who may not send what could be read hears that, and not what else is wrong with it."""
+        if self._may is not None and (fault is None or isinstance(fault, Invalid)):
+            try:
+                self._may.write(write)
+            except FhirRefusal as refused:
+                return refused
+        return fault
+
+    def _commit(self, write: Write, base: str, fault: FhirRefusal | None) -> Deferred[Answer]:
+        verdict = Verdict.REFUSED if isinstance(fault, NotAllowed) else Verdict.INVALID
         invalid = Judgement(verdict, fault.text, "207", fault.location) if fault is not None else None
 
         def reply(judgement: Judgement) -> bytes:
             answer = fault.answer() if fault is not None and judgement.verdict is verdict else answer_to(judgement)
             return self._in_a_message(answer, write, base).encode()
 
+        if self._reception.stopping:  # while it was looked into: the intake may not be called any more
+            raise FhirRefusal(503, "the server is going down; send again", headers={"Retry-After": "5"})
         envelope = write.envelope(self._context.clock())
         if verdict is Verdict.REFUSED:  # its key stays free for who may use it
             envelope = replace(envelope, idempotency_key="")
@@ -128,10 +128,18 @@ def _converted(body: bytes, said: str, most: int) -> bytes | FhirRefusal:
 
 
 def _unread(error: ParseError) -> FhirRefusal:
+    if error.location.startswith("line "):
+        return FhirRefusal(400, f"{error.text} ({error.location})", issue="structure")
     return FhirRefusal(400, error.text, issue="structure", location=error.location)
 
 
-def _invalid(failure: Failure) -> FhirRefusal:
-    failure.trap(FhirRefusal)
-    assert isinstance(failure.value, FhirRefusal)
-    return failure.value
+def _fault_of(write: Write, level: str) -> FhirRefusal | None:
+    """Read and check a write; in a thread where it is large."""
+    try:
+        write.read()
+        check(level, write.content, write.body)
+    except ParseError as error:
+        return _unread(error)
+    except FhirRefusal as refused:
+        return refused
+    return None

@@ -13,7 +13,7 @@ from engine.cli.audited import audited
 from engine.cli.opened import with_store
 from engine.cli.output import AS_JSON, SITE, local_time, print_json, print_table
 from engine.errors import ConfigError
-from engine.message import BodyRef, Status
+from engine.message import BodyRef, Status, as_received
 from engine.store.contract import Found, Kept, Query, Step
 
 app = typer.Typer(no_args_is_help=True, help="Find, show, trace and resend messages.")
@@ -84,7 +84,8 @@ def show(
     kept = _kept(site, number, "raw" if raw else "content")
     body = kept.envelope.body
     if raw:
-        typer.get_binary_stream("stdout").write(body if isinstance(body, bytes) else b"")
+        received = as_received(kept.envelope)
+        typer.get_binary_stream("stdout").write(received if isinstance(received, bytes) else b"")
         return
     text = f"({body.size} bytes, SHA-256 {body.digest})" if isinstance(body, BodyRef) else _readable(body, kept.envelope.content_type)
     if as_json:

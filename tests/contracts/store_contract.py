@@ -130,6 +130,14 @@ class StoreContract:
         self.assertEqual((yield self.store.claim("c", "nobody", 0, 10)), [])
 
     @inlineCallbacks
+    def test_a_parcel_knows_who_sent_its_message(self):  # type: ignore[no-untyped-def]
+        """The party that the connection proved, whatever the message claims."""
+        yield self.store.accept(arrival("1", plan=queued("d"), peer="urn:meridian:party:a"))
+        yield self.store.accept(arrival("2", plan=queued("d")))
+        claimed = yield self.store.claim("c", "d", 0, 10)
+        self.assertEqual([parcel.peer for parcel, _ in claimed], ["urn:meridian:party:a", ""])
+
+    @inlineCallbacks
     def test_a_claim_holds_little_in_memory(self):  # type: ignore[no-untyped-def]
         """About 16 MB of bodies at once, in order and without a gap; a body that comes as BodyRef is read back whole."""
         sent = [b"%d" % number * (5 << 20) for number in range(5)]

@@ -179,6 +179,27 @@ def test_the_http_pages_rules() -> None:
     assert faults == []
 
 
+def test_a_terminal_is_connected(tmp_path: Path) -> None:
+    """The page's commands, in order: taken in JSON and XML, refused with the element, read back by its sender only, a message once."""
+    started = "meridian run clinic >>run.log 2>&1 & NODE=$!; trap 'kill $NODE; wait $NODE || true' EXIT"
+    commands = "\n".join(blocks("engine/docs/terminals.md")).replace("meridian run clinic &", started).replace("%1", "$NODE")
+    output = run(commands, tmp_path)
+    for shown in (
+        "fine: first, terminals",
+        "Patient/p1/_history/1",
+        '<value value="5.10"/>',
+        "Observation create",
+        "there is no such Patient",
+    ):
+        assert shown in output, output
+    for expression in ("Patient.birthDate", "Patient.gendre", "Patient.active"):
+        assert f'"expression":["{expression}"]' in output, output
+    assert output.count("did you mean gender?") == 1
+    assert output.count('"identifier":"m-1","code":"ok"') == 2
+    (received, delivered) = [int(n) for n in re.findall(r"^events\s+(\d+)\s+(\d+)", output, re.MULTILINE)[-1]]
+    assert (received, delivered) == (1, 0)
+
+
 def test_the_first_screen_names_the_two_commands() -> None:
     """make demo and make test, within the first 20 lines, and targets of the Makefile."""
     first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20])

@@ -67,7 +67,7 @@ class MutualTlsTests(TestCase):
         return context(self.folder, reactor, tls=tls, audit=lambda event, **facts: self.audited.append((event, facts)))
 
     def listen(self, **tls):
-        options = {"listen": "127.0.0.1:0", "repository": "fhir-repository.db", "tls": {"client_auth": "required", **tls}}
+        options = {"listen": "127.0.0.1:0", "repository": "fhir-repository.db", "reads": "all", "tls": {"client_auth": "required", **tls}}
         self.source = source(options, self.platform)
         return self.source.start(self.intake)
 

@@ -47,11 +47,12 @@ def context(data: Path, reactor, *, name="platform", tls=None, audit=None, clock
     )
 
 
-def open_repository(path: Path, clock=None) -> ResourceRepository:
+def open_repository(path: Path, clock=None, *, reads_all=False) -> ResourceRepository:
     """A repository whose ids are n1, n2 …"""
     numbers = itertools.count(1)
+    log = logging.getLogger("test.fhir")
     opened = ResourceRepository(
-        path, clock=clock or FakeTime(), new_id=lambda: f"n{next(numbers)}", log=logging.getLogger("test.fhir"), remember=86400
+        path, clock=clock or FakeTime(), new_id=lambda: f"n{next(numbers)}", log=log, remember=86400, reads_all=reads_all
     )
     opened.open()
     return opened
@@ -118,8 +119,8 @@ def bundle(*entries, kind="transaction"):
     return json.dumps({"resourceType": "Bundle", "type": kind, "entry": list(entries)}).encode()
 
 
-def parcel(body, key="key", seq=1):
-    return Parcel(seq, seq, body, "application/fhir+json", "Bundle transaction", "control", key)
+def parcel(body, key="key", seq=1, peer=""):
+    return Parcel(seq, seq, body, "application/fhir+json", "Bundle transaction", "control", key, peer=peer)
 
 
 class RepositoryIntake:
@@ -145,7 +146,7 @@ class RepositoryIntake:
         if known is not None:
             done.callback(known)
             return done
-        return self.to.deliver(parcel(envelope.body, f"m{number}", number)).addCallbacks(
+        return self.to.deliver(parcel(envelope.body, f"m{number}", number, envelope.peer)).addCallbacks(
             self._delivered, self._refused, callbackArgs=(envelope,)
         )
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).parents[2] / "engine" / "formats" / "fhir_r4" / "elements.csv"
-HEAD = "# Elements of FHIR R4 in the order of the standard, made by tests/support/fhir_r4_elements.py. A row without element begins a type.\n"
+HEAD = (
+    "# Elements of FHIR R4 in the order of the standard, made by tests/support/fhir_r4_elements.py. A row without element begins a type.\n"
+)
 _MOST_CODES = 60
 _INHERITED = {
     "Element": {"id", "extension"},
@@ -93,7 +95,14 @@ def _row(parent: str, element: str, one: dict[str, Any], nested: dict[str, str],
         kind = one["path"]
     else:
         kind = " ".join(dict.fromkeys(_kind(part) for part in one["type"]))
-    return parent, element, kind, "" if one["max"] == "1" else "1", str(one["min"] or ""), codes.of(one.get("binding", {})) if kind == "code" else ""
+    return (
+        parent,
+        element,
+        kind,
+        "" if one["max"] == "1" else "1",
+        str(one["min"] or ""),
+        codes.of(one.get("binding", {})) if kind == "code" else "",
+    )
 
 
 def _kind(part: dict[str, Any]) -> str:

@@ -76,5 +76,3 @@ def _complex(element: Element, chance: random.Random, depth: int) -> dict[str, A
         made.pop("contained", None)
         made["id"] = "c1"
     return made
-
-

@@ -25,11 +25,16 @@ def require(there: bool, reason: str) -> None:
     pytest.skip(reason)
 
 
+def node_modules() -> Path:
+    """Where npm has put its packages."""
+    return Path(os.environ.get("MERIDIAN_NODE_MODULES", ROOT / "node_modules"))
+
+
 def node_script(script: Path, package: str, folder: Path) -> list[str]:
     """The command that runs `script` by Node.js, copied to `folder`, where it finds `package`."""
     node = shutil.which("node")
     require(node is not None, "node is not installed")
-    modules = Path(os.environ.get("MERIDIAN_NODE_MODULES", ROOT / "node_modules"))
+    modules = node_modules()
     require((modules / package).is_dir(), f"npm {package} is not installed")
     if not (folder / "node_modules").exists():
         (folder / "node_modules").symlink_to(modules.resolve())

@@ -8,10 +8,10 @@ import pytest
 
 from adapters.fhir import adapter
 from adapters.fhir.options import SOURCE
-from engine.message import Verdict
+from engine.message import FHIR_JSON, FHIR_XML, Verdict, as_received
 
 PATIENT = {"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "7"}]}
-BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}}
+BUNDLE = {"resourceType": "Bundle", "type": "transaction", "identifier": {"value": "B1"}, "entry": []}
 
 
 def rehearse(body: object, **options: object):  # type: ignore[no-untyped-def]
@@ -45,3 +45,22 @@ def test_structure_is_checked_unless_the_channel_wants_nothing_checked() -> None
     assert rehearse(wrong, validate="none")[1] is None
     assert rehearse(wrong)[1].location == "Patient.birthDate"
     assert rehearse(wrong, validate="fhir.resources")[1].location == "Patient.birthDate"
+
+
+def test_xml_is_tried_as_the_server_takes_it() -> None:
+    """Converted, with what it was beside it; what cannot be read is kept as it is."""
+    document = b'<Patient xmlns="http://hl7.org/fhir"><active value="true"/></Patient>'
+    envelope, fault = rehearse(document)
+    assert (envelope.message_type, envelope.content_type, fault) == ("Patient create", FHIR_JSON, None)
+    assert as_received(envelope) == document
+    envelope, fault = rehearse(b"<Patient/>")
+    assert (envelope.body, envelope.content_type, fault.location) == (b"<Patient/>", FHIR_XML, "Patient")
+
+
+def test_a_message_where_the_channel_takes_messages() -> None:
+    """Its event is the message type."""
+    header = {"resourceType": "MessageHeader", "id": "m1", "eventUri": "urn:e", "source": {"endpoint": "urn:s"}}
+    message = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": header}]}
+    envelope, fault = rehearse(message, messages=True)
+    assert (envelope.message_type, envelope.control_id, fault) == ("urn:e", "m1", None)
+    assert rehearse(message)[1].location == "Bundle.type"

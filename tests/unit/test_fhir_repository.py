@@ -2,10 +2,11 @@
 
 import json
 import sqlite3
+from importlib.resources import files
 
 import pytest
 
-from adapters.fhir import views
+from adapters.fhir import queries, views
 from adapters.fhir.outcome import Answer, FhirRefusal
 from adapters.fhir.repository import Reading
 from adapters.fhir.search import parse_query
@@ -624,3 +625,32 @@ def test_a_method_of_another_type_is_refused(repository, method):
     (result,) = repository.apply([("", bundle({"request": {"method": method, "url": "Patient"}}))])
     assert isinstance(result, FhirRefusal)
     assert result.status == 400
+
+
+def test_a_repository_from_before_senders_were_kept_is_migrated(tmp_path):
+    """What is in it belongs to nobody; what comes after belongs to its sender."""
+    path = tmp_path / "fhir-repository.db"
+    old = sqlite3.connect(path, isolation_level=None)
+    old.executescript((files("adapters.fhir") / "migrations" / "001_resources.sql").read_text() + "PRAGMA user_version=1;")
+    old.execute("""INSERT INTO resource VALUES (1, 'Patient', 'p', 1, 0, 'PUT', '{"resourceType":"Patient","id":"p"}')""")
+    old.close()
+    opened = open_repository(path)
+    opened.apply([("", bundle(entry("PUT", "Patient/q", {"resourceType": "Patient", "id": "q"})), "urn:party:a")])
+    reading = Reading(path)
+    for reader, seen in (("", ["p"]), ("urn:party:a", ["q"]), ("urn:party:b", []), (None, ["p", "q"])):
+        query = parse_query("Patient", "")._replace(sender=reader)
+        answer = json.loads(reading.read(views.search, query, "http://h/Patient", "").body)
+        assert [one["resource"]["id"] for one in answer["entry"]] == seen
+        assert answer["total"] == len(seen)
+    reading.close()
+    opened.close()
+
+
+def test_a_search_of_ones_own_reads_an_index(repository):
+    """Not every resource of the type."""
+    statement, values = queries.find(parse_query("Patient", "")._replace(sender="urn:party:a"), 50)
+    reading = sqlite3.connect(repository.path)
+    plan = " ".join(row[3] for row in reading.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+    reading.close()
+    assert "resource_by_sender (type=? AND sender=? AND rowid>?)" in plan
+    assert "TEMP B-TREE" not in plan

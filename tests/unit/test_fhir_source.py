@@ -52,7 +52,7 @@ class FhirSourceCase(SynchronousTestCase):
         made = self.context = context(Path(folder.name), self.reactor, audit=lambda event, **facts: self.audited.append((event, facts)))
         self.intake = RepositoryIntake()
         if self.keeps:
-            self.repository = open_repository(Path(folder.name) / "fhir-repository.db")
+            self.repository = open_repository(Path(folder.name) / "fhir-repository.db", reads_all=self.options.get("reads") == "all")
             self.intake.to = self.destination(made)
         options = {"listen": "127.0.0.1:8080", **({"repository": "fhir-repository.db"} if self.keeps else {}), **self.options}
         self.source = source(options, made)

@@ -41,6 +41,8 @@ class Type:
     elements: dict[str, Element] = field(default_factory=dict)
     required: list[tuple[str, ...]] = field(default_factory=list)
     """For each required element the JSON names that it may have."""
+    places: dict[str, int] = field(default_factory=dict)
+    """Where each element stands in the order of the standard."""
 
     @property
     def is_resource(self) -> bool:
@@ -62,8 +64,9 @@ _DOMAIN: Final = (
 )
 
 PRIMITIVES: Final = frozenset(
-    ["base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer", "markdown", "oid", "positiveInt", "string", "time", "unsignedInt", "uri", "url", "uuid", "xhtml"]
-)
+    ("base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer", "markdown", "oid",
+     "positiveInt", "string", "time", "unsignedInt", "uri", "url", "uuid", XHTML)
+)  # fmt: skip
 
 
 @cache
@@ -79,6 +82,8 @@ def types() -> Mapping[str, Type]:
         found[name].elements.update((one.name, one) for one in made)
         if required:
             found[name].required.append(tuple(one.name for one in made))
+    for kind in found.values():
+        kind.places.update((name, place) for place, name in enumerate(kind.elements))
     return found
 
 

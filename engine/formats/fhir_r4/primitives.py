@@ -27,7 +27,67 @@ _INTEGERS: Final = {"integer": -(1 << 31), "unsignedInt": 0, "positiveInt": 1}
 XHTML_NAMESPACE: Final = "http://www.w3.org/1999/xhtml"
 # What txt-1 (R4 narrative) allows: HTML 4.0 chapters 7-11 and 15, and a and img. Nothing of it can run.
 _XHTML: Final = frozenset(
-    ["a", "abbr", "acronym", "address", "b", "bdo", "big", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup", "dd", "del", "dfn", "dir", "div", "dl", "dt", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul", "var"]
+    [
+        "a",
+        "abbr",
+        "acronym",
+        "address",
+        "b",
+        "bdo",
+        "big",
+        "blockquote",
+        "br",
+        "caption",
+        "center",
+        "cite",
+        "code",
+        "col",
+        "colgroup",
+        "dd",
+        "del",
+        "dfn",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "font",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "tt",
+        "u",
+        "ul",
+        "var",
+    ]
 )
 _DIV_LIMITS: Final = xml.Limits(depth=60, elements=100_000)
 
@@ -60,7 +120,7 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MOST_TEXT and not (value.isprintable() is False and _NO_TEXT.search(value))
+    return isinstance(value, str) and 0 < len(value) <= _MOST_TEXT and (value.isprintable() or not _NO_TEXT.search(value))
 
 
 def _dated(pattern: re.Pattern[str]) -> Callable[[Any], bool]:

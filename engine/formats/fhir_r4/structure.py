@@ -1,13 +1,15 @@
 """Whether a resource in JSON has the structure of FHIR R4: its elements, their types, cardinalities and codes, and its contained resources.
 
-Sources: R4 2.6.2 (JSON), 2.24.0 (types), 2.26.4 (contained: dom-2, ref-1). Profiles and other invariants are not looked at. Faults say
-where, and what would be right; never what was there. Pure; time and memory in the size of the resource, faults bounded.
+Sources: R4 2.6.2 (JSON), 2.24.0 (types), 2.26.4 (contained: dom-2, ref-1). Profiles and other invariants are not looked at, and an empty
+list, which R4 has not, passes: it says nothing. Faults say where, and what would be right; never what was there. Pure; time and memory in
+the size of the resource, faults bounded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
@@ -34,10 +36,8 @@ class _Enough(Exception):
 def faults(resource: dict[str, Any]) -> list[Fault]:
     """The first MOST_FAULTS of a parsed resource; none where its structure is right."""
     walk = _Walk()
-    try:
+    with suppress(_Enough):
         walk.resource(resource, str(resource.get("resourceType", "Resource"))[:64])
-    except _Enough:
-        pass
     return walk.found
 
 
@@ -119,7 +119,9 @@ class _Walk:
         for names in kind.required:
             if not any(name in value or f"_{name}" in value for name in names):
                 self._fault("required", f"{kind.name} needs this element", f"{path}.{_stem(kind.elements[names[0]])}")
-        chosen = [one.choice for name in value if (one := elements.get(name.removeprefix("_"))) is not None and one.choice and name[0] != "_"]
+        chosen = [
+            one.choice for name in value if (one := elements.get(name.removeprefix("_"))) is not None and one.choice and name[0] != "_"
+        ]
         if len(set(chosen)) != len(chosen):
             self._fault("structure", "only one of the types of an element with a choice can be there", path)
         if kind.name == "Reference":
@@ -155,8 +157,8 @@ class _Walk:
             if not FITS[element.kind](value) or (element.codes and value not in element.codes):
                 self._wrong(element, value, f"{path}.{_stem(element)}")
             return
-        if not isinstance(value, list) or not value:
-            self._fault("structure", f"{element.name} is a list that is not empty", f"{path}.{_stem(element)}")
+        if not isinstance(value, list):
+            self._fault("structure", f"{element.name} is a list", f"{path}.{_stem(element)}")
             return
         for index, one in enumerate(value):
             if one is None and isinstance(additions, list) and index < len(additions) and additions[index] is not None:
@@ -166,7 +168,9 @@ class _Walk:
 
     def _wrong(self, element: Element, value: Any, path: str) -> None:
         if isinstance(value, list | dict):
-            self._fault("structure", f"{element.name} is {'one value' if isinstance(value, list) else 'a value'}: {WORDING[element.kind]}", path)
+            self._fault(
+                "structure", f"{element.name} is {'one value' if isinstance(value, list) else 'a value'}: {WORDING[element.kind]}", path
+            )
         elif element.codes:
             self._fault("code-invalid", f"{element.name} is one of {', '.join(element.codes)}", path)
         else:
@@ -176,8 +180,8 @@ class _Walk:
         where = f"{path}.{_stem(element)}"
         if not element.repeats:
             self._one(element, value, where)
-        elif not isinstance(value, list) or not value:
-            self._fault("structure", f"{element.name} is a list that is not empty", where)
+        elif not isinstance(value, list):
+            self._fault("structure", f"{element.name} is a list", where)
         else:
             for index, one in enumerate(value):
                 self._one(element, one, f"{where}[{index}]")
