@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 
 from adapters.fhir.repository import Application
 from adapters.fhir.writer import Writer
-from engine.errors import PermanentDelivery, StoreError, TransientDelivery
+from engine.errors import DeliveryError, PermanentDelivery, StoreError, TransientDelivery
+from engine.grouping import Groups
 from engine.message import BodyRef, Parcel, Receipt
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ class Writing(Protocol):
     def close(self) -> Deferred[Any]: ...
 
 
-Waiting = tuple[Application, "Deferred[Receipt]"]
-
-
 class RepositoryDestination:
     """engine.contracts.Destination. Answers are in the form of adapters.fhir.outcome.Answer."""
 
@@ -49,9 +47,7 @@ class RepositoryDestination:
         self._writer: Writing = writer or Writer(
             context.data / options.path, options.remember, context.reactor, reads_all=options.reads == "all"
         )
-        self._waiting: list[Waiting] = []
-        self._writing = False
-        self._idle: list[Deferred[None]] = []
+        self._groups: Groups[Application] = Groups(GROUP, self._apply, self._not_written)
 
     def open(self) -> Deferred[None]:
         return self._writer.open().addCallback(lambda _: None)
@@ -59,47 +55,23 @@ class RepositoryDestination:
     def deliver(self, parcel: Parcel) -> Deferred[Receipt]:
         if isinstance(parcel.body, BodyRef):
             return fail(PermanentDelivery("the Bundle is too big for the resource repository"))
-        done: Deferred[Receipt] = Deferred()
-        self._waiting.append(((parcel.idempotency_key, parcel.body, parcel.peer), done))
-        self._write()
-        return done
+        return self._groups.add((parcel.idempotency_key, parcel.body, parcel.peer))
 
     def close(self) -> Deferred[None]:
-        idle: Deferred[None] = succeed(None)
-        if self._writing:
-            idle = Deferred()
-            self._idle.append(idle)
-        return idle.addCallback(lambda _: self._writer.close())
+        return self._groups.close().addCallback(lambda _: self._writer.close())
 
-    def _write(self) -> None:
-        if self._writing or not self._waiting:
-            return
-        self._writing = True
-        group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-        written = self._writer.apply([application for application, _ in group])
-        written.addCallbacks(self._written, self._not_written, callbackArgs=(group,), errbackArgs=(group,))
+    def _apply(self, group: list[Application]) -> Deferred[Sequence[Receipt | DeliveryError]]:
+        return self._writer.apply(group).addCallback(lambda outcomes: [_told(outcome) for outcome in outcomes])
 
-    def _written(self, outcomes: list[Outcome], group: list[Waiting]) -> None:
-        self._next()
-        for outcome, (_, done) in zip(outcomes, group, strict=True):
-            if outcome.text:
-                done.errback(PermanentDelivery(outcome.text, location=outcome.location, answer=outcome.answer))
-            else:
-                done.callback(Receipt("200", outcome.answer))
-
-    def _not_written(self, failure: Failure, group: list[Waiting]) -> None:
+    def _not_written(self, failure: Failure) -> TransientDelivery:
         """Nothing of the group is known to be applied: it comes again, and what was applied is recognized by its key."""
-        self._next()
-        reason = failure.value.text if isinstance(failure.value, StoreError) else "the resource repository failed"
-        if not isinstance(failure.value, StoreError):
-            self._context.log.error("unexpected failure in the resource repository", exc_info=failure.value)
-        for _, done in group:
-            done.errback(TransientDelivery(reason, whole_destination=True))
+        if isinstance(failure.value, StoreError):
+            return TransientDelivery(failure.value.text, whole_destination=True)
+        self._context.log.error("unexpected failure in the resource repository", exc_info=failure.value)
+        return TransientDelivery("the resource repository failed", whole_destination=True)
 
-    def _next(self) -> None:
-        self._writing = False
-        self._write()
-        if not self._writing:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.callback(None)
+
+def _told(outcome: Outcome) -> Receipt | DeliveryError:
+    if outcome.text:
+        return PermanentDelivery(outcome.text, location=outcome.location, answer=outcome.answer)
+    return Receipt("200", outcome.answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def command(
     since: int | None = typer.Option(None, help="In a new folder: only what changed after this sequence number.", show_default=False),
     destination: str = typer.Option("", help="channel/destination, where the site has several fhir_tables.", metavar="NAME"),
     rows: int = typer.Option(1_000_000, help="Rows in one file at most.", min=1),
+    forget: bool = typer.Option(False, "--forget", help="Export nothing: this folder is no more, and no old row waits for it."),
     site: Path = SITE,
     as_json: bool = AS_JSON,
 ) -> None:
@@ -38,6 +40,10 @@ def command(
         raise ConfigError(f"there is no format {form!r}; known: {', '.join(_FORMATS)}")
     loaded = load(site)
     name, options = _destination(loaded, destination)
+    if forget:
+        audited(site, "tables.export_forgotten", destination=name, to=to)
+        _with_engine(loaded, name, options, _forgetting(to))
+        return
     audited(site, "tables.exported", destination=name, tables=" ".join(tables or ()) or "all", to=to, format=form)
     done = _export(loaded, name, options, to=to, format=form, tables=tuple(tables or ()), since=since, rows=rows)
     if as_json:
@@ -58,17 +64,35 @@ def _destination(site: Site, wanted: str) -> tuple[str, Settings]:
 
 
 def _export(site: Site, name: str, options: Settings, **asked: Any) -> Any:
+    from adapters.database.landing.export import Request, export
+
+    request = Request(**asked, noted=options.keep is not None)
+    return _with_engine(site, name, options, lambda engine, schema: export(engine, schema, request))
+
+
+def _forgetting(to: Path) -> Callable[[Any, Any], None]:
+    from adapters.database.landing.retention import forget
+
+    def run(engine: Any, schema: Any) -> None:
+        with engine.begin() as connection:
+            if not forget(connection, schema, str(to.resolve())):
+                raise ConfigError(f"no export to {to.resolve()} has noted anything in this database")
+
+    return run
+
+
+def _with_engine(site: Site, name: str, options: Settings, work: Callable[[Any, Any], Any]) -> Any:
+    """What `work` gives for the engine of a destination and its schema. Raises ConfigError where the database fails."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from adapters.database.connection import make_engine
     from adapters.database.errors import delivery_error
-    from adapters.database.landing.export import Request, export
     from adapters.database.landing.layout import shipped
     from adapters.database.landing.schema import schema_of
 
     engine = make_engine(options.connection, _context(site, name))
     try:
-        return export(engine, schema_of(shipped(), options.schema), Request(**asked))
+        return work(engine, schema_of(shipped(), options.schema))
     except SQLAlchemyError as error:
         failed: DeliveryError = delivery_error(error)
         raise ConfigError(failed.text) from None

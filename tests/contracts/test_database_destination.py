@@ -90,6 +90,20 @@ class DatabaseContract(DestinationContract):
         self.assertEqual(self.counted(), ["1", "2"])
 
     @inlineCallbacks
+    def test_old_keys_are_forgotten(self):
+        """Between two groups: those of this destination that are older than `keep`; neither younger ones nor another's."""
+        yield self.destination.deliver(self.parcel(1))
+        rows = (("old", "c/lis", "1901-01-01"), ("old", "c/other", "1901-01-01"), ("young", "c/lis", "2099-01-01"))
+        for digest, destination, at in rows:
+            self.peer.run(f"INSERT INTO meridian_outbox (digest, destination, applied_at) VALUES ('{digest}', '{destination}', '{at}')")
+        yield self.again(outbox={"keep": "90d"})
+        yield self.destination.deliver(self.parcel(2))
+        yield self.destination.deliver(self.parcel(3))  # which waits until that is done
+        found = [tuple(row) for row in self.peer.run("SELECT digest, destination FROM meridian_outbox WHERE length(digest) < 10")]
+        self.assertEqual(sorted(found), [("old", "c/other"), ("young", "c/lis")])
+        self.assertEqual(self.counted(), ["1", "2", "3"])
+
+    @inlineCallbacks
     def test_one_bad_one_is_singled_out(self):
         """The others of its group are written; what it had written itself is gone; it says the constraint and keeps the database's words."""
         self.peer.run("INSERT INTO taken VALUES ('3', 'there already')")

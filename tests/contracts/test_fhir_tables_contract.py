@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import text
 from sqlalchemy.engine import URL
@@ -20,7 +20,7 @@ from engine.message import BodyRef
 from tests.contracts.destination_contract import DestinationContract
 from tests.support.database_line import Line
 from tests.support.databases import own_database
-from tests.support.landing import Landing, check, context, options, parcel
+from tests.support.landing import NOON, Landing, check, context, options, parcel
 
 
 def body(number: int) -> bytes:
@@ -86,9 +86,11 @@ class TablesContract(DestinationContract, TestCase):
     def make_nowhere(self) -> Destination:
         return self._to(free_port())
 
-    def _to(self, port: int) -> Destination:
+    def _to(self, port: int, days: int = 0, **more: Any) -> Destination:
+        """`days` after noon."""
         url = self.peer.url.set(port=port)
-        made: Destination = adapter.destination(options(url), context(reactor))
+        later = NOON + days * 86_400_000_000
+        made: Destination = adapter.destination(options(url, **more), context(reactor, clock=lambda: later))
         return made
 
     def parcel(self, number, content=None):  # type: ignore[no-untyped-def]
@@ -151,3 +153,19 @@ class TablesContract(DestinationContract, TestCase):
         self.closed = True
         yield gatherResults(results)
         self.assertEqual(self.peer.taken, ["1", "2", "3", "4", "5"])
+
+    @inlineCallbacks
+    def test_what_is_old_goes_between_two_groups(self):  # type: ignore[no-untyped-def]
+        """While others are delivered; an old version and an old message are no more, what is now is there, and close waits for a step."""
+        for number, content in enumerate(
+            (body(1), body(1).replace(b"POST", b"PUT").replace(b'"Patient", "ifN', b'"Patient?identifier=urn:s|1", "ifN')), 1
+        ):
+            yield self.destination.deliver(self.parcel(number, content))
+        yield self.destination.close()
+        self.destination = self._to(self.peer.line.port, 400, keep={"versions": "365d", "messages": "365d", "without_export": True})
+        yield self.destination.open()
+        yield gatherResults([self.destination.deliver(self.parcel(number)) for number in range(3, 9)])
+        yield self.destination.close()
+        self.closed = True
+        self.assertEqual(self.peer.taken, [str(number) for number in range(3, 9)])
+        self.assertEqual(len(self.peer.landing.rows("patient")), 7)

@@ -1,4 +1,4 @@
-"""PostgreSQL and Meridian are killed (SIGKILL) by turns while results are landed, and started again.
+"""PostgreSQL or MariaDB, and Meridian, are killed (SIGKILL) by turns while results are landed, and started again.
 
 The sender repeats only what was not acknowledged. At the end a checker with SQL of its own finds every message's resources exactly once.
 `make test` runs a bounded version; MERIDIAN_CRASH=full (`make crash`) kills 40 times over 4,000 messages.
@@ -15,12 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psycopg
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.bench.node import Node
 from engine.bench.processes import tree
 from engine.errors import MeridianError
-from tests.support.databases import OwnPostgres
+from tests.support.databases import OWN_SERVERS, OwnServer, engine_of, written
 from tests.support.landing import Landing, check
 from tests.support.mllp import msa
 from tests.support.mllp_line import Line
@@ -65,13 +66,14 @@ def started(site: Site) -> Node:
     return node
 
 
-def test_every_message_is_landed_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", list(OWN_SERVERS))
+def test_every_message_is_landed_once(kind: str, tmp_path: Path) -> None:
     """Kill, start again, go on."""
     seed = int(os.environ.get("MERIDIAN_SEED", time.time_ns() % 10_000))
     chance = random.Random(seed)
-    with OwnPostgres() as server:
-        written = server.url.set(drivername="postgresql").render_as_string()
-        tables = {"connection": {"url": written, "connect_timeout": "3s"}, "schema": "fhir", "group": 16}
+    with OWN_SERVERS[kind]() as server:
+        schema = {"schema": "fhir"} if kind == "postgresql" else {}
+        tables = {"connection": {"url": written(server.url), "connect_timeout": "3s"}, **schema, "group": 16}
         retry = {"first": "100ms", "most": "1s", "give_up_after": "1h"}
         destination = {"name": "tables", "fhir_tables": tables, "order": "by patient", "retry": retry}
         site = Site(tmp_path / "site", map="hl7v2-to-fhir", destinations=[destination])
@@ -105,20 +107,26 @@ def test_every_message_is_landed_once(tmp_path: Path) -> None:
             check(landing)
 
 
-def landed(server: OwnPostgres) -> int:
+def landed(server: OwnServer) -> int:
     """0 while it is down, or has no tables yet."""
     try:
         return int(asked(server, "SELECT count(*) FROM fhir.landed_message")[0][0])
-    except psycopg.Error:
+    except SQLAlchemyError:
         return 0
 
 
-def asked(server: OwnPostgres, sql: str) -> list[Any]:
-    with psycopg.connect(f"host=127.0.0.1 port={server.port} user=postgres dbname=postgres", autocommit=True) as connection:
-        return connection.execute(sql.encode()).fetchall()
+def asked(server: OwnServer, sql: str) -> list[Any]:
+    """In the schema where they are landed."""
+    schema = "fhir." if server.program == "postgres" else ""
+    engine = engine_of(server.url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(sql.replace("fhir.", schema))]
+    finally:
+        engine.dispose()
 
 
-def look_for_each(server: OwnPostgres) -> None:
+def look_for_each(server: OwnServer) -> None:
     """From what was sent, without a line of the program's own code: each message, order, report and result is there once, never changed."""
     numbers = range(1, MESSAGES + 1)
     messages = asked(server, "SELECT control_id, count(*) FROM fhir.landed_message GROUP BY control_id")

@@ -14,6 +14,7 @@ from adapters.database.connection import make_engine
 from adapters.database.findings import Finding
 from adapters.database.landing.layout import shipped
 from adapters.database.landing.migration import version_of
+from adapters.database.landing.retention import passed_by
 from adapters.database.landing.schema import Schema, schema_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def _findings(options: Settings, schema: Schema, engine: Engine) -> Iterator[Fin
     if has == wanted:
         yield Finding("level", "fine", f"the landing schema is version {has}, as this program's")
         yield from _rights(options, schema, engine)
+        if options.keep is not None:
+            yield from _retention(options.keep, schema, engine)
     elif has > wanted:
         text = f"the landing schema in the database is version {has}, this program knows up to {wanted}: a newer one has been here"
         yield Finding("level", "fault", f"{text}. Run that one, or land in another schema or database")
@@ -66,7 +69,7 @@ def _to_be_made(schema: Schema, engine: Engine, how: str) -> Iterator[Finding]:
 def _rights(options: Settings, schema: Schema, engine: Engine) -> Iterator[Finding]:
     lacking: dict[tuple[str, ...], list[str]] = {}
     said = ""
-    for table, rights in _needed(schema):
+    for table, rights in _needed(schema, forgets=options.keep is not None):
         if refused := looking.refused(engine, {right: _statement(table, right) for right in rights}):
             lacking.setdefault(tuple(refused), []).append(table.name)
             said = said or next(iter(refused.values()))
@@ -78,11 +81,29 @@ def _rights(options: Settings, schema: Schema, engine: Engine) -> Iterator[Findi
         yield Finding("rights", "fault", f"{', '.join(missing)} on {some} is refused: {said}. Run what --sql shows", ";\n".join(grants))
 
 
-def _needed(schema: Schema) -> Iterator[tuple[Table, tuple[str, ...]]]:
+def _retention(keep: Settings, schema: Schema, engine: Engine) -> Iterator[Finding]:
+    """What keeps old rows from being deleted."""
+    for table, age in ((schema.versions, keep.versions), (schema.messages, keep.messages)):
+        if not age:
+            continue
+        with engine.connect() as connection:
+            passed = passed_by(connection, schema, table)
+        if passed:
+            folder, upto = min(passed.items(), key=lambda one: one[1])
+            yield Finding("keep", "fine", f"old rows of {table.name} go up to {upto}, where the export to {folder} has come")
+        elif keep.without_export:
+            yield Finding("keep", "fine", f"old rows of {table.name} go; no export has it")
+        else:
+            text = f"nothing of {table.name} goes: no export has passed it yet. Export it, or say keep: {{without_export: true}}"
+            yield Finding("keep", "warning", text)
+
+
+def _needed(schema: Schema, *, forgets: bool) -> Iterator[tuple[Table, tuple[str, ...]]]:
     """What the landing does with each table."""
+    book = ("SELECT", "INSERT", "DELETE") if forgets else ("SELECT", "INSERT")
     yield schema.state, ("SELECT", "UPDATE")
-    yield schema.messages, ("SELECT", "INSERT")
-    yield schema.versions, ("SELECT", "INSERT")
+    yield schema.messages, book
+    yield schema.versions, book
     yield schema.resources, ("SELECT", "INSERT", "UPDATE")
     for table in schema.layout.tables:
         yield schema.tables[table.name], ("SELECT", "INSERT", "UPDATE") if table.of_resources else ("SELECT", "INSERT", "DELETE")

@@ -248,10 +248,15 @@ _VERSION: Final = (
 )
 
 
+def sequence_of(table: Table) -> Any:
+    """The column with the sequence number of a table's rows."""
+    return table.c.landing if "seq" not in table.c else table.c.seq
+
+
 @cache
 def schema_of(layout: Layout, name: str | None) -> Schema:
     """Made once for each layout and name."""
     return Schema(layout, name)
 
 
-__all__ = ["CLOCK", "OWN", "Instant", "Json", "Number", "Schema", "own_columns", "schema_of"]
+__all__ = ["CLOCK", "OWN", "Instant", "Json", "Number", "Schema", "own_columns", "schema_of", "sequence_of"]

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mssql, mysql
 from sqlalchemy.schema import CreateTable
 
 from adapters.database.statements.conversions import for_driver
@@ -34,7 +34,7 @@ def outbox_table(name: str) -> sa.Table:
         sa.Column("digest", sa.String(64), primary_key=True),  # first: what is looked up by, however many rows a destination has
         sa.Column("destination", sa.String(190), primary_key=True),
         sa.Column("applied_at", sa.DateTime, nullable=False),
-        sa.Column("answer", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")),
+        sa.Column("answer", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql").with_variant(mssql.VARBINARY("max"), "mssql")),
         sa.Index(f"{table}_applied_at", "applied_at"),
         schema=schema,
     )

@@ -21,7 +21,8 @@ from adapters.database.landing.export.folder import File, Folder, Manifest, enco
 from adapters.database.landing.export.formats import FORMATS, Columns, Writing
 from adapters.database.landing.kinds import Form
 from adapters.database.landing.migration import version_of
-from adapters.database.landing.schema import CLOCK, Schema
+from adapters.database.landing.retention import note
+from adapters.database.landing.schema import CLOCK, Schema, sequence_of
 from engine.errors import ConfigError
 
 _PAGE: Final = 5_000
@@ -30,13 +31,15 @@ _PAGE_CHARACTERS: Final = 32 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """`tables` empty: all of them. `since`: only in a folder that is new for a table: rows after that sequence number."""
+    """`tables` empty: all of them. `since`: only in a folder that is new for a table: rows after that sequence number. `noted`: say in the
+    database how far it has come, so that nothing is deleted before."""
 
     to: Path
     format: str = "parquet"
     tables: Sequence[str] = ()
     since: int | None = None
     rows: int = 1_000_000
+    noted: bool = False
 
 
 class Exported(NamedTuple):
@@ -57,6 +60,8 @@ def export(engine: Engine, schema: Schema, request: Request) -> Exported:
     """Raises ConfigError, SQLAlchemyError, OSError."""
     tables = _tables(schema, request.tables)
     with locked(request.to) as folder, engine.connect() as connection:
+        if request.noted:  # before the snapshot: from now on nothing goes that this folder lacks
+            _note(engine, schema, request, folder, tables, {})
         snapshot = _snapshot(connection, schema)
         database = _identity(snapshot)
         manifest = folder.read()
@@ -67,7 +72,18 @@ def export(engine: Engine, schema: Schema, request: Request) -> Exported:
         manifest.files += added
         manifest.upto.update(dict.fromkeys((table.name for table in tables), snapshot.upto))
         folder.write(manifest)
+        if request.noted:
+            _note(engine, schema, request, folder, tables, manifest.upto)
     return Exported(added, snapshot.upto, removed)
+
+
+def _note(engine: Engine, schema: Schema, request: Request, folder: Folder, tables: Sequence[Table], upto: dict[str, int]) -> None:
+    """`upto` empty: as the folder has it now."""
+    if not upto:
+        manifest = folder.read()
+        upto = manifest.upto if manifest else {}
+    with engine.begin() as connection:
+        note(connection, schema, str(request.to.resolve()), {table.name: upto.get(table.name, 0) for table in tables})
 
 
 def _tables(schema: Schema, names: Sequence[str]) -> list[Table]:
@@ -114,7 +130,7 @@ def _table(folder: Folder, snapshot: _Snapshot, table: Table, manifest: Manifest
     after = manifest.upto.get(table.name, request.since or 0)
     pages = _pages(snapshot, table, after)
     columns = [(str(column.name), column.info["form"]) for column in table.c]
-    place = next(index for index, (name, _) in enumerate(columns) if name == _sequence(table).name)
+    place = next(index for index, (name, _) in enumerate(columns) if name == sequence_of(table).name)
     left: list[Any] = []
     while True:
         made = _one_file(folder, table, columns, pages, left, place, request, after, snapshot)
@@ -122,10 +138,6 @@ def _table(folder: Folder, snapshot: _Snapshot, table: Table, manifest: Manifest
             return
         yield made
         after = made.rows_to
-
-
-def _sequence(table: Table) -> Any:
-    return table.c.landing if "seq" not in table.c else table.c.seq
 
 
 def _one_file(
@@ -170,7 +182,7 @@ def _up_to(rows: list[Any], room: int, last: int, place: int) -> int:
 
 def _pages(snapshot: _Snapshot, table: Table, after: int) -> Iterator[list[Any]]:
     """Rows with the table's columns in their order, exact decimals out of the text beside them."""
-    sequence = _sequence(table)
+    sequence = sequence_of(table)
     shown = [cast(column, Text) if column.info["form"] is Form.JSON else column for column in table.c]
     query = select(*shown).where(sequence > after, sequence <= snapshot.upto).order_by(sequence, *table.primary_key.columns)
     exact = [(index, _beside(table, column.name)) for index, column in enumerate(table.c) if column.info["form"] is Form.NUMERIC]
