@@ -41,9 +41,15 @@ def is_mariadb(connection: Connection) -> bool:
 
 
 def place(at: str) -> tuple[str, int]:
-    """File and position. Files are numbered with leading zeros; a longer number is a later file."""
+    """File and position."""
     file, _, position = at.rpartition(":")
     return file, int(position)
+
+
+def order(at: str) -> tuple[int, str, int]:
+    """By what places are compared. Files are numbered with leading zeros; a longer number is a later file."""
+    file, position = place(at)
+    return len(file), file, position
 
 
 def require(connection: Connection, options: Settings) -> None:
@@ -102,7 +108,7 @@ def behind(connection: Connection, state: State) -> int:
     files = _files(connection)
     if file not in files:
         raise Halted(way_back(state, f"the binary log {file} is gone: it was purged before it was read"))
-    return sum(size for name, size in files.items() if place(f"{name}:0") >= (file, 0)) - position
+    return sum(size for name, size in files.items() if order(f"{name}:0") >= order(f"{file}:0")) - position
 
 
 def checked(connection: Connection, options: Settings, subjects: Subjects, state: State | None) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adapters.database.capture.binlog import EventStream, Unreadable
 from adapters.database.capture.binlogrows import Rows, described, truncated
-from adapters.database.capture.binlogserver import place
+from adapters.database.capture.binlogserver import order
 from adapters.database.capture.changes import Change
 from adapters.database.capture.state import State
 from adapters.database.capture.subject import Subjects
@@ -73,7 +73,7 @@ class BinaryTransactions:
 
     def _ended(self, stream: EventStream) -> None:
         """A description of the log, which comes first wherever it is read from, stands at its beginning."""
-        if place(stream.at) <= place(self.at):
+        if order(stream.at) <= order(self.at):
             return
         self.at, self._index, self._skip = stream.at, 0, 0
         self._proof = stream.gtids(self._proof)

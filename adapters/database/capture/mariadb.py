@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database.capture.binlog import EventStream, Unreadable
-from adapters.database.capture.binlogserver import behind, end_of, is_mariadb, lost, place, proof_of, require
+from adapters.database.capture.binlogserver import behind, end_of, is_mariadb, lost, order, place, proof_of, require
 from adapters.database.capture.binlogtransactions import BinaryTransactions
 from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.state import State, way_back
@@ -143,4 +143,4 @@ class BinaryLog:
             self._sql = None
 
     def later(self, one: str, other: str) -> bool:
-        return place(one) > place(other)
+        return order(one) > order(other)
