@@ -204,6 +204,25 @@ def test_other_tables_do_not_hold_the_log(pg: Connection, tmp_path: Path) -> Non
         assert captured.until(2)[1].key == {"id": 2}
 
 
+def test_a_server_that_asks_hears_what_is_on_disk(pg: Connection, tmp_path: Path) -> None:
+    """Asked by a keepalive, long before the next heartbeat, the capture notes how far it has read before it says so: a kill in between
+    would look like somebody else's move."""
+    run(pg, ITEM, "CREATE TABLE other (id integer)")
+    with Captured(tmp_path, pg.engine.url, heartbeat="1h") as captured:
+        captured.until_idle()
+        run(pg, "INSERT INTO other SELECT generate_series(1, 1000)")
+        end = pgoutput.lsn_of(run(pg, "SELECT pg_current_wal_lsn()::text")[0][0])
+
+        def told() -> bool:
+            captured.page()
+            noted = captured.capture._kept
+            assert noted is not None
+            assert confirmed(pg) <= pgoutput.lsn_of(noted.at)
+            return confirmed(pg) >= end
+
+        until(told, "the server to ask")
+
+
 def test_how_far_behind(db: Connection, tmp_path: Path) -> None:
     """What the database keeps of its log for us grows while we do not read, and shrinks."""
     run(db, ITEM)
