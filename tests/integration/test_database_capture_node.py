@@ -112,3 +112,4 @@ def test_a_failover_to_an_empty_standby(server: str, tmp_path: Path) -> None:
             assert metric(site, "meridian_capture_stopped") == 0
     found = [(record.change, record.key["id"]) for record in (read(one.body) for one in site.kept())]
     assert found == [("snapshot", 1), ("insert", 2), ("snapshot", 7), ("insert", 8)]
+    assert bool(site.audited("database.capture_unlimited")) == (server == "postgresql")  # as PostgreSQL comes, a slot has no limit

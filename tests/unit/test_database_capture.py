@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.database.capture.binlogrows import truncated
+from adapters.database.capture.binlogserver import order
 from adapters.database.capture.options import SOURCE
 from adapters.database.capture.pgoutput import Insert, MessageCut, Truncate, Unchanged, lsn_of, lsn_text, read
 from adapters.database.capture.source import _waves
@@ -51,6 +52,12 @@ def test_positions_are_written_as_the_server_does(lsn: int) -> None:
     """And read again."""
     assert lsn_of(lsn_text(lsn)) == lsn
     assert lsn_text(0x16B3748) == "0/16B3748"
+
+
+def test_files_of_a_binary_log_are_numbered() -> None:
+    """The millionth comes after the last that has six digits; within a file the position counts."""
+    places = ["log.000002:900", "log.000010:4", "log.000010:30", "log.999999:7", "log.1000000:4"]
+    assert sorted(sorted(places), key=order) == places
 
 
 def test_a_state_comes_back(tmp_path: Path) -> None:

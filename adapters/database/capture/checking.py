@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from adapters.database.capture.binlogserver import checked as mariadb_checked
 from adapters.database.capture.building import log_of, names_of
-from adapters.database.capture.mariadb import checked as mariadb_checked
 from adapters.database.capture.slot import checked as postgresql_checked
 from adapters.database.capture.slot import missing, require_log, require_tables, slot_of
 from adapters.database.capture.state import CHECKPOINT, Mark, state_of

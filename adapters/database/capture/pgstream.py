@@ -86,10 +86,14 @@ class Server:
     def __init__(self, options: Settings, context: Context) -> None:
         self._seconds = options.connection.statement_timeout
         self._connection = connect(options, context)
-        ((self._system, self._timeline, position, self._database),) = _command(self._connection, "IDENTIFY_SYSTEM", self._seconds)
+        try:
+            ((self._system, self._timeline, position, self._database),) = _command(self._connection, "IDENTIFY_SYSTEM", self._seconds)
+            if not self._database:
+                raise Unusable("the address names no database")
+        except (psycopg.Error, Unusable):
+            self.close()
+            raise
         self._position = lsn_of(position)
-        if not self._database:
-            raise Unusable("the address names no database")
 
     def identity(self) -> str:
         """What tells this database from another: a standby that was promoted has another timeline."""

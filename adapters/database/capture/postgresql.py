@@ -22,7 +22,7 @@ from adapters.database.capture.pgoutput import lsn_of, lsn_text
 from adapters.database.capture.pgstream import Server, Stream, replication
 from adapters.database.capture.pgtransactions import Transactions
 from adapters.database.capture.slot import Slot, limit_of, missing, require_log, require_tables, slot_of, text_of
-from adapters.database.capture.state import State
+from adapters.database.capture.state import State, way_back
 from adapters.database.capture.subject import Subjects, subjects_of
 from adapters.database.polling.rounds import Halted, Notice
 from adapters.database.polling.subject import Unusable
@@ -81,20 +81,17 @@ class PostgresLog:
 
     def _same(self, state: State, identity: str, position: int) -> None:
         if state.server != identity:
-            raise Halted(self._lost(state, f"another server answers than before: {identity} instead of {state.server}"))
+            raise Halted(way_back(state, f"another server answers than before: {identity} instead of {state.server}"))
         if position < lsn_of(state.at):
-            raise Halted(self._lost(state, f"the server's log ends at {lsn_text(position)}, before what was already read: it was set back"))
+            raise Halted(way_back(state, f"the server's log ends at {lsn_text(position)}, before what was already read: it was set back"))
         slot = slot_of(self._connection, self._slot)
         if slot is None:
-            raise Halted(self._lost(state, f"the replication slot {self._slot} is gone"))
+            raise Halted(way_back(state, f"the replication slot {self._slot} is gone"))
         if slot.status == "lost":
-            raise Halted(self._lost(state, f"the replication slot {self._slot} is lost: max_slot_wal_keep_size was exceeded"))
+            raise Halted(way_back(state, f"the replication slot {self._slot} is lost: max_slot_wal_keep_size was exceeded"))
         if slot.confirmed > lsn_of(state.at):
             moved = lsn_text(slot.confirmed)
-            raise Halted(self._lost(state, f"somebody else has moved the replication slot {self._slot} on to {moved}"))
-
-    def _lost(self, state: State, reason: str) -> str:
-        return f"{reason}. Changes may be lost. Way back: begin_again: {state.at} begins with a new snapshot; rows come again"
+            raise Halted(way_back(state, f"somebody else has moved the replication slot {self._slot} on to {moved}"))
 
     @property
     def _connection(self) -> Connection:

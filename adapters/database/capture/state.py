@@ -71,6 +71,11 @@ def state_of(text: str) -> State:
     return State(**{**found, "tables": tuple(found["tables"])}, snapshot=snapshot)
 
 
+def way_back(state: State, reason: str) -> str:
+    """What an operator hears of a log that does not go on from `state`."""
+    return f"{reason}. Changes may be lost. Way back: begin_again: {state.at} begins with a new snapshot; rows come again"
+
+
 class Mark:
     """The file beside the store."""
 
