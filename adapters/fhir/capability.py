@@ -93,6 +93,7 @@ def _probes(sender: Sender) -> Iterator[Envelope]:
         facts = {"request.method": "POST", "bundle.type": kind}
         yield Envelope(b"", FHIR_JSON, f"Bundle {kind}", peer=sender.peer, remote=sender.remote, facts=facts)
 
+
 @lru_cache(maxsize=8)
 def _statement(channel: Channel) -> bytes:
     statement: dict[str, Any] = {

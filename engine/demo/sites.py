@@ -43,7 +43,7 @@ class Landscape:
     def __init__(self, folder: Path, reactor: Any) -> None:
         self.folder = folder
         self.cable = SerialCable(reactor)
-        names = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work", "hip")
+        names: tuple[str, ...] = ("platform_http", "hospital_http", "fhir", "mllp", "mllp_tls", "coagulation", "analyzer", "work", "hip")
         names += (*_RADIOLOGY_PORTS, "terminals", "sftp")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.platform = NodeFolder(PLATFORM, folder / PLATFORM, self.ports["platform_http"])
@@ -93,7 +93,9 @@ class Landscape:
 
     def register(self, made: Iterable[terminals.Visit]) -> None:
         """What the hospital knows of its terminals: what each may send, and of whom."""
-        with Registry(self.hospital.site / "data") as registry, registry.change() as parties:
+        data = self.hospital.site / "data"
+        data.mkdir(mode=0o700, exist_ok=True)
+        with Registry(data) as registry, registry.change() as parties:
             for visit in made:
                 own = tuple(sorted({f"{terminals.IDENTITY_CARD}|{one.identity}" for one in visit.patients}))
                 keys = tuple(self._keys(visit.terminal)) if visit.terminal == terminals.WITH_TOKEN else ()

@@ -2,7 +2,8 @@
 adapters; this is the standard library's HTTP client.
 
 Some are online, and one of them shows a token besides its certificate. One was offline for days: it uploads what it has gathered, is cut
-off in the middle, and uploads all of it again. One has been stolen, so its certificate is revoked. One reports of a patient who is not its own.
+off in the middle, and uploads all of it again. One has been stolen, so its certificate is revoked. One reports of a patient who is not
+its own.
 """
 
 from __future__ import annotations

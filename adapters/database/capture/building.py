@@ -12,7 +12,7 @@ from adapters.database.capture.changes import Wording
 from adapters.database.capture.reading import Capture
 from adapters.database.capture.state import Mark
 from adapters.database.connection import make_engine
-from adapters.database.polling.keeping import engine_text
+from adapters.database.urls import engine_text
 
 if TYPE_CHECKING:
     from adapters.database.capture.log import Log

@@ -17,7 +17,7 @@ from adapters.database.capture.subject import subjects_of
 from adapters.database.connection import make_engine
 from adapters.database.errors import sort
 from adapters.database.findings import Finding
-from adapters.database.polling.keeping import engine_text
+from adapters.database.urls import engine_text
 from engine.errors import ConfigError, MeridianError
 
 if TYPE_CHECKING:

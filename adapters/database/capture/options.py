@@ -6,8 +6,8 @@ import re
 from typing import Any, Final
 
 from adapters.database.options import COLUMN, CONNECTION, TABLE
-from adapters.database.polling.options import CHARSET, ZONE
-from engine.options import DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
+from adapters.database.polling.options import CHARSET
+from engine.options import DURATION, FLAG, SIZE, TEXT, ZONE, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
 
 _WORD: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 

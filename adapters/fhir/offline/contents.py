@@ -54,8 +54,16 @@ class Content:
             made = self.write.envelope(received_at)
         else:
             facts = {"request.method": "POST", "request.url": self.target}
-            more = {"content_type": FHIR_JSON, "message_type": "upload line", "received_at": received_at, "facts": facts}
-            made = envelope(self.line.content, None, self.sender, {}, **more)
+            made = envelope(
+                self.line.content,
+                None,
+                self.sender,
+                {},
+                content_type=FHIR_JSON,
+                message_type="upload line",
+                received_at=received_at,
+                facts=facts,
+            )
         return replace(
             made,
             control_id=f"{journal.device}/{self.sequence or f'line {self.line.number}'}",
