@@ -102,7 +102,7 @@ class LocalFolder:
         _sync(target)
         source.unlink(missing_ok=True)
         _sync(source.parent)
-        return f"{folder}/{wanted.name}"
+        return f"{folder}/{wanted.name}" if folder else wanted.name
 
     # --- writing -----------------------------------------------------------------------------------
 

@@ -81,9 +81,9 @@ class Place(Protocol):
         `beat` before."""
 
     def move(self, name: str, folder: str) -> str:
-        """Move it below `folder` (relative to the place, with ``/``; made where it is missing), and put that on disk. The name that it has
-        there: its last part, with a number before its ending where that name is taken. What was moved before an end of the process and
-        is still there under the old name too is only taken away from there."""
+        """Move it below `folder` (relative to the place, with ``/``; made where it is missing; "" is the place itself), and put that on
+        disk. Gives the name that it has there: its last part, with a number before its ending where that name is taken. What was moved
+        before an end of the process and is still there under the old name too is only taken away from there."""
 
     # --- writing -----------------------------------------------------------------------------------
 

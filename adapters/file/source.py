@@ -41,9 +41,8 @@ class FileSource(PollingSource):
     def __init__(self, options: Settings, context: Context) -> None:
         super().__init__(context, options.poll)
         self._options = options
-        self._settling = Settling(
-            Rule(tuple(options.include), tuple(options.ignore), options.settled_for, options.marker or "", options.order == "time")
-        )
+        self._rule = Rule(tuple(options.include), tuple(options.ignore), options.settled_for, options.marker or "", options.order == "time")
+        self._settling = Settling(self._rule)
         self._place: Place | None = None
         self._connected = False
         self._names: deque[str] = deque()
@@ -164,10 +163,17 @@ class FileSource(PollingSource):
         self._waiting.set(len(whole) + self._settling.waiting)
         self._names.extend(one.name for one in whole[: self._options.most_files])
         place.beat()
-        taken = place.take_over(self._options.take_over)
+        taken = [name for name in place.take_over(self._options.take_over) if self._is_ours(name)]
         if taken:
             self._context.log.warning("files of another node were taken over", extra={"channel": self._context.name, "files": len(taken)})
             self._audit("file.taken_over", files=len(taken))
+
+    def _is_ours(self, claimed: str) -> bool:
+        """What a channel that watches for other names had claimed is laid back for it."""
+        if self._rule.wanted(last_part(claimed)):
+            return True
+        self._there.move(claimed, "")
+        return False
 
     def _let_go(self) -> None:
         """Of the file under way; its claim stays, and it is read again from what is kept of it."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.contracts import Gathered, Mapper
 from engine.errors import MessageError, ParseError
-from engine.formats.files.delimited import Line, lines
 from engine.formats.fhir import dump, parse
+from engine.formats.files.delimited import Line, lines
 from engine.formats.rows import write
 
 

@@ -122,6 +122,14 @@ class PlaceContract:
         assert self.tree() == {"done/2026-01-31/a.csv": b"first", "done/2026-01-31/a.2.csv": b"second"}
         assert list(place.claimed()) == []
 
+    def test_laid_back_into_the_place(self, place: Any) -> None:
+        """It is listed again, and never lies over what has come meanwhile."""
+        self.put("a.csv", b"first")
+        claimed = place.claim("a.csv")
+        self.put("a.csv", b"second")
+        assert place.move(claimed, "") == "a.2.csv"
+        assert self.names(place.list()) == ["a.2.csv", "a.csv"]
+
     def test_written_whole_or_not_at_all(self, place: Any) -> None:
         """A name that is there keeps its content; what breaks off leaves nothing."""
         assert place.write("out.json", [b"{", b"}"])

@@ -16,8 +16,10 @@ from tests.support.file_nodes import WatchingNode, kill, put
 from tests.support.waiting import until
 
 FULL = os.environ.get("MERIDIAN_CRASH") == "full"
-KILLS, ROWS = (25, 40_000) if FULL else (3, 4_000)
+KILLS, ROWS = (25, 40_000) if FULL else (3, 2_000)
 FILES = 60 if FULL else 20
+PATIENCE = 1200.0 if FULL else 180.0
+"""Seconds: every row is fsynced twice."""
 
 
 def csv(first: int, count: int) -> bytes:
@@ -32,11 +34,11 @@ def test_each_row_once_whenever_it_is_killed(tmp_path: Path) -> None:
     put(site.watched, "rows.csv", body)
     for at in sorted(chance.randrange(ROWS) for _ in range(KILLS)):
         node = site.running().__enter__()
-        until(lambda at=at: len(site.written()) >= at, "rows that are written")  # type: ignore[misc]
+        until(lambda at=at: len(site.written()) >= at, "rows that are written", PATIENCE)  # type: ignore[misc]
         kill(node)
     with site.running():
-        until(site.moved("rows.csv"), "the move")
-        until(lambda: len(site.written()) >= ROWS, "the last row")
+        until(site.moved("rows.csv"), "the move", PATIENCE)
+        until(lambda: len(site.written()) >= ROWS, "the last row", PATIENCE)
     kept = site.kept()
     assert site.written() == {str(number) for number in range(ROWS)}
     assert {name: count for name, count in kept.items() if count != 1} == {}
@@ -56,8 +58,8 @@ def test_two_nodes_take_each_file_once(tmp_path: Path) -> None:
         for number in range(FILES):
             put(watched, f"{number}.csv", csv(number * 100, 100))
         for number in range(FILES):
-            until(nodes[0].moved(f"{number}.csv"), "the move of each file")
-        until(lambda: sum(len(node.written()) for node in nodes) >= FILES * 100, "the last row")
+            until(nodes[0].moved(f"{number}.csv"), "the move of each file", PATIENCE)
+        until(lambda: sum(len(node.written()) for node in nodes) >= FILES * 100, "the last row", PATIENCE)
     counts = nodes[0].kept() + nodes[1].kept()
     assert set(counts.values()) == {1}
     assert len(counts) == FILES * 100
@@ -69,12 +71,12 @@ def test_a_dead_nodes_claim_is_taken_over(tmp_path: Path) -> None:
     """By the node that is left, once the other has been silent for the stated time; all rows are there, and the file is moved."""
     watched = tmp_path / "in"
     one, two = (WatchingNode(tmp_path / name, watched, take_over="2s") for name in ("one", "two"))
-    put(watched, "rows.csv", csv(0, ROWS))
+    put(watched, "rows.csv", csv(0, 5 * ROWS))
     node = one.running().__enter__()
-    until(lambda: list(watched.glob(".claimed/*/rows.csv")), "the claim")
+    until(lambda: list(watched.glob(".claimed/*/rows.csv")), "the claim", PATIENCE)
     kill(node)
     assert not one.moved("rows.csv")()
     with two.running():
-        until(two.moved("rows.csv"), "the move")
-    assert set(two.kept()) == {str(number) for number in range(ROWS)}
+        until(two.moved("rows.csv"), "the move", PATIENCE)
+    assert set(two.kept()) == {str(number) for number in range(5 * ROWS)}
     assert (watched / "done" / "rows.csv").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,33 @@ class FileSourceTests(TestCase):
             [one.reason for one in self.kept.invalid], ["a.csv:2: the file was changed while it was read: its sender had not been ready"]
         )
         self.assertEqual(taking.tree(), ["faulty/a.csv", "faulty/a.csv.errors.csv"])
+
+    @inlineCallbacks
+    def test_what_a_silent_node_had_claimed(self) -> Any:
+        """Is taken over when it is of this channel's names; what is for another channel is laid back, and left to that."""
+        taking = self.taking(format="csv", include=["*.csv"], take_over="1m")
+        other = LocalFolder(taking.folder, "gone")
+        for name in ("a.csv", "b.pdf"):
+            taking.put(name, b"x\n1\n")
+            other.claim(name)
+        os.utime(taking.folder / ".claimed/gone/.alive", (0, 0))
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual(taking.tree(), ["b.pdf", "done/a.csv"])
+        self.assertIn(("file.taken_over", {"channel": "files", "files": 1}), taking.events)
+
+    @inlineCallbacks
+    def test_a_place_that_is_not_here(self) -> Any:
+        """Its files are fetched once, and the copy is gone when the file is moved."""
+        self.patch(LocalFolder, "local", lambda *_: None)
+        taking = self.taking(format="pdf", archives={"names": []}, label=False)
+        big = b"%PDF-1.7\n" + bytes(300_000) + b"\n%%EOF\n"
+        taking.put("a.pdf", PDF)
+        taking.put("b.pdf", big)
+        yield self.begin(taking)
+        yield taking.taken(2)
+        self.assertEqual([taking.body(one) for one in self.kept.envelopes], [PDF, big])
+        self.assertEqual(list((taking.context.data / "files").iterdir()), [])
 
     def test_no_answer_is_lost_at_the_stop(self) -> Deferred[None]:
         """Stopped before the first round has ended."""

@@ -168,8 +168,12 @@ def _record(table: str, heading: list[str], cells: list[str]) -> Record | ParseE
 
 def record(table: str, names: Sequence[str], cells: Sequence[str]) -> Record | ParseError:
     """A row of text; as many cells as names."""
-    for name, cell in zip(names, cells, strict=True):
-        if found := _UNREADABLE.search(cell):
-            return ParseError("has a NUL character" if found[0] == "\0" else "is not in the file's encoding", location=name)
-    row = {name: cell if cell.strip() else None for name, cell in zip(names, cells, strict=True)}
+    if _UNREADABLE.search("".join(cells)):
+        return _unreadable(names, cells)
+    row = {name: cell if cell and not cell.isspace() else None for name, cell in zip(names, cells, strict=True)}
     return Record("file", table, row, types={name: "text" for name, cell in row.items() if cell is not None})
+
+
+def _unreadable(names: Sequence[str], cells: Sequence[str]) -> ParseError:
+    name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if _UNREADABLE.search(cell))
+    return ParseError("has a NUL character" if "\0" in cell else "is not in the file's encoding", location=name)

@@ -52,12 +52,12 @@ def _keyed(lines: Iterator[Line], naming: Naming) -> Iterator[Line]:
 
 
 def _named(line: Line, naming: Naming) -> Record | ParseError:
-    assert isinstance(line.content, Record)
-    missing = [name for name in naming.key if line.content.row.get(name) is None]
-    if missing:
-        return ParseError("a column of the key is empty or not there", location=missing[0])
-    key = {name: line.content.row[name] for name in naming.key}
-    return replace(line.content, origin=naming.origin, key=key, position=f"line {line.number}")
+    said = _record(line)
+    key = {name: said.row.get(name) for name in naming.key}
+    if None in key.values():
+        missing = next(name for name, value in key.items() if value is None)
+        return ParseError("a column of the key is empty or not there", location=missing)
+    return Record(naming.origin, said.table, said.row, key=key, types=said.types, position=f"line {line.number}")
 
 
 def _grouped(lines: Iterator[Line], naming: Naming) -> Iterator[Line]:
