@@ -148,9 +148,11 @@ class RemotePlace:
         return otherwise if sign is None else sign.modified
 
     def move(self, name: str, folder: str) -> str:
-        self._make(folder)
+        if folder:
+            self._make(folder)
+        prefix = f"{folder}/" if folder else ""
         for number in count(1):
-            wanted = f"{folder}/{numbered(last_part(name), number)}"
+            wanted = prefix + numbered(last_part(name), number)
             if self._wire.appear(name, wanted):
                 return wanted
         raise AssertionError("numbers do not end")

@@ -11,7 +11,7 @@ from tests.support.file_nodes import kill
 from tests.support.sftp_peer import OpenSsh
 from tests.support.waiting import until
 
-ROWS = 300
+ROWS = 100
 FILES = 4
 
 
@@ -31,7 +31,7 @@ def test_each_row_once_whenever_it_is_killed(tmp_path: Path) -> None:
             until(lambda moment=moment: time.monotonic() > moment, "a moment")  # type: ignore[misc]
             kill(running)
         with center.running():
-            until(lambda: len(list(far.files.glob("in/done/*.csv"))) == FILES, "all files taken")
-            until(lambda: len(list(far.files.glob("rows/*.json"))) == FILES * ROWS, "all rows written")
+            until(lambda: len(list(far.files.glob("in/done/*.csv"))) == FILES, "all files taken", 240)
+            until(lambda: len(list(far.files.glob("rows/*.json"))) == FILES * ROWS, "all rows written", 240)
     assert len(center.kept()) == FILES * ROWS
     assert not list(far.files.glob("in/.claimed/*/*.csv"))

@@ -221,7 +221,7 @@ def test_a_connection_that_the_server_has_ended(server: OpenSsh, tmp_path: Path)
 
 def test_a_server_that_hangs(server: OpenSsh, tmp_path: Path) -> None:
     """A request has a limit; afterwards the place works again."""
-    place = place_at(server.settings(timeout="1s"), tmp_path)
+    place = place_at(server.settings(timeout="5s"), tmp_path)
     assert place.list() == []
     server.halt(signal.SIGSTOP)
     with pytest.raises(TimeoutError, match="does not answer"):

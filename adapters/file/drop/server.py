@@ -17,6 +17,7 @@ from adapters.file.ssh.algorithms import algorithms
 from adapters.file.ssh.keys import fingerprint
 from engine.errors import ConfigError
 from engine.identity import party_uri
+from engine.listening import BACKLOG
 
 if TYPE_CHECKING:
     from engine.contracts import Context
@@ -50,6 +51,7 @@ class DropServer:
         self._listener = await asyncssh.listen(
             host or None,
             port,
+            backlog=BACKLOG,
             server_factory=lambda: _Connection(self),
             server_host_keys=host_keys(options, self.context),
             agent_forwarding=False,
