@@ -128,8 +128,8 @@ class Terminal:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.tls is None:
-            return http.client.HTTPConnection(HOST, self.port, timeout=60)
-        return http.client.HTTPSConnection("localhost", self.port, timeout=60, context=self.tls)
+            return http.client.HTTPConnection(HOST, self.port, timeout=300)
+        return http.client.HTTPSConnection("localhost", self.port, timeout=300, context=self.tls)
 
     def standing(self) -> dict[str, Any]:
         """`missing` as (first, last)."""
