@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
@@ -20,6 +20,9 @@ from adapters.database.tables import split
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
+
+
+_WHOLE: Final = mssql.VARBINARY("max")  # type: ignore[no-untyped-call]  # SQLAlchemy's own choice is IMAGE, which is to go
 
 
 def digest_of(key: str) -> str:
@@ -34,7 +37,7 @@ def outbox_table(name: str) -> sa.Table:
         sa.Column("digest", sa.String(64), primary_key=True),  # first: what is looked up by, however many rows a destination has
         sa.Column("destination", sa.String(190), primary_key=True),
         sa.Column("applied_at", sa.DateTime, nullable=False),
-        sa.Column("answer", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql").with_variant(mssql.VARBINARY("max"), "mssql")),
+        sa.Column("answer", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql").with_variant(_WHOLE, "mssql")),
         sa.Index(f"{table}_applied_at", "applied_at"),
         schema=schema,
     )
