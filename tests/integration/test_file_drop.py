@@ -80,6 +80,18 @@ def test_put_and_renamed(drop: Dropping) -> None:
     assert waiting(drop) == ["a.csv", "b.csv"]
 
 
+def test_a_half_written_file_is_put_again(drop: Dropping) -> None:
+    """A sender that was interrupted begins anew under the same name; what it has handed over stays as it is."""
+    (drop.folder / "half").write_bytes(b"1\n2")
+    (drop.folder / "whole").write_bytes(b"1\n2\n3\n")
+    ended = drop.sftp("put half a.csv.part", "put whole a.csv.part", "rename a.csv.part a.csv", "-put half a.csv")
+    assert ended.returncode == 0, ended.stderr
+    assert waiting(drop) == ["a.csv"]
+    (entry,) = drop.place.list()
+    with drop.place.read(entry.name) as file:
+        assert file.read() == b"1\n2\n3\n"
+
+
 def test_paramiko_puts_and_checks(drop: Dropping) -> None:
     """A third client, which looks at the size of what it has put."""
     paramiko = pytest.importorskip("paramiko")

@@ -94,10 +94,13 @@ class DropFolder:
     # --- uploading ---------------------------------------------------------------------------------
 
     def begin(self, name: str, *, create: bool = True, keep: bool = False, exclusive: bool = False) -> Upload:
-        """An upload under a name that no closed one has. With `keep` what was begun before is gone on with."""
+        """An upload under a name that no closed one has, or one whose name says that it is half-written. With `keep` what was begun before is
+        gone on with."""
         begun, closed = self._paths(name)
         if name in self._open:
             raise PermissionError(errno.EACCES, "it is being uploaded")
+        if not exclusive and self._is_half_written(name) and os.path.lexists(closed):
+            os.replace(closed, begun)  # it was not handed over
         if os.path.lexists(closed) or (exclusive and os.path.lexists(begun)):
             raise FileExistsError(errno.EEXIST, "it is there already")
         if not os.path.lexists(begun):
