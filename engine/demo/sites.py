@@ -97,7 +97,7 @@ class Landscape:
         data.mkdir(mode=0o700, exist_ok=True)
         with Registry(data) as registry, registry.change() as parties:
             for visit in made:
-                own = tuple(sorted({f"{terminals.IDENTITY_CARD}|{one.identity}" for one in visit.patients}))
+                own = tuple(sorted({f"{terminals.RECORDS}|{one.record_number}" for one in visit.patients}))
                 keys = tuple(self._keys(visit.terminal)) if visit.terminal == terminals.WITH_TOKEN else ()
                 parties[visit.terminal] = Party(
                     visit.terminal, Kind.DEVICE, may_send=("Patient", "Observation"), channels=(terminals.CHANNEL,), patients=own, keys=keys

@@ -31,11 +31,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from engine.demo.interactions import Inpatient
 from engine.demo.morning import ACCEPTED, BROKEN, DAY, OPENING, Item
 from engine.demo.simulator import Answer
+from engine.demo.writing import FACILITY
 from engine.errors import MeridianError
 
 CHANNEL: Final = "terminals"
-IDENTITY_CARD: Final = "urn:oid:2.16.156.10011.1.3"
-"""Resident identity card numbers (GB 11643)."""
+RECORDS: Final = f"urn:meridian:ns:{FACILITY}"
+"""The hospital's record numbers, by which it has told the terminals of their patients."""
 ONLINE: Final = ("terminal-01", "terminal-02")
 WITH_TOKEN: Final = "terminal-03"  # noqa: S105  # its name
 OFFLINE: Final = "terminal-04"
@@ -112,7 +113,7 @@ def _bundle(somebody: Inpatient, control_id: str, at: datetime, chance: random.R
         "effectiveDateTime": at.isoformat(),
         "valueQuantity": {"value": chance.randint(low, high), "unit": unit, "system": "http://unitsofmeasure.org", "code": unit},
     }
-    create = {"method": "POST", "url": "Patient", "ifNoneExist": f"identifier={IDENTITY_CARD}|{somebody.identity}"}
+    create = {"method": "POST", "url": "Patient", "ifNoneExist": f"identifier={RECORDS}|{somebody.record_number}"}
     return {
         "resourceType": "Bundle",
         "identifier": {"system": "urn:meridian:demo:bundle", "value": control_id},
@@ -127,7 +128,7 @@ def _bundle(somebody: Inpatient, control_id: str, at: datetime, chance: random.R
 def _patient(somebody: Inpatient) -> dict[str, Any]:
     return {
         "resourceType": "Patient",
-        "identifier": [{"system": IDENTITY_CARD, "value": somebody.identity}],
+        "identifier": [{"system": RECORDS, "value": somebody.record_number}],
         "name": [{"text": somebody.name}],
         "gender": {"M": "male", "F": "female"}.get(somebody.sex, "unknown"),
         "birthDate": f"{somebody.born[:4]}-{somebody.born[4:6]}-{somebody.born[6:8]}",
@@ -177,12 +178,12 @@ class Terminal:
         self._tls.load_cert_chain(certs / "node.pem", certs / "node.key")
 
     def post(self, item: Item, token: str) -> str:
-        """The status that a Bundle hears; what the handshake said of a terminal that is not let in."""
+        """The status that a Bundle hears; "refused" where the connection is."""
         headers = {"Content-Type": "application/fhir+json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             return str(self._ask("/fhir", item.body, headers)[0])
-        except ssl.SSLError as refused:
-            return refused.reason or "refused"
+        except OSError:
+            return "refused"
 
     def token(self) -> str:
         """An access token for an assertion of its own (RFC 7523, SMART backend services)."""

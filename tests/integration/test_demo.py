@@ -24,13 +24,19 @@ def test_exit_json_tells_that_all_is_well() -> None:
         assert {"name", "source", "received", "delivered"} <= set(node["channels"][0])
     hospital = next(node for node in report["nodes"] if node["name"] == "county-hospital")
     # the broken message, the transfer that an instrument broke off, the call that was cut off, another patient's document,
-    # the old laboratory's row whose name was cut
-    assert hospital["ledger"]["dead_lettered"] == 5
+    # the old laboratory's row whose name was cut, the township center's row that lost a cell
+    assert hospital["ledger"]["dead_lettered"] == 6
     (platform,) = [channel for channel in hospital["channels"] if channel["source"] == "soap"]
     assert (platform["received"], platform["delivered"]) == (18, 16)
     assert report["sent"]["codes"]["AE"] == 2
     (rows,) = [channel for channel in hospital["channels"] if channel["source"] == "database"]
     assert rows["received"] == rows["delivered"] + 1 == 10  # eight orders, one of them corrected, one that cannot be read
+    (terminals,) = [channel for channel in hospital["channels"] if channel["source"] == "fhir"]
+    assert (terminals["received"], terminals["delivered"]) == (29, 28)  # what one reports of a patient who is not its own is kept
+    codes = report["sent"]["codes"]
+    assert (codes["202"], codes["kept"] + codes["repeated"], codes["403"], codes["refused"]) == (16, 12, 1, 1)
+    (files,) = [channel for channel in hospital["channels"] if channel["source"] == "file"]
+    assert (files["received"], files["delivered"]) == (8, 7)
     landed = report["landed"]
     (intake,) = [node["ledger"]["received"] for node in report["nodes"] if node["name"] == "province-platform"]
     assert landed["landed_message"] == intake
@@ -40,6 +46,8 @@ def test_exit_json_tells_that_all_is_well() -> None:
         "mllp",
         "soap",
         "database",
+        "fhir",
+        "file",
         "astm",
         "worklist",
         "dicom",
