@@ -94,8 +94,8 @@ class DropFolder:
     # --- uploading ---------------------------------------------------------------------------------
 
     def begin(self, name: str, *, create: bool = True, keep: bool = False, exclusive: bool = False) -> Upload:
-        """An upload under a name that no closed one has, or one whose name says that it is half-written. With `keep` what was begun before is
-        gone on with."""
+        """An upload under a name that no closed one has, but one whose name says that it is half-written. With `keep` what was begun
+        before is gone on with."""
         begun, closed = self._paths(name)
         if name in self._open:
             raise PermissionError(errno.EACCES, "it is being uploaded")
