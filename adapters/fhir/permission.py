@@ -36,7 +36,7 @@ class Permission:
         try:
             check(write.sender, party, write.message_type, write.parts)
             if party is not None and party.patients:
-                check_belonging(write.requests(), party.patients)
+                check_belonging(write.requests(), party.patients, ids_count=write.header is not None)
         except NotAllowed as refused:
             self._tell(write.sender, party, refused)
             raise
