@@ -147,12 +147,8 @@ class Entrance:
 
     def _refuses(self, party: Standing, shown: Sender) -> str:
         """Why a party may not enter with the certificate that is shown, or without one, "" where it may."""
-        if party.disabled:
-            return "the party, or one that it belongs to, has been disabled"
-        if party.channels and self._context.name not in party.channels:
-            return "the party may not use this channel"
-        if not shown.peer:
-            return ""
+        if (reason := party.barred(self._context.name)) or not shown.peer:
+            return reason
         proven = self._standing(shown.peer)
         return "" if proven is not None and proven.id in party.within else "the certificate is that of another party"
 
