@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from adapters.fhir.envelopes import answer_to, unwrap
 from adapters.fhir.instants import comparison, http_date
@@ -65,10 +65,10 @@ class Writes:
         fault: Deferred[Any] = run(_fault_of, write, level)
         return fault.addCallback(self._permit, write, run).addCallback(self._commit, write, base)
 
-    def _permit(self, fault: FhirRefusal | None, write: Write, run: Run) -> FhirRefusal | Deferred[FhirRefusal | None] | None:
+    def _permit(self, fault: FhirRefusal | None, write: Write, run: Run) -> Deferred[FhirRefusal | None]:
         """Who may not send what could be read hears that, and not what else is wrong with it."""
         if self._may is None or not (fault is None or isinstance(fault, Invalid)):
-            return fault
+            return succeed(fault)
         return self._may.write(write, run).addCallbacks(lambda _: fault, _refusal)
 
     def _commit(self, fault: FhirRefusal | None, write: Write, base: str) -> Deferred[Answer]:

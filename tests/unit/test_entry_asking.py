@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from engine.errors import StoreFull
 from engine.http_answers import HttpRefusal, Sender
 from tests.support.http_desk import Wire, answers, post
 
@@ -91,6 +92,45 @@ def test_who_is_refused_late(wire: Any) -> None:
         connection.dataReceived(rest) if rest else None
         assert statuses(transport) == [401]
     assert (wire.desk.taken, wire.entrance.counted, wire.wire.under_way()) == ([], [], 0)
+
+
+def test_an_upload_that_takes_nothing_of_what_has_waited(wire: Any) -> None:
+    """It hears that no more comes, once, as one whose sender was known at once; what it raised is the answer after that."""
+    gone: list[Deferred[None]] = []
+
+    class Full:
+        full = over = False
+
+        def content(self, data: bytes) -> None:
+            raise StoreFull("there is no room")
+
+        def gone(self) -> Deferred[None]:
+            gone.append(Deferred())
+            return gone[-1]
+
+    wire.desk.make = lambda headers: Full()
+    connection, transport = wire.wire.connect()
+    connection.dataReceived(post(b"x"))
+    wire.entrance.know()
+    assert (statuses(transport), wire.wire.under_way(), len(gone)) == ([], 1, 1)
+    gone[0].callback(None)
+    assert (statuses(transport), wire.wire.under_way(), len(gone)) == ([503], 0, 1)
+
+
+def test_a_registry_that_cannot_be_read(wire: Any) -> None:
+    """Between the head of a request and the end of its body: 503, and nobody is let in."""
+    wire.desk.make = lambda headers: None
+    connection, transport = wire.wire.connect()
+    wire.entrance.enter = lambda *_: Sender(PARTY, "10.0.0.9:4444")
+    request = post(b"x")
+    connection.dataReceived(request[:-1])
+
+    def unreadable(*_: Any) -> Any:
+        raise StoreFull("the registry cannot be read")
+
+    wire.entrance.enter = unreadable
+    connection.dataReceived(request[-1:])
+    assert (statuses(transport), wire.wire.under_way()) == ([503], 0)
 
 
 def test_a_client_that_does_not_wait(wire: Any) -> None:

@@ -189,6 +189,26 @@ def test_a_terminal_with_patients_of_its_own_reads_back_what_it_sent(tmp_path: P
     assert line.ask("POST", "/fhir", bundle(entry("GET", "Observation?patient=Patient/p1"))).status == 403
 
 
+def test_lines_know_each_other_and_are_corrected_by_identifier_and_patient(tmp_path: Path) -> None:
+    """What ids are for elsewhere: whose something is stands in the condition, so that it is safe whatever is in store."""
+    source = kept(tmp_path, own(may_send=("Observation", "Encounter", "Observation search")))
+
+    def put(resource: Any, number: str) -> Any:
+        named = {**resource, "identifier": [{"system": "urn:cart", "value": number}]}
+        url = f"{resource['resourceType']}?identifier=urn:cart|{number}&patient=Patient/p1"
+        return json.loads(bundle(entry("PUT", url, named)))
+
+    visit = {"resourceType": "Encounter", "status": "finished", "class": {"code": "AMB"}, "subject": {"reference": "Patient/p1"}}
+    seen = {**MINE, "encounter": {"reference": "Encounter?identifier=urn:cart|1&patient=Patient/p1"}}
+    line = source.connect("terminal-7")
+    assert line.upload(put(visit, "1"), put(seen, "2"), put({**seen, "status": "amended"}, "2")).results == ["kept"] * 3
+    (found,) = line.ask("GET", "/fhir/Observation?patient=Patient/p1").said["entry"]
+    assert (found["resource"]["status"], found["resource"]["meta"]["versionId"]) == ("amended", "2")
+    assert found["resource"]["encounter"]["reference"].startswith("Encounter/")
+    foreign = {**seen, "encounter": {"reference": "Encounter?identifier=urn:cart|1&patient=Patient/p2"}}
+    assert line.upload(put(foreign, "3"), query="device=cart&first=4").results == ["refused"]
+
+
 def test_where_everything_can_be_read_a_terminal_with_patients_of_its_own_reads_nothing(tmp_path: Path) -> None:
     source = kept(tmp_path, own(may_send=READER), reads="all")
     assert source.connect("terminal-7").ask("GET", "/fhir/Observation?patient=Patient/p1").status == 403
