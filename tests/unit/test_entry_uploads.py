@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from adapters.fhir import repository_adapter
 from adapters.fhir.repository_destination import RepositoryDestination
@@ -102,6 +103,44 @@ def test_a_line_that_cannot_be_checked_does_not_hang(source: Guarded, monkeypatc
     heard = source.connect("terminal-7").upload(MINE)
     assert (heard.status, heard.results) == (503, ["unavailable"])
     assert source.source._reception._under_way.total() == 0
+
+
+def test_a_large_line_is_read_off_the_reactor_thread(source: Guarded) -> None:
+    """In each of its steps: parsed, whose it is, its structure. The line behind it waits, and stays behind it."""
+    large, run = {**MINE, "note": [{"text": "x" * 40_000}]}, source.source._reception.in_thread
+    waiting: list[tuple[Any, Any]] = []
+
+    def later(function: Any, *arguments: Any) -> Deferred[Any]:
+        waiting.append((Deferred(), (function, *arguments)))
+        return waiting[-1][0]
+
+    source.source._reception.in_thread = later
+    line = source.connect("terminal-7")
+    body = b"".join(json.dumps(one).encode() + b"\n" for one in (large, MINE))
+    line.begin(body, len(body))
+    steps = []
+    while waiting:
+        assert source.intake.envelopes == []
+        done, (function, *arguments) = waiting.pop()
+        steps.append(function.__name__)
+        run(function, *arguments).chainDeferred(done)
+        source.advance(0)
+    assert steps == ["read", "_check_write", "check"]
+    assert [one.control_id for one in source.intake.envelopes] == ["cart/1", "cart/2"]
+    assert line.told().results == ["kept", "kept"]
+
+
+def test_a_node_that_stops_while_a_large_line_is_read(source: Guarded) -> None:
+    """The line is not handed in, and said to be unavailable."""
+    done: Deferred[Any] = Deferred()
+    source.source._reception.in_thread = lambda *_: done
+    line = source.connect("terminal-7")
+    body = json.dumps({**MINE, "note": [{"text": "x" * 40_000}]}).encode() + b"\n"
+    line.begin(body, len(body))
+    source.source.stop()
+    source.advance(0)
+    done.callback(None)
+    assert (line.told().status, line.told().results, source.intake.envelopes) == (503, ["unavailable"], [])
 
 
 # --- XML, messages, large bodies -----------------------------------------------------------------------

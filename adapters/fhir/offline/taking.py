@@ -99,10 +99,25 @@ class Taking:
         return self._service.may.lapsed(self._sender) if self._service.may is not None else ""
 
     def take(self, line: Line, ticket: Ticket) -> None:
-        content = contents.read(self._asked, line, self._sequence, self._sender, self._target, self._service.most_line)
+        content = Content(self._asked, line, self._sender, self._target, self._sequence)
         self._sequence += bool(self._sequence)
         entry = _Entry(content, ticket, self._service.context.clock())
         self._under_way.append(entry)
+        self._checking = not quick("structure", len(line.content))
+        run: Run = self._service.in_thread if self._checking else maybeDeferred
+        run(contents.read, content, self._service.most_line).addCallback(lambda _: self._read(entry)).addErrback(self._failed, entry)
+
+    def _read(self, entry: _Entry) -> None:
+        late, self._checking = self._checking, False
+        if late and self._ends(entry):
+            return
+        self._judge(entry)
+        if late:
+            self._changed()
+
+    def _judge(self, entry: _Entry) -> None:
+        """By its number: whether it came before."""
+        content = entry.content
         self._note_gap(entry)
         try:
             known = self._service.journals.find(self._asked.journal, content.sequence) if 0 < content.sequence <= self._highest else None
@@ -145,11 +160,16 @@ class Taking:
             self._hand_in(entry)
             return
         self._checking = False
-        if self.stopped or self._service.stopping:
-            self._unavailable(entry, STOPS)
-        else:
+        if not self._ends(entry):
             self._hand_in(entry)
             self._changed()
+
+    def _ends(self, entry: _Entry) -> bool:
+        """Nothing may be handed in any more: while it was looked into, the upload has ended."""
+        ends = self.stopped or self._service.stopping
+        if ends:
+            self._unavailable(entry, STOPS)
+        return ends
 
     def _hand_in(self, entry: _Entry) -> None:
         content, fault = entry.content, entry.content.fault
@@ -169,7 +189,8 @@ class Taking:
         context = self._service.context
         context.log.error("unexpected failure in a line of an upload", exc_info=failure.value, extra={"channel": context.name})
         self._checking = False
-        self._unavailable(entry, "an error in the server")
+        if entry.result is None:
+            self._unavailable(entry, "an error in the server")
 
     # --- what became of them -----------------------------------------------------------------------
 
