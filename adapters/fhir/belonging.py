@@ -163,9 +163,7 @@ def _link_of(resource_type: str) -> str | None:
 
 def _target(reference: str) -> str:
     """The type of what is referred to, "" where the text does not say."""
-    path = unquote(reference).partition("?")[0].partition("/_history")[0].rstrip("/")
-    parts = path.split("/")
-    return "Patient" if parts[-1] == "Patient" or parts[-2:-1] == ["Patient"] else ""
+    return "Patient" if "Patient" in unquote(reference).partition("?")[0].split("/") else ""
 
 
 def _walk(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

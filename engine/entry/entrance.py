@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,7 +132,7 @@ class Entrance:
             raise self._refusal(403, "", "the party of this certificate is not registered", shown)
         if reason := self._refuses(party, shown):
             raise self._refusal(403, "", reason, shown, party.id)
-        return shown
+        return replace(shown, peer=party_uri(party.id))  # its certificate may have a name of its own
 
     def _by_token(self, grant: Grant | None, shown: Sender) -> Sender:
         if grant is None:

@@ -153,6 +153,18 @@ def test_a_node_that_stops_does_not_wait(wire: Any) -> None:
     assert (wire.wire.under_way(), wire.desk.taken) == (0, [])
 
 
+def test_requests_behind_each_other_are_answered_in_their_order(wire: Any) -> None:
+    """Of three, uploads and one that is collected, the last is known first: nobody hears the answer to another's request (RFC 9112 9.3.2)."""
+    connection, transport = wire.wire.connect()
+    connection.dataReceived(post(b"one") + b"GET /two HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"three"))
+    assert len(wire.entrance.asked) == 3
+    for asked in reversed(wire.entrance.asked):
+        assert statuses(transport) == []
+        asked.callback(Sender(PARTY, "10.0.0.9:4444"))
+    assert [body for _, body, _ in answers(transport)] == [b"taken", b"/two", b"taken"]
+    assert (wire.desk.taken, wire.wire.under_way()) == ([b"one", b"three"], 0)
+
+
 def test_a_collected_body_has_a_limit(wire: Any) -> None:
     """What the desk does not take as it comes is as small as it would be otherwise, before the sender is known and after."""
     wire.desk.make = lambda headers: None

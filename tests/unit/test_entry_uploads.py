@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred
 from adapters.fhir import repository_adapter
 from adapters.fhir.repository_destination import RepositoryDestination
 from engine.message import Verdict
+from engine.parties.model import Mark
 from tests.support.entry import Guarded, device
 from tests.support.fhir import DirectWriter, RepositoryIntake, bundle, entry, open_repository
 
@@ -75,6 +77,14 @@ def test_a_journal_is_of_its_party(source: Guarded) -> None:
     assert {one["name"]: one.get("valueDecimal") for one in standing["parameter"]}["highest"] == 0
     assert other.upload(OTHERS).results == ["kept"]
     assert source.connect("terminal-7").upload(MINE).results == ["repeated"]
+
+
+def test_a_journal_is_the_same_whatever_proves_its_party(tmp_path: Path) -> None:
+    """A certificate with a name of its own, and a token: one party, so that what comes again over the other way is not doubled."""
+    source = Guarded(tmp_path, device(marks=((Mark.CERTIFICATE, "tablet-0815"),)))
+    assert source.connect("tablet-0815").upload(MINE).results == ["kept"]
+    assert source.connect().upload(MINE, token=source.token()).results == ["repeated"]
+    assert {one.peer for one in source.intake.envelopes} == {"urn:meridian:party:terminal-7"}
 
 
 def test_a_party_that_is_disabled_in_the_middle(source: Guarded) -> None:
@@ -202,21 +212,28 @@ def _noting(run: Any, names: list[str]) -> Any:
 # --- reads -----------------------------------------------------------------------------------------
 
 
-def kept(tmp_path: Path, *parties: Any, **options: Any) -> Guarded:
-    """A channel that answers from its repository."""
-    intake = RepositoryIntake()
-    source = Guarded(tmp_path, *parties, intake=intake, repository="fhir-repository.db", **options)
-    written = DirectWriter(open_repository(tmp_path / "fhir-repository.db"))
-    intake.to = RepositoryDestination(repository_adapter.destination_options.defaults(), source.context, written)
-    return source
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Any]:
+    """Makes a channel of these parties that answers from its repository."""
+    repository = open_repository(tmp_path / "fhir-repository.db")
+
+    def make(*parties: Any, **options: Any) -> Guarded:
+        intake = RepositoryIntake()
+        source = Guarded(tmp_path, *parties, intake=intake, repository="fhir-repository.db", **options)
+        plain = repository_adapter.destination_options.defaults()
+        intake.to = RepositoryDestination(plain, source.context, DirectWriter(repository))
+        return source
+
+    yield make
+    repository.close()
 
 
 READER = ("Observation", "Observation read", "Observation search")
 
 
-def test_a_terminal_with_patients_of_its_own_reads_back_what_it_sent(tmp_path: Path) -> None:
+def test_a_terminal_with_patients_of_its_own_reads_back_what_it_sent(kept: Any) -> None:
     """And nothing else: with `reads: own` others' resources are not there, those of an own patient neither."""
-    source = kept(tmp_path, own(may_send=READER), own("terminal-8", may_send=READER))
+    source = kept(own(may_send=READER), own("terminal-8", may_send=READER))
     line, other = source.connect("terminal-7"), source.connect("terminal-8")
     made = line.post(MINE)
     place = f"/fhir/Observation/{made.said['id']}"
@@ -228,9 +245,9 @@ def test_a_terminal_with_patients_of_its_own_reads_back_what_it_sent(tmp_path: P
     assert line.ask("POST", "/fhir", bundle(entry("GET", "Observation?patient=Patient/p1"))).status == 403
 
 
-def test_lines_know_each_other_and_are_corrected_by_identifier_and_patient(tmp_path: Path) -> None:
+def test_lines_know_each_other_and_are_corrected_by_identifier_and_patient(kept: Any) -> None:
     """What ids are for elsewhere: whose something is stands in the condition, so that it is safe whatever is in store."""
-    source = kept(tmp_path, own(may_send=("Observation", "Encounter", "Observation search")))
+    source = kept(own(may_send=("Observation", "Encounter", "Observation search")))
 
     def put(resource: Any, number: str) -> Any:
         named = {**resource, "identifier": [{"system": "urn:cart", "value": number}]}
@@ -248,7 +265,7 @@ def test_lines_know_each_other_and_are_corrected_by_identifier_and_patient(tmp_p
     assert line.upload(put(foreign, "3"), query="device=cart&first=4").results == ["refused"]
 
 
-def test_where_everything_can_be_read_a_terminal_with_patients_of_its_own_reads_nothing(tmp_path: Path) -> None:
-    source = kept(tmp_path, own(may_send=READER), reads="all")
+def test_where_everything_can_be_read_a_terminal_with_patients_of_its_own_reads_nothing(kept: Any) -> None:
+    source = kept(own(may_send=READER), reads="all")
     assert source.connect("terminal-7").ask("GET", "/fhir/Observation?patient=Patient/p1").status == 403
     assert source.audited[-1][1]["party"] == "terminal-7"

@@ -84,6 +84,8 @@ FOREIGN: dict[str, list[dict[str, Any]]] = {
     "deep inside, by identifier": [post(of("Patient/p1", performer=[{"type": "Patient", "identifier": OTHERS}]))],
     "deep inside an extension": [post(of("Patient/p1", extension=[{"url": "u", "valueReference": {"reference": "Patient/p2"}}]))],
     "encoded": [post(of("Patient/p1", focus=[{"reference": "Patient%2Fp2"}]))],
+    "by a crooked path": [post(of("Patient/p1", focus=[{"reference": "Patient//p2"}]))],
+    "by an operation on it": [post(of("Patient/p1", focus=[{"reference": "Patient/p2/$everything"}]))],
     "a second entry": [post(of("Patient/p1")), post(of("Patient/p2"))],
     "a patient without identifier": [post({"resourceType": "Patient"})],
     "a patient of nobody by an id that a create ignores": [post({"resourceType": "Patient", "id": "p1"})],
