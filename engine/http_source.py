@@ -186,8 +186,8 @@ class Reception:
         """engine.http_server.Site"""
         try:
             sender = self._enter(message.start[1], message.headers, connection)
-        except HttpRefusal as refused:
-            return maybeDeferred(self.refused, refused, connection)
+        except Exception as error:  # noqa: BLE001  the registry's file, say: this client hears of it
+            return maybeDeferred(self.refused, self._refusal_of(error), connection)
         if not isinstance(sender, Deferred):
             return self._answered_by(sender, message)
         return sender.addCallbacks(self._answered_by, self._refused_late, callbackArgs=(message,))
@@ -195,7 +195,8 @@ class Reception:
     def _answered_by(self, sender: Sender, message: Message) -> Deferred[Answer]:
         try:
             self._admit(sender)
-        except HttpRefusal as refused:
+        except Exception as error:  # noqa: BLE001  as in `handle`
+            refused = self._refusal_of(error)
             refused.sender = sender
             return maybeDeferred(self._worded, refused)
         answer: Deferred[Answer] = maybeDeferred(self._page(message.start[1]) or self._desk.answer, message, sender)  # type: ignore[call-overload]

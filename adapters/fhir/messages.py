@@ -53,6 +53,8 @@ def read_header(content: Any) -> Header:
         event = coding.get("code")
     if not isinstance(event, str) or not event:
         raise _wrong("a MessageHeader needs its event: eventCoding with a code, or eventUri", "Bundle.entry[0].resource.event")
+    if event.partition(" ")[0] in RESOURCE_TYPES:  # who may send that would be let in with whatever the message brings
+        raise _wrong("an event is not named as a type of resource, or an interaction with one", "Bundle.entry[0].resource.event")
     identity = header.get("id") or _text(content.get("identifier"), "value")
     if not isinstance(identity, str) or not identity:
         raise _wrong("a message needs MessageHeader.id, by which it is known when it comes again", "Bundle.entry[0].resource.id")

@@ -59,7 +59,7 @@ class FhirSource:
         self._options, self._context = options, context
         limits = Limits(options.receive_within, options.idle, options.connections, options.most_body)
         self._reception = Reception(self, options, context, limits, name="fhir", title="FHIR", threads=4, public=["/metadata"])
-        self._may = Permission(context) if options.auth is not None else None
+        self._may = Permission(context, own_reads=options.reads == "own") if options.auth is not None else None
         self._reading = Reading(context.data / options.repository) if options.repository else None
         self._reads = Reads(self._reading, context, self._reception.in_thread, every=options.reads == "all")
         self._writes: Writes | None = None
@@ -73,7 +73,7 @@ class FhirSource:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self, intake: Intake) -> Deferred[None]:
-        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception)
+        self._writes = Writes(self._options, self._context, intake, self._reads, self._reception, self._may)
         return self._uploads.start(intake).addCallback(lambda _: self._reception.start())
 
     def stop(self) -> Deferred[None]:

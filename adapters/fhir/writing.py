@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from adapters.fhir.envelopes import answer_to, unwrap
 from adapters.fhir.instants import comparison, http_date
 from adapters.fhir.messages import response
 from adapters.fhir.outcome import Answer, FhirRefusal, Issue, NotAllowed, operation_outcome
-from adapters.fhir.permission import Permission
 from adapters.fhir.requests import MESSAGE, charset, content_format, decode_body, preference
 from adapters.fhir.validation import Invalid, check, quick
 from adapters.fhir.write import Write
@@ -23,6 +22,9 @@ from engine.formats.fhir_r4.xml import from_xml
 from engine.message import FHIR_JSON, FHIR_XML, Ack, Judgement, Verdict
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from adapters.fhir.permission import Permission, Run
     from adapters.fhir.reading import Reads
     from adapters.fhir.requests import Route
     from engine.contracts import Context, Intake
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
 class Writes:
     """Turns writes into envelopes and acks into answers."""
 
-    def __init__(self, options: Settings, context: Context, intake: Intake, reads: Reads, reception: Reception) -> None:
+    def __init__(
+        self, options: Settings, context: Context, intake: Intake, reads: Reads, reception: Reception, may: Permission | None
+    ) -> None:
         self._options, self._context, self._intake, self._reads, self._reception = options, context, intake, reads, reception
-        self._may = Permission(context) if options.auth is not None else None
+        self._may = may
 
     def write(self, found: Route, message: Message, sender: Sender, base: str) -> Deferred[Answer]:
         """Answer a POST, PUT or DELETE. Raises FhirRefusal for what never becomes a message (415, 413)."""
@@ -52,25 +56,22 @@ class Writes:
         self, converted: bytes | FhirRefusal, found: Route, message: Message, sender: Sender, body: bytes, base: str
     ) -> Deferred[Answer]:
         if isinstance(converted, FhirRefusal):
-            return self._commit(Write(found, message, sender, body, content_type=FHIR_XML), base, converted)
+            return self._commit(converted, Write(found, message, sender, body, content_type=FHIR_XML), base)
         return self._read(Write(found, message, sender, converted, original=body), base)
 
     def _read(self, write: Write, base: str) -> Deferred[Answer]:
         level = self._options.validate if write.method != "DELETE" else "none"
         run = maybeDeferred if quick(level, len(write.body)) else self._reception.in_thread
         fault: Deferred[Any] = run(_fault_of, write, level)
-        return fault.addCallback(lambda found: self._commit(write, base, self._permit(write, found)))
+        return fault.addCallback(self._permit, write, run).addCallback(self._commit, write, base)
 
-    def _permit(self, write: Write, fault: FhirRefusal | None) -> FhirRefusal | None:
+    def _permit(self, fault: FhirRefusal | None, write: Write, run: Run) -> Deferred[FhirRefusal | None]:
         """Who may not send what could be read hears that, and not what else is wrong with it."""
-        if self._may is not None and (fault is None or isinstance(fault, Invalid)):
-            try:
-                self._may.write(write)
-            except FhirRefusal as refused:
-                return refused
-        return fault
+        if self._may is None or not (fault is None or isinstance(fault, Invalid)):
+            return succeed(fault)
+        return self._may.write(write, run).addCallbacks(lambda _: fault, _refusal)
 
-    def _commit(self, write: Write, base: str, fault: FhirRefusal | None) -> Deferred[Answer]:
+    def _commit(self, fault: FhirRefusal | None, write: Write, base: str) -> Deferred[Answer]:
         verdict = Verdict.REFUSED if isinstance(fault, NotAllowed) else Verdict.INVALID
         invalid = Judgement(verdict, fault.text, "207", fault.location) if fault is not None else None
 
@@ -125,6 +126,12 @@ def _converted(body: bytes, said: str, most: int) -> bytes | FhirRefusal:
         return from_xml(body, most=most, charset=said)
     except ParseError as error:
         return _unread(error)
+
+
+def _refusal(failure: Failure) -> FhirRefusal:
+    failure.trap(FhirRefusal)
+    assert isinstance(failure.value, FhirRefusal)
+    return failure.value
 
 
 def _unread(error: ParseError) -> FhirRefusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from engine.errors import FramingError
@@ -26,6 +26,7 @@ class Asking:
         self._body = bytearray()
         self._inner: Upload | None = None
         self._fault: Failure | None = None
+        self._left: Deferred[Any] = succeed(None)
         self._ended: Deferred[Any] | None = None
         self._asked = True
         self._over = False
@@ -41,14 +42,23 @@ class Asking:
             self._inner = self._begin(sender)
             self.sender = sender
             if self._inner is not None:
-                self._inner.wake = self._wake
-                waiting = bytes(self._body)
-                self._body.clear()
-                if waiting:
-                    self._inner.content(waiting)
+                self._hand_on(self._inner)
         except Exception:  # noqa: BLE001  engine.http_uploads.Receiving words it
             self._fault = Failure()
+            self._left = self._let_go()
         self._go_on()
+
+    def _hand_on(self, inner: Upload) -> None:
+        inner.wake = self._wake
+        waiting = bytes(self._body)
+        self._body.clear()
+        if waiting:
+            inner.content(waiting)
+
+    def _let_go(self) -> Deferred[Any]:
+        """The upload hears `gone`, once."""
+        inner, self._inner = self._inner, None
+        return maybeDeferred(inner.gone) if inner is not None else succeed(None)
 
     def _refused(self, failure: Failure) -> None:
         self._fault = failure
@@ -96,7 +106,7 @@ class Asking:
 
     def _answer(self, _: Any) -> Answer | Deferred[Answer]:
         if self._fault is not None:
-            self._fault.raiseException()
+            return self._left.addBoth(lambda _: self._fault)
         if self._inner is not None:
             return self._inner.ended()
         if len(self._body) > self._most:
@@ -115,4 +125,4 @@ class Asking:
         """Upload"""
         self._over = True
         self._body.clear()
-        return self._inner.gone() if self._inner is not None else None
+        return self._let_go() if self._fault is None else self._left

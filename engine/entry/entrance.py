@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,7 +132,7 @@ class Entrance:
             raise self._refusal(403, "", "the party of this certificate is not registered", shown)
         if reason := self._refuses(party, shown):
             raise self._refusal(403, "", reason, shown, party.id)
-        return shown
+        return replace(shown, peer=party_uri(party.id))  # its certificate may have a name of its own
 
     def _by_token(self, grant: Grant | None, shown: Sender) -> Sender:
         if grant is None:
@@ -147,12 +148,8 @@ class Entrance:
 
     def _refuses(self, party: Standing, shown: Sender) -> str:
         """Why a party may not enter with the certificate that is shown, or without one, "" where it may."""
-        if party.disabled:
-            return "the party, or one that it belongs to, has been disabled"
-        if party.channels and self._context.name not in party.channels:
-            return "the party may not use this channel"
-        if not shown.peer:
-            return ""
+        if (reason := party.barred(self._context.name)) or not shown.peer:
+            return reason
         proven = self._standing(shown.peer)
         return "" if proven is not None and proven.id in party.within else "the certificate is that of another party"
 

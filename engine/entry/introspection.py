@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from engine.parties.snapshot import Standing
 
 MOST_REMEMBERED: Final = 10_000
+MOST_ASKED: Final = 1000
+"""Tokens that are being asked about: who invents them, and does not wait for the answer, fills no memory."""
 _HEADERS: Final = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 _LATER: Final = {"Retry-After": "5"}
 
@@ -50,11 +52,13 @@ class Introspection:
         return self._client.close()
 
     def find(self, token: str) -> Grant | Deferred[Grant | None] | None:
-        """What the token is good for, None where nothing. Fails with HttpRefusal 503."""
+        """What the token is good for, None where nothing. Raises, or fails with, HttpRefusal 503."""
         now = self._context.clock()
         until, grant = self._known.get(token, (0, None))
         if until > now:
             return grant
+        if token not in self._asked and len(self._asked) >= MOST_ASKED:
+            raise _cannot_tell()
         waiting: Deferred[Grant | None] = Deferred()
         asked = self._asked.setdefault(token, [])
         asked.append(waiting)

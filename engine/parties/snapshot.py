@@ -63,6 +63,12 @@ class Standing:
         self.prefixes = tuple(one[:-1] for one in party.may_send if one.endswith("*"))
         self.channels, self.patients = frozenset(party.channels), frozenset(party.patients)
 
+    def barred(self, channel: str) -> str:
+        """Why it may not use this channel at all, "" where it may."""
+        if self.disabled:
+            return "the party, or one that it belongs to, has been disabled"
+        return "the party may not use this channel" if self.channels and channel not in self.channels else ""
+
     def sends(self, message_type: str, parts: Iterable[str] = ()) -> bool:
         """Whether it may send a message of this type; of one made of several, this type as such, or else each of its parts."""
         return self._one(message_type) or (bool(parts) and all(map(self._one, parts)))

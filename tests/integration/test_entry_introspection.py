@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.trial.unittest import TestCase
 
-from engine.entry.introspection import MOST_REMEMBERED, Introspection
+from engine.entry.introspection import MOST_ASKED, MOST_REMEMBERED, Introspection
 from engine.entry.options import INTROSPECTION
 from engine.http_answers import HttpRefusal
 from engine.parties import Snapshot
@@ -127,6 +127,19 @@ class IntrospectionTests(TestCase):
             self.assertEqual(failure.status, 503)
         Saying.say = (200, self.active())
         self.assertIsNotNone((yield self.find("t")))
+
+    @inlineCallbacks
+    def test_what_is_asked_is_bounded(self) -> Any:
+        """More invented tokens than may be asked about hear 503 at once; one that is asked about already waits with the others."""
+        Saying.say = (200, self.active())
+        self.asking._asked.update((str(number), []) for number in range(MOST_ASKED - 1))
+        first, again = self.find("t"), self.find("t")
+        with self.assertRaises(HttpRefusal) as caught:
+            yield self.find("one more")
+        self.assertEqual(caught.exception.status, 503)
+        self.assertIsNotNone((yield first))
+        self.assertIsNotNone((yield again))
+        self.assertEqual(len(Saying.heard), 1)
 
     @inlineCallbacks
     def test_what_is_remembered_is_bounded(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,16 @@ def test_lines_are_those_between_line_feeds(body: bytes) -> None:
         elif content:
             expected.append(Line(number, content, len(whole)))
     assert lines_of([body]) == expected
+
+
+def test_empty_lines_are_gone_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed body of a few kilobytes may be millions of them; each is counted, and none is cut out by itself."""
+    cut: list[bytes] = []
+    plain = Lines._line
+    monkeypatch.setattr(Lines, "_line", lambda lines, end: cut.append(end) or plain(lines, end))
+    lines = Lines(MOST)
+    assert list(lines.each([b"\n" * 100_000, b" \r\n" * 100_000 + b"{}\n"])) == [Line(200_001, b"{}", 2)]
+    assert len(cut) == 3
 
 
 @settings(deadline=None, max_examples=40)

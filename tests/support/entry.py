@@ -27,6 +27,7 @@ from engine.parties.keys import public_keys
 from tests.support.fhir import START, RepositoryIntake, context
 from tests.support.http_desk import answers
 from tests.support.mllp import Transport
+from tests.support.uploads import Heard
 
 BASE = "https://meridian.example/fhir"
 TOKEN = f"{BASE}/token"
@@ -87,7 +88,9 @@ class Guarded:
         assert adapter.source_options is not None
         self.source: Any = adapter.source(adapter.source_options.defaults(**self._options), self.context)
         reception = self.source._reception
-        reception.in_thread = reception._entrance._in_thread = execute
+        for one in (reception._entrance, self.source._uploads.journals, self.source._reads):
+            one._in_thread = execute
+        reception.in_thread = execute
         reception._pool = SimpleNamespace(start=lambda: None, stop=lambda: None, joined=True)
         self.source.start(self.intake)
         reception._options = SimpleNamespace(**{**reception._options, "tls": SimpleNamespace(allow=[])})  # this wire shows certificates
@@ -162,6 +165,25 @@ class Connected:
         said = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, **fields}
         body = urlencode({name: value for name, value in said.items() if value}).encode()
         return self.ask("POST", "/fhir/token", body, content_type="application/x-www-form-urlencoded")
+
+    def upload(self, *lines: Any, query: str = "device=cart&first=1", token: str = "") -> Heard:
+        """Lines of an upload; what is not bytes is written as JSON."""
+        body = b"".join((one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self.begin(body, len(body), query, **headers)
+        return self.told()
+
+    def begin(self, body: bytes, length: int, query: str = "device=cart&first=1", **headers: str) -> None:
+        """An upload of `length` bytes, and the first of them."""
+        self._to.shown = self._shown
+        fields = {"Host": "h", "Content-Length": str(length), "Content-Type": "application/fhir+ndjson"}
+        lines = "".join(f"{name.title()}: {value}\r\n" for name, value in {**fields, **headers}.items())
+        self.connection.dataReceived(f"POST /fhir/$upload?{query} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+
+    def told(self) -> Heard:
+        """What has been said of an upload."""
+        status, body, _ = answers(self.transport)[-1]
+        return Heard(status, {}, body)
 
     def post(self, resource: Any, token: str = "", path: str = "") -> Answered:
         headers = {"authorization": f"Bearer {token}"} if token else {}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from engine.errors import StoreFull
 from engine.http_answers import HttpRefusal, Sender
 from tests.support.http_desk import Wire, answers, post
 
@@ -93,6 +94,45 @@ def test_who_is_refused_late(wire: Any) -> None:
     assert (wire.desk.taken, wire.entrance.counted, wire.wire.under_way()) == ([], [], 0)
 
 
+def test_an_upload_that_takes_nothing_of_what_has_waited(wire: Any) -> None:
+    """It hears that no more comes, once, as one whose sender was known at once; what it raised is the answer after that."""
+    gone: list[Deferred[None]] = []
+
+    class Full:
+        full = over = False
+
+        def content(self, data: bytes) -> None:
+            raise StoreFull("there is no room")
+
+        def gone(self) -> Deferred[None]:
+            gone.append(Deferred())
+            return gone[-1]
+
+    wire.desk.make = lambda headers: Full()
+    connection, transport = wire.wire.connect()
+    connection.dataReceived(post(b"x"))
+    wire.entrance.know()
+    assert (statuses(transport), wire.wire.under_way(), len(gone)) == ([], 1, 1)
+    gone[0].callback(None)
+    assert (statuses(transport), wire.wire.under_way(), len(gone)) == ([503], 0, 1)
+
+
+def test_a_registry_that_cannot_be_read(wire: Any) -> None:
+    """Between the head of a request and the end of its body: 503, and nobody is let in."""
+    wire.desk.make = lambda headers: None
+    connection, transport = wire.wire.connect()
+    wire.entrance.enter = lambda *_: Sender(PARTY, "10.0.0.9:4444")
+    request = post(b"x")
+    connection.dataReceived(request[:-1])
+
+    def unreadable(*_: Any) -> Any:
+        raise StoreFull("the registry cannot be read")
+
+    wire.entrance.enter = unreadable
+    connection.dataReceived(request[-1:])
+    assert (statuses(transport), wire.wire.under_way()) == ([503], 0)
+
+
 def test_a_client_that_does_not_wait(wire: Any) -> None:
     """It is gone before anybody is known: nothing is under way for ever, and the node can stop."""
     connection, _ = wire.wire.connect()
@@ -111,6 +151,18 @@ def test_a_node_that_stops_does_not_wait(wire: Any) -> None:
     assert statuses(transport) == [503]
     wire.entrance.know()
     assert (wire.wire.under_way(), wire.desk.taken) == (0, [])
+
+
+def test_requests_behind_each_other_are_answered_in_their_order(wire: Any) -> None:
+    """Of three, uploads and one that is collected, the last is known first: nobody hears the answer to another's request (RFC 9112 9.3.2)."""
+    connection, transport = wire.wire.connect()
+    connection.dataReceived(post(b"one") + b"GET /two HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"three"))
+    assert len(wire.entrance.asked) == 3
+    for asked in reversed(wire.entrance.asked):
+        assert statuses(transport) == []
+        asked.callback(Sender(PARTY, "10.0.0.9:4444"))
+    assert [body for _, body, _ in answers(transport)] == [b"taken", b"/two", b"taken"]
+    assert (wire.desk.taken, wire.wire.under_way()) == ([b"one", b"three"], 0)
 
 
 def test_a_collected_body_has_a_limit(wire: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.fhir.belonging import check_belonging
-from adapters.fhir.entries import read_entry
+from adapters.fhir.entries import Request, read_entry
 from adapters.fhir.outcome import FhirRefusal
 from engine.message import Verdict
 from tests.support.entry import Guarded, device
@@ -48,6 +48,14 @@ FINE: dict[str, list[dict[str, Any]]] = {
     "removing it": [entry("DELETE", "Patient/p1")],
     "changing what is found by patient": [entry("PUT", "Observation?patient=Patient/p1&code=1", of("Patient/p1"))],
     "removing what is found by patient": [entry("DELETE", "Observation?subject=Patient/p1&code=1")],
+    "of several, all of them own": [post({"resourceType": "Account", "status": "active", "subject": [{"reference": "Patient/p1"}]})],
+    "covered": [post({"resourceType": "Coverage", "status": "active", "beneficiary": {"reference": "Patient/p1"}})],
+    "performed by somebody of another system": [post(of("Patient/p1", performer=[{"identifier": {"system": "urn:staff", "value": "9"}}]))],
+    "performed by somebody of that system, who is no patient": [
+        post(of("Patient/p1", performer=[{"type": "Practitioner", "identifier": OTHERS}]))],
+    "with what is found by patient": [post(of("Patient/p1", encounter={"reference": "Encounter?patient=Patient/p1"}))],
+    "with what is of nobody": [post(of("Patient/p1", performer=[{"reference": f"Practitioner?identifier={SYSTEM}|9"}]))],
+    "with a business identifier of its own": [post(of("Patient/p1", identifier=[OTHERS]))],
     "itself": [post({"resourceType": "Device", "status": "active"})],
     "what is of nobody": [post({"resourceType": "Organization", "name": "x"})],
 }  # fmt: skip
@@ -76,6 +84,8 @@ FOREIGN: dict[str, list[dict[str, Any]]] = {
     "deep inside, by identifier": [post(of("Patient/p1", performer=[{"type": "Patient", "identifier": OTHERS}]))],
     "deep inside an extension": [post(of("Patient/p1", extension=[{"url": "u", "valueReference": {"reference": "Patient/p2"}}]))],
     "encoded": [post(of("Patient/p1", focus=[{"reference": "Patient%2Fp2"}]))],
+    "by a crooked path": [post(of("Patient/p1", focus=[{"reference": "Patient//p2"}]))],
+    "by an operation on it": [post(of("Patient/p1", focus=[{"reference": "Patient/p2/$everything"}]))],
     "a second entry": [post(of("Patient/p1")), post(of("Patient/p2"))],
     "a patient without identifier": [post({"resourceType": "Patient"})],
     "a patient of nobody by an id that a create ignores": [post({"resourceType": "Patient", "id": "p1"})],
@@ -89,6 +99,27 @@ FOREIGN: dict[str, list[dict[str, Any]]] = {
     "removing by a condition without patient": [entry("DELETE", "Observation?code=1")],
     "removing of two patients": [entry("DELETE", "Observation?patient=Patient/p1,Patient/p2")],
     "found by another's condition": [entry("POST", "Observation", of("Patient/p1"), ifNoneExist="identifier=x")],
+    "something that no patient can be searched of": [post({"resourceType": "BodyStructure", "active": True})],
+    "covering another": [post({"resourceType": "Coverage", "beneficiary": {"reference": "Patient/p1", "identifier": OTHERS}})],
+    "a task for another": [post({"resourceType": "Task", "status": "draft", "intent": "order", "for": {"identifier": OTHERS}})],
+    "something by id that no patient can be searched of": [
+        entry("PUT", "BodyStructure/b", {"resourceType": "BodyStructure", "id": "b", "patient": {"reference": "Patient/p1"}})],
+    "a Bundle by id, whosever is in it": [entry("PUT", "Bundle/b", {"resourceType": "Bundle", "id": "b", "type": "collection"})],
+    "a Binary by id": [entry("PUT", "Binary/b", {"resourceType": "Binary", "id": "b", "contentType": "text/plain"})],
+    "by a condition that the type does not know": [
+        entry("PUT", "Practitioner?patient=Patient/p1&identifier=1", {"resourceType": "Practitioner"})],
+    "of several, one of them another's": [
+        post({"resourceType": "Account", "subject": [{"reference": "Patient/p1"}, {"identifier": OTHERS}]})],
+    "of several, which are none": [post({"resourceType": "Account", "subject": []})],
+    "deep inside, by an identifier of no type": [post(of("Patient/p1", focus=[{"identifier": OTHERS}]))],
+    "asking whether another has something": [post(of("Patient/p1", encounter={"reference": "Encounter?patient=Patient/p2"}))],
+    "asking whether anybody has something": [post(of("Patient/p1", encounter={"reference": "Encounter?identifier=x"}))],
+    "by another's id, as the name of an own patient in the Bundle": [entry("POST", "Patient", PATIENT, "Patient/p2"), post(of("Patient/p2"))],
+    "by another's address, as the name of an own patient in the Bundle": [
+        entry("POST", "Patient", PATIENT, "https://meridian.example/fhir/Patient/p2"), post(of("https://meridian.example/fhir/Patient/p2"))],
+    "by a name that is a patient's and something else's": [
+        LOCAL, entry("POST", "Group", {"resourceType": "Group"}, "urn:uuid:1"), post(of("urn:uuid:1"))],
+    "a patient by condition, under another's id": [entry("PUT", f"Patient?identifier={SYSTEM}|own", {**PATIENT, "id": "p2"})],
     "reading": [entry("GET", "Observation?patient=Patient/p1")],
 }  # fmt: skip
 
@@ -108,6 +139,18 @@ def test_somebody_else(way: str) -> None:
     assert caught.value.location.startswith("Bundle.entry[")
     assert "stranger" not in str(caught.value)
     assert "p2" not in str(caught.value)
+
+
+def test_a_patient_of_a_message_is_known_by_its_id() -> None:
+    """A create gives an id of its own; whoever takes a message may know the patient by that in it, so it is an own one, or local."""
+    for given, name in (("p1", ""), ("9", "urn:uuid:9"), (None, "")):
+        resource = PATIENT if given is None else {**PATIENT, "id": given}
+        check_belonging([Request("POST", "Patient", resource=resource, full_url=name)], OWN, ids_count=True)
+    foreign = Request("POST", "Patient", resource={**PATIENT, "id": "p2"})
+    check_belonging([foreign], OWN)
+    with pytest.raises(FhirRefusal) as caught:
+        check_belonging([foreign], OWN, ids_count=True)
+    assert (caught.value.status, caught.value.location) == (403, "resource.id")
 
 
 def test_what_is_refused_is_kept_and_audited(tmp_path: Path) -> None:

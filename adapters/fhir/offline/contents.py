@@ -33,15 +33,15 @@ _MOST_TIME: Final = 40
 
 @dataclass(slots=True)
 class Content:
-    """`sequence` is 0 where the line has no number. `fault` says what is wrong with it; `write` is None where it cannot be read.
-    `digest`: 16 bytes."""
+    """`sequence` is 0 where the line has no number, and until it is read where its place gives it none. `fault` says what is wrong with
+    it; `write` is None where it cannot be read. `digest`: 16 bytes."""
 
     asked: Asked
     line: Line
     sender: Sender
     target: str
     sequence: int
-    digest: bytes
+    digest: bytes = b""
     write: Write | None = None
     fault: FhirRefusal | None = None
 
@@ -86,17 +86,17 @@ class Content:
         return facts
 
 
-def read(asked: Asked, line: Line, sequence: int, sender: Sender, target: str, most: int) -> Content:
-    """`sequence` is the number that its place gives it, 0 where it must say its own; `most` bytes are taken. Never raises."""
-    digest = hashlib.sha256(line.content or b"%d" % line.length).digest()[:16]
-    found = Content(asked, line, sender, target, sequence, digest)
+def read(found: Content, most: int) -> None:
+    """What is in the line that has only its place yet; `most` bytes are taken. Takes the time of its size."""
+    line = found.line
+    found.digest = hashlib.sha256(line.content or b"%d" % line.length).digest()[:16]
     try:
         if line.length > most:
             raise FhirRefusal(
                 413, f"the line has {line.length} bytes, more than the {most} that are taken; it is not kept", issue="too-long"
             )
         parsed = exact.inspect(line.content)
-        if not sequence:
+        if not found.sequence:
             found.sequence = _own_number(parsed)
         found.write = _write(found, parsed)
         found.write.check(parsed)
@@ -104,7 +104,6 @@ def read(asked: Asked, line: Line, sequence: int, sender: Sender, target: str, m
         found.fault = FhirRefusal(400, error.text, issue="structure", location=error.location)
     except FhirRefusal as refused:
         found.fault = refused
-    return found
 
 
 def _own_number(parsed: dict[str, Any]) -> int:

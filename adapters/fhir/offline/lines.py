@@ -6,6 +6,7 @@ content; a carriage return before the line feed is white space. Any chunking of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -27,6 +28,8 @@ class Lines:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        # lines with nothing in them are gone over at once: a small packed body may be made of millions
+        self._empty = re.compile(rb"(?:[ \t\r]{0,%d}+\n)++" % most)
         self._part = bytearray()
         self._length = self._number = 0
 
@@ -46,6 +49,10 @@ class Lines:
             begin = end + 1
             if line is not None:
                 yield line
+            empty = self._empty.match(piece, begin)
+            if empty is not None:
+                self._number += piece.count(b"\n", begin, empty.end())
+                begin = empty.end()
         self._add(piece[begin:])
 
     def _add(self, part: bytes) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+
 from adapters.fhir.envelopes import answer_to
 from adapters.fhir.offline import contents, outcomes
 from adapters.fhir.offline.asked import Asked
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from adapters.fhir.offline.journals import Ticket
     from adapters.fhir.offline.lines import Line
     from adapters.fhir.offline.report import Report
+    from adapters.fhir.permission import Run
     from engine.http_answers import Sender
     from engine.message import Ack
 
@@ -91,11 +94,30 @@ class Taking:
         """Nothing else is under way for this journal. Raises StoreError."""
         self._highest = self._service.journals.reach(self._asked.journal).highest
 
+    def lapsed(self) -> str:
+        """Why the sender may hand in no more lines, "" where it may."""
+        return self._service.may.lapsed(self._sender) if self._service.may is not None else ""
+
     def take(self, line: Line, ticket: Ticket) -> None:
-        content = contents.read(self._asked, line, self._sequence, self._sender, self._target, self._service.most_line)
+        content = Content(self._asked, line, self._sender, self._target, self._sequence)
         self._sequence += bool(self._sequence)
         entry = _Entry(content, ticket, self._service.context.clock())
         self._under_way.append(entry)
+        self._checking = not quick("structure", len(line.content))
+        run: Run = self._service.in_thread if self._checking else maybeDeferred
+        run(contents.read, content, self._service.most_line).addCallback(lambda _: self._read(entry)).addErrback(self._failed, entry)
+
+    def _read(self, entry: _Entry) -> None:
+        late, self._checking = self._checking, False
+        if late and self._ends(entry):
+            return
+        self._judge(entry)
+        if late:
+            self._changed()
+
+    def _judge(self, entry: _Entry) -> None:
+        """By its number: whether it came before."""
+        content = entry.content
         self._note_gap(entry)
         try:
             known = self._service.journals.find(self._asked.journal, content.sequence) if 0 < content.sequence <= self._highest else None
@@ -123,33 +145,31 @@ class Taking:
 
     def _check(self, entry: _Entry) -> None:
         """Whether the party may send it, and what the channel asks of resources."""
-        content, level = entry.content, self._service.validate
-        assert content.write is not None
-        try:
-            if self._service.may is not None:
-                self._service.may.write(content.write)
-            if not quick(level, len(content.line.content)):
-                self._check_later(entry, content.write.content)
-                return
-            check(level, content.write.content, content.line.content)
-        except FhirRefusal as refused:
-            content.fault = refused
-        self._hand_in(entry)
-
-    def _check_later(self, entry: _Entry, parsed: Any) -> None:
-        """In a thread: the lines after it wait, so that they stay in their order."""
-        content = entry.content
-        self._checking = True
-        checked = self._service.in_thread(check, self._service.validate, parsed, content.line.content)
-        checked.addErrback(_into(content)).addCallback(lambda _: self._checked(entry))
+        content, level, may = entry.content, self._service.validate, self._service.may
+        write = content.write
+        assert write is not None
+        self._checking = not quick(level, len(content.line.content))
+        run: Run = self._service.in_thread if self._checking else maybeDeferred
+        permitted: Deferred[Any] = may.write(write, run) if may is not None else succeed(None)
+        permitted.addCallback(lambda _: run(check, level, write.content, content.line.content)).addErrback(_into(content))
+        permitted.addCallback(lambda _: self._checked(entry)).addErrback(self._failed, entry)
 
     def _checked(self, entry: _Entry) -> None:
+        """Where it was in a thread the lines after it have waited, so that they stay in their order."""
+        if not self._checking:
+            self._hand_in(entry)
+            return
         self._checking = False
-        if self.stopped or self._service.stopping:
-            self._unavailable(entry, STOPS)
-        else:
+        if not self._ends(entry):
             self._hand_in(entry)
             self._changed()
+
+    def _ends(self, entry: _Entry) -> bool:
+        """Nothing may be handed in any more: while it was looked into, the upload has ended."""
+        ends = self.stopped or self._service.stopping
+        if ends:
+            self._unavailable(entry, STOPS)
+        return ends
 
     def _hand_in(self, entry: _Entry) -> None:
         content, fault = entry.content, entry.content.fault
@@ -164,6 +184,13 @@ class Taking:
             return answer_to(judgement).encode()
 
         self._service.intake(made, reply, invalid).addCallback(self._answered, entry)
+
+    def _failed(self, failure: Failure, entry: _Entry) -> None:
+        context = self._service.context
+        context.log.error("unexpected failure in a line of an upload", exc_info=failure.value, extra={"channel": context.name})
+        self._checking = False
+        if entry.result is None:
+            self._unavailable(entry, "an error in the server")
 
     # --- what became of them -----------------------------------------------------------------------
 

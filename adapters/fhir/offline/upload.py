@@ -130,6 +130,9 @@ class LineUpload:
             if not self._follows():
                 return False
             line = self._held or self._next()
+            if line is not None and (reason := self._taking.lapsed()):
+                self._stop(403, reason)
+                return False
             ticket = self._ticket(line) if line is not None else None
             if line is not None and ticket is not None:
                 self._taking.take(line, ticket)
