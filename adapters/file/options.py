@@ -83,6 +83,7 @@ _CSV: Final = Spec(
         Option("columns", ListOf(TEXT), "names of the columns of a file that has no heading", default=[]),
         Option("skip", integer(0, 1000), "lines before the heading, or before the rows", default=0),
     ],
+    check=lambda settings: "delimiter and quote are the same" if settings.delimiter == (settings.quote or '"') else "",
 )
 _COLUMN: Final = Spec(
     "column",

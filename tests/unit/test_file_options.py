@@ -38,6 +38,7 @@ def test_the_contracts_that_it_keeps() -> None:
         ({"folder": "in", "format": "csv", "csv": {"encoding": "utf-16"}}, "are not taken"),
         ({"folder": "in", "format": "csv", "csv": {"encoding": "utf8x"}}, "there is no encoding"),
         ({"folder": "in", "format": "csv", "csv": {"delimiter": ";;"}}, "not one character"),
+        ({"folder": "in", "format": "csv", "csv": {"delimiter": ";", "quote": ";"}}, "delimiter and quote are the same"),
         ({"folder": "in", "format": "csv", "done": "../done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "/done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "x", "faulty": "x"}, "the same folder"),
