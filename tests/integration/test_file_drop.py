@@ -318,6 +318,20 @@ def test_room_is_limited(make: Callable[..., Dropping]) -> None:
         as_client(drop, far)
 
 
+def test_lists_that_are_never_closed_are_limited(drop: Dropping) -> None:
+    """A client that only opens the folder, again and again, is refused; one that closes its lists looks as often as it likes."""
+
+    async def opening(connection: Any) -> None:
+        client = await connection.start_sftp_client()
+        for _ in range(40):
+            await client.listdir(".")
+        with pytest.raises(asyncssh.SFTPFailure):
+            for _ in range(40):
+                await client._handler.opendir(b".")
+
+    as_client(drop, opening)
+
+
 def test_a_hole_is_no_way_round_the_limit(drop: Dropping) -> None:
     """A byte far out is as large as what is before it."""
 

@@ -12,13 +12,17 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from adapters.file import reading, source
+from adapters.file.drop.options import SERVE
 from adapters.file.local_folder import LocalFolder
+from adapters.file.options import SOURCE
+from adapters.file.source import FileSource
 from engine.formats.files import labelled
 from engine.formats.rows import read
 from engine.message import FILE, ROWS, BodyRef
 from tests.support.files import Kept, Taking
 from tests.unit.test_file_archives import zipped
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJuqjSG4xUm5wlmYQBQD9qfB2kcHDlCnS2Wq9fGvzcJX"
 PDF = b"%PDF-1.7\n" + b"x" * 100 + b"\n%%EOF\n"
 
 
@@ -284,16 +288,26 @@ class FileSourceTests(TestCase):
     @inlineCallbacks
     def test_names_that_are_left_alone(self) -> Any:
         """Half-written by their names, hidden, not included, and a folder; a marker says that a file is whole, and goes with it."""
-        taking = self.taking(format="csv", include=["*.csv"], marker=".done", settled_for="1h")
-        for name in ("a.csv.part", "notes.txt", "half.csv"):
+        taking = self.taking(format="csv", include=["*.csv", "*.TMP"], marker=".done", settled_for="1h")
+        taking.put("b.csv.TMP.done", b"")
+        for name in ("a.csv.part", "notes.txt", "half.csv", "B.TMP", "b.csv.TMP"):
             (taking.folder / name).write_bytes(b"x\n1\n")
         (taking.folder / "sub.csv").mkdir()
         taking.put("a.csv", b"x\n2\n")
         taking.put("a.csv.done", b"")
         yield self.begin(taking)
         yield taking.taken()
-        self.assertEqual(taking.tree(), ["a.csv.part", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"])
+        self.assertEqual(taking.tree(), ["B.TMP", "a.csv.part", "b.csv.TMP", "b.csv.TMP.done", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"])
         self.assertEqual(len(self.kept.envelopes), 1)
+
+    def test_what_a_sender_may_still_take_back_is_not_taken(self) -> None:
+        """A channel with names of its own for what is half-written need not say them twice."""
+        users = {"county": {"public_keys": [KEY]}}
+        serve = SERVE.defaults(listen="127.0.0.1:0", host_key="h", folder="drop", users=users, half_written=["*.uploading"])
+        said = SOURCE.defaults(format="csv", serve=serve, ignore=["*.bak"])
+        made: Any = FileSource(said, self.taking(format="csv").context)
+        wanted = {name: made._rule.wanted(name) for name in ("county/a.csv", "county/a.uploading", "county/a.Uploading", "a.bak")}
+        self.assertEqual(list(wanted.values()), [True, False, False, False])
 
     @inlineCallbacks
     def test_a_folder_that_is_away_is_waited_for(self) -> Any:

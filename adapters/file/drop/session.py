@@ -155,8 +155,14 @@ class _Requests(sftp.SFTPServerHandler):
     def __init__(self, server: DropSession, reader: Any, writer: Any) -> None:
         super().__init__(server, reader, writer, 3)
         self._session = server
-        self._packet_handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
+        handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
+        self._packet_handlers = {**handlers, constants.FXP_OPENDIR: _Requests._process_opendir}
         self._extensions = [(name.encode(), b"1") for name in _EXTENSIONS]
+
+    async def _process_opendir(self, packet: SSHPacket) -> bytes:
+        if len(self._dir_handles) >= _MOST_HANDLES:
+            raise sftp.SFTPFailure("too many lists are open")
+        return await super()._process_opendir(packet)
 
     async def recv_packet(self) -> SSHPacket:
         assert self._reader is not None
