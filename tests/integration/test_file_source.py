@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from adapters.file import reading, source
-from adapters.file.drop.options import SERVE
 from adapters.file.local_folder import LocalFolder
 from adapters.file.options import SOURCE
 from adapters.file.source import FileSource
@@ -303,7 +302,7 @@ class FileSourceTests(TestCase):
     def test_what_a_sender_may_still_take_back_is_not_taken(self) -> None:
         """A channel with names of its own for what is half-written need not say them twice."""
         users = {"county": {"public_keys": [KEY]}}
-        serve = SERVE.defaults(listen="127.0.0.1:0", host_key="h", folder="drop", users=users, half_written=["*.uploading"])
+        serve = {"listen": "127.0.0.1:0", "host_key": "h", "folder": "drop", "users": users, "half_written": ["*.uploading"]}
         said = SOURCE.defaults(format="csv", serve=serve, ignore=["*.bak"])
         made: Any = FileSource(said, self.taking(format="csv").context)
         wanted = {name: made._rule.wanted(name) for name in ("county/a.csv", "county/a.uploading", "county/a.Uploading", "a.bak")}
