@@ -43,7 +43,9 @@ class FileSource(PollingSource):
         super().__init__(context, options.poll)
         self._options = options
         half_written = options.serve.half_written if options.serve is not None else ()  # their senders may still take them back
-        self._rule = Rule(options.include, (*options.ignore, *half_written), options.settled_for, options.marker or "", options.order == "time")
+        self._rule = Rule(
+            options.include, (*options.ignore, *half_written), options.settled_for, options.marker or "", options.order == "time"
+        )
         self._settling = Settling(self._rule)
         self._place: Place | None = None
         self._connected = False

@@ -15,6 +15,7 @@ import asyncssh
 import pytest
 
 from engine.bench.loopback import HOST, free_port
+from engine.errors import ConfigError
 from tests.support.drop import USER, Dropping
 from tests.support.sftp_peer import keypair
 from tests.support.waiting import until
@@ -316,6 +317,13 @@ def test_room_is_limited(make: Callable[..., Dropping]) -> None:
 
     with pytest.raises(asyncssh.SFTPNoSuchFile):
         as_client(drop, far)
+
+
+def test_a_folder_that_cannot_be_used_is_said_by_name(tmp_path: Path) -> None:
+    """When the node starts, as of a host key."""
+    (tmp_path / "drop").write_bytes(b"")
+    with pytest.raises(ConfigError, match="channel files: cannot use the folder drop: Not a directory"):
+        Dropping(tmp_path).place.listen()
 
 
 def test_lists_that_are_never_closed_are_limited(drop: Dropping) -> None:

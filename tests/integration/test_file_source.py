@@ -296,7 +296,9 @@ class FileSourceTests(TestCase):
         taking.put("a.csv.done", b"")
         yield self.begin(taking)
         yield taking.taken()
-        self.assertEqual(taking.tree(), ["B.TMP", "a.csv.part", "b.csv.TMP", "b.csv.TMP.done", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"])
+        self.assertEqual(
+            taking.tree(), ["B.TMP", "a.csv.part", "b.csv.TMP", "b.csv.TMP.done", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"]
+        )
         self.assertEqual(len(self.kept.envelopes), 1)
 
     def test_what_a_sender_may_still_take_back_is_not_taken(self) -> None:
