@@ -150,7 +150,7 @@ SOURCE: Final = Spec(
         SERVED,
         Option("format", choice(*FORMATS), "what the files are", required=True),
         Option("include", ListOf(TEXT), "patterns of the names that are taken (* ? [abc])", default=["*"]),
-        Option("ignore", ListOf(TEXT), "patterns of names that are left alone, in capital or small letters; so are all that begin with a dot",
+        Option("ignore", ListOf(TEXT), "patterns of names that are left alone, in either case of letters, as are all with a dot first",
                default=["*.tmp", "*.part", "*.filepart", "*.crdownload", "*~"]),
         Option("settled_for", DURATION, "a file is taken when its size and time have not changed for so long", default="10s"),
         Option("marker", TEXT, "or at once when a file NAME + this stands beside it, such as .done; without that it is left"),
