@@ -111,6 +111,8 @@ class Reading:
         """All of its pieces, the faults noted."""
         try:
             self._facts = facts_of(self.name, self._options)
+            if not self.content.size:
+                raise ParseError("the file is empty")
             for part in parts(stream, self.content.size, self.name, self._options):
                 self._last = part
                 self.pieces += 1

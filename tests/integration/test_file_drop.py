@@ -8,6 +8,8 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from engine.bench.loopback import HOST, free_port
 from engine.errors import ConfigError
 from tests.support.drop import USER, Dropping
+from tests.support.peers import require
 from tests.support.sftp_peer import keypair
 from tests.support.waiting import until
 
@@ -95,7 +98,8 @@ def test_a_half_written_file_is_put_again(drop: Dropping) -> None:
 
 def test_paramiko_puts_and_checks(drop: Dropping) -> None:
     """A third client, which looks at the size of what it has put."""
-    paramiko = pytest.importorskip("paramiko")
+    require(find_spec("paramiko") is not None, "paramiko is not installed")
+    paramiko = import_module("paramiko")
     key = paramiko.Ed25519Key.from_private_key_file(str(drop.folder / "client"))
     transport = paramiko.Transport((HOST, drop.port))
     try:

@@ -140,6 +140,16 @@ class FileSourceTests(TestCase):
         self.assertEqual(taking.tree(), ["done/2.csv", "faulty/1.csv", "faulty/1.csv.errors.csv"])
 
     @inlineCallbacks
+    def test_an_empty_file_is_said(self) -> Any:
+        """Of every format: its sender was most likely interrupted."""
+        taking = self.taking(format="ndjson")
+        taking.put("a.ndjson", b"")
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual([one.reason for one in self.kept.invalid], ["a.ndjson: the file is empty"])
+        self.assertEqual(taking.tree(), ["faulty/a.ndjson", "faulty/a.ndjson.errors.csv"])
+
+    @inlineCallbacks
     def test_a_file_full_of_bad_rows_is_given_up(self) -> Any:
         """After the stated number, and that is said."""
         taking = self.taking(format="csv", most_faults=3)
@@ -235,7 +245,7 @@ class FileSourceTests(TestCase):
         heard: list[int] = []
         original = LocalFolder.beat
         self.patch(LocalFolder, "beat", lambda place: heard.append(self.kept.arrived) or original(place))
-        taking.put("a.csv", b"x\n" + b"\n" * (9 << 20) + b"1\n")
+        taking.put("a.csv", b"x\n" + (b" " * (1 << 20) + b"\n") * 10 + b"1\n")
         yield self.begin(taking)
         yield taking.taken()
         self.assertGreater(heard.count(0), 9)

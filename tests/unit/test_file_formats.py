@@ -291,6 +291,26 @@ def test_xml_that_is_refused(body: bytes) -> None:
         list(xml_pieces.pieces(io.BytesIO(body), ("export", "doc"), CDA, 1000))
 
 
+@pytest.mark.parametrize(
+    ("body", "missed"),
+    [
+        (b"<export/>", False),
+        (b"<export><doc/></export>", False),
+        (b"<export><other><doc/></other></export>", True),
+        (b"<exports/>", True),
+        (b"<e><doc/></e>", True),
+    ],
+)
+def test_a_document_without_what_the_path_names(body: bytes, missed: bool) -> None:
+    """Nothing of it would be taken, and nobody would know why; a list in which nothing stands is well."""
+    cut = xml_pieces.pieces(io.BytesIO(body), ("export", "doc"), CDA, 1000)
+    if not missed:
+        assert [piece.fault for piece in cut] in ([], [None])
+        return
+    with pytest.raises(ParseError, match="no element of the document is at export/doc"):
+        list(cut)
+
+
 def test_xml_at_flat_memory() -> None:
     """A long export does not grow a tree: what was given out is gone."""
     document = (part for part in (b"<export>", *repeat(b"<doc><a>" + b"x" * 1000 + b"</a></doc>", 20_000), b"</export>"))

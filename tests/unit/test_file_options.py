@@ -39,6 +39,7 @@ def test_the_contracts_that_it_keeps() -> None:
         ({"folder": "in", "format": "csv", "csv": {"encoding": "utf8x"}}, "there is no encoding"),
         ({"folder": "in", "format": "csv", "csv": {"delimiter": ";;"}}, "not one character"),
         ({"folder": "in", "format": "csv", "csv": {"delimiter": ";", "quote": ";"}}, "delimiter and quote are the same"),
+        ({"folder": "in", "format": "hl7-batch", "charset": "gbkk"}, "gbkk"),
         ({"folder": "in", "format": "csv", "done": "../done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "/done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "x", "faulty": "x"}, "the same folder"),
