@@ -95,6 +95,13 @@ class FileDestinationTests(TestCase):
         self.assertEqual(self.tree(), {"1.json": b"theirs"})
 
     @inlineCallbacks
+    def test_what_a_message_lacks_for_its_name_is_said(self) -> Any:
+        """Which of the paths in the name it is: the reason alone is what an operator sees."""
+        yield self.make(name="${id}-${birthDate}.json")
+        failed = yield self.assertFailure(self.destination.deliver(parcel(1)), PermanentDelivery)
+        self.assertIn("the message lacks birthDate", failed.text)
+
+    @inlineCallbacks
     def test_no_message_names_a_path(self) -> Any:
         """What a name cannot have is replaced; no file appears anywhere else."""
         yield self.make()
