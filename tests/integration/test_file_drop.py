@@ -16,6 +16,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from adapters.file.drop.session import DropSession
 from engine.bench.loopback import HOST, free_port
 from engine.errors import ConfigError
 from tests.support.drop import USER, Dropping
@@ -328,6 +329,41 @@ def test_a_folder_that_cannot_be_used_is_said_by_name(tmp_path: Path) -> None:
     (tmp_path / "drop").write_bytes(b"")
     with pytest.raises(ConfigError, match="channel files: cannot use the folder drop: Not a directory"):
         Dropping(tmp_path).place.listen()
+
+
+def test_sessions_of_one_connection_are_limited(drop: Dropping) -> None:
+    """Ten at a time; those that have ended count no more."""
+
+    async def opening(connection: Any) -> None:
+        for _ in range(15):
+            client = await connection.start_sftp_client()
+            client.exit()
+            await client.wait_closed()
+        for _ in range(11):
+            await connection.start_sftp_client()
+
+    with pytest.raises(asyncssh.ChannelOpenError):
+        as_client(drop, opening)
+
+
+def test_answers_that_nobody_takes_do_not_pile_up(make: Callable[..., Dropping], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that only asks is not heard any more, and is idle then."""
+    asked: list[int] = []
+    original = DropSession.realpath
+    monkeypatch.setattr(DropSession, "realpath", lambda session, path: asked.append(len(path)) or original(session, path))
+    drop = make(idle="5s")
+    packet = bytes([16]) + bytes(4) + (100_000).to_bytes(4, "big") + b"x" * 100_000  # SSH_FXP_REALPATH
+
+    async def asking(connection: Any) -> None:
+        writer, _, _ = await connection.open_session(subsystem="sftp", encoding=None)
+        writer.write(b"\0\0\0\5\1\0\0\0\3")  # SSH_FXP_INIT
+        for _ in range(400):
+            writer.write(len(packet).to_bytes(4, "big") + packet)
+        await connection.wait_closed()
+
+    as_client(drop, asking)
+    assert drop.until_audited("sftp.ended")["reason"] == "no request came"
+    assert 0 < len(asked) < 200
 
 
 def test_lists_that_are_never_closed_are_limited(drop: Dropping) -> None:

@@ -166,6 +166,8 @@ class _Requests(sftp.SFTPServerHandler):
 
     async def recv_packet(self) -> SSHPacket:
         assert self._reader is not None
+        assert self._writer is not None
+        await self._writer.drain()  # a client that takes no answers is asked for no more requests: they would pile up
         length = int.from_bytes(await self._reader.readexactly(4), "big")
         if length > _MOST_PACKET:
             raise sftp.SFTPBadMessage("the packet is too large")
@@ -181,9 +183,13 @@ class _Requests(sftp.SFTPServerHandler):
 class DropChannel(SSHServerStreamSession[bytes]):
     """A session channel, on which nothing but the subsystem ``sftp`` can be started: no shell, no command, no scp."""
 
-    def __init__(self, make: Callable[[Any], DropSession]) -> None:
+    def __init__(self, make: Callable[[Any], DropSession], ended: Callable[[], None]) -> None:
         super().__init__(None, None, 3, False)
-        self._make = make
+        self._make, self._ended = make, ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._ended()
 
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp"
