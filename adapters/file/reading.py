@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -148,7 +148,10 @@ class Reading:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fetched = folder / f"{self._context.name.replace('/', '-')}.fetched"
         with attended(self._place.read(self._entry.name), self._alive) as far, self._fetched.open("wb") as near:
-            shutil.copyfileobj(far, near, _CHUNK)
+            while chunk := far.read(_CHUNK):
+                near.write(chunk)
+                if near.tell() > self._options.most_size:  # whatever the server says of its size
+                    raise OSError(errno.EFBIG, "the server gives more of a file than is taken")
         return attended(self._fetched.open("rb"), self._alive)
 
     def _digested(self, stream: BinaryIO) -> Content:

@@ -395,6 +395,21 @@ class FileSourceTests(TestCase):
         self.assertEqual([taking.body(one) for one in self.kept.envelopes], [PDF, big])
         self.assertEqual(list((taking.context.data / "files").iterdir()), [])
 
+    @inlineCallbacks
+    def test_a_server_that_gives_more_than_it_says(self) -> Any:
+        """Does not fill the disk; its next file is taken."""
+        self.patch(LocalFolder, "local", lambda *_: None)
+        original = LocalFolder.read
+        endless = b"x\n" * (2 << 20)
+        self.patch(LocalFolder, "read", lambda place, name: io.BytesIO(endless) if name.endswith("1.csv") else original(place, name))
+        taking = self.taking(format="csv", most_size="1MB")
+        taking.put("1.csv", b"x\n1\n")
+        taking.put("2.csv", b"x\n2\n")
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual([read(one.body).row["x"] for one in self.kept.envelopes], ["2"])
+        self.assertIn("done/2.csv", taking.tree())
+
     def test_no_answer_is_lost_at_the_stop(self) -> Deferred[None]:
         """Stopped before the first round has ended."""
         taking = self.taking(format="csv")

@@ -155,8 +155,9 @@ class _Requests(sftp.SFTPServerHandler):
     def __init__(self, server: DropSession, reader: Any, writer: Any) -> None:
         super().__init__(server, reader, writer, 3)
         self._session = server
+        opening: Any = _Requests._process_opendir
         handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
-        self._packet_handlers = {**handlers, constants.FXP_OPENDIR: _Requests._process_opendir}
+        self._packet_handlers = {**handlers, constants.FXP_OPENDIR: opening}
         self._extensions = [(name.encode(), b"1") for name in _EXTENSIONS]
 
     async def _process_opendir(self, packet: SSHPacket) -> bytes:
