@@ -250,7 +250,6 @@ class FileSource(PollingSource):
             if not self._page:
                 self._finish()
         except OSError:
-            self._postpone()
             self._let_go()
             raise
 
