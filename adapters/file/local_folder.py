@@ -169,7 +169,11 @@ def _appear_without_links(source: Path, wanted: Path) -> bool:
         os.close(os.open(wanted, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
     except FileExistsError:
         return False
-    os.rename(source, wanted)
+    try:
+        os.rename(source, wanted)
+    except OSError:
+        wanted.unlink()  # an empty file would be taken for ours
+        raise
     return True
 
 
