@@ -99,6 +99,7 @@ def test_links_and_devices_are_no_files() -> None:
         (zipped(a=b"1", b=b"2", c=b"3"), Limits(members=2), "more than 2 members"),
         (tarred(a=b"1", b=b"2", c=b"3"), Limits(members=2), "more than 2 members"),
     ],
+    ids=["zip", "gzip", "tar.gz", "total", "members of a zip", "members of a tar"],
 )
 def test_bombs(body: bytes, limits: Limits, said: str) -> None:
     """By what really comes out, not by what the archive claims."""
@@ -107,7 +108,9 @@ def test_bombs(body: bytes, limits: Limits, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [zipped(a=b"1" * 5000), tarred(a=b"1" * 50_000), tarred("w:gz", a=b"1" * 50_000), gzip.compress(b"x" * 5000)]
+    "body",
+    [zipped(a=b"1" * 5000), tarred(a=b"1" * 50_000), tarred("w:gz", a=b"1" * 50_000), gzip.compress(b"x" * 5000)],
+    ids=["zip", "tar", "tar.gz", "gzip"],
 )
 @pytest.mark.parametrize("cut", [0.5, 0.8])
 def test_a_broken_archive_is_found_before_anything_is_taken(body: bytes, cut: float) -> None:
