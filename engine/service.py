@@ -95,8 +95,7 @@ class Node:
         self._log, self._metrics, self._tls, self._audit = log, metrics, tls, audit
         self._unaudited = unaudited
         self._shared: dict[str, Any] = {}
-        checked = any(channel.parties is not PartyCheck.OFF or channel.source_options.get("auth") is not None for channel in channels)
-        self._parties = Directory(settings.data, log) if checked else None
+        self._parties = Directory(settings.data, log) if any(map(_asks_for_parties, channels)) else None
         recipes = {channel.name: channel.recipe for channel in channels}
         heavy = any(not channel.program.light for channel in channels)
         self._workers = Workers(recipes, settings.workers if heavy else 0, reactor=reactor, log=log)
@@ -306,3 +305,8 @@ class Node:
 def _may_take(program: Program, envelope: Envelope) -> bool:
     """Whether a channel could take a message with these header facts; what depends on its content may be taken."""
     return program.checks_content or program.judge(envelope).verdict is Verdict.ACCEPTED
+
+
+def _asks_for_parties(channel: Channel) -> bool:
+    """Or its source proves who sends by tokens or keys of its own, and must know who is disabled, whatever is checked of messages."""
+    return channel.parties is not PartyCheck.OFF or any(channel.source_options.get(name) is not None for name in ("auth", "serve"))

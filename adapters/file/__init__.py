@@ -4,6 +4,7 @@ places        the contract of a place for files        local_folder   a folder o
 placing       which place the options name             settling       which files are whole
 splitting     which splitter the options name          envelopes      a piece as a message
 reading       one file under way                       reports        what was wrong with it
+attended      a file whose reading takes long
 source        rounds over a place                      destination    messages as files
 naming        names out of what a message says         rehearsal      a source without a folder, for channel tests
 """

@@ -79,7 +79,8 @@ class FileDestination:
         folder = self._options.into or ""
         for number in count(1):
             name = numbered(wanted, number)
-            if self._place.write(name, self._chunks(parcel), folder) or self._same(name, folder, parcel):
+            free = number == 1 or self._place.find(name, folder) is None  # a whole file is not written for each name that is taken
+            if (free and self._place.write(name, self._chunks(parcel), folder)) or self._same(name, folder, parcel):
                 break
             if self._options.existing == "refuse":
                 raise PermanentDelivery("a file of that name is there with other content, and nothing is overwritten")

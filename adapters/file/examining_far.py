@@ -3,6 +3,7 @@ nobody."""
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -55,6 +56,10 @@ def _client(settings: Settings, view: View) -> Iterator[Finding]:
 def _server(settings: Settings, view: View) -> Iterator[Finding]:
     for name in settings.host_key:
         yield from _private(view.folder / name, "serve", False)
+    folder = view.folder / settings.folder
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)):
+        text = f"{folder} is no folder that this user can read and write"
+        yield Finding(Level.FAIL, "serve", text, "name another, or grant it; one that is not there is made", "serve")
 
 
 def _private(file: Path, option: str, locked: bool) -> Iterator[Finding]:

@@ -6,11 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adapters.file.places import ALIVE, CLAIMED, Entry, last_part, numbered
+from adapters.file.places import ALIVE, CLAIMED, Entry, first_free, last_part, numbered
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -95,10 +94,9 @@ class LocalFolder:
     def move(self, name: str, folder: str) -> str:
         source, target = self._folder / name, self._folder / folder
         target.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            wanted = target / numbered(last_part(name), number)
-            if _appear(source, wanted) or os.path.samefile(source, wanted):
-                break
+        number, linked = 1, source.lstat().st_nlink > 1  # by a process that was ended in between
+        while not (_appear(source, wanted := target / numbered(last_part(name), number)) or os.path.samefile(source, wanted)):
+            number = number + 1 if linked else first_free(lambda one: os.path.lexists(target / numbered(last_part(name), one)))
         _sync(target)
         source.unlink(missing_ok=True)
         _sync(source.parent)
@@ -171,7 +169,11 @@ def _appear_without_links(source: Path, wanted: Path) -> bool:
         os.close(os.open(wanted, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
     except FileExistsError:
         return False
-    os.rename(source, wanted)
+    try:
+        os.rename(source, wanted)
+    except OSError:
+        wanted.unlink()  # an empty file would be taken for ours
+        raise
     return True
 
 

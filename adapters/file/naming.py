@@ -37,7 +37,7 @@ def name_of(template: str, value: Value) -> str:
 
 def _fit(asked: str, found: str | None) -> str:
     if not found:
-        raise PermanentDelivery("the message lacks what its file is named by", location=asked)
+        raise PermanentDelivery(f"the message lacks {asked}, by which its file is named", location=asked)
     return _UNFIT.sub("_", found)[:_MOST].lstrip(".") or "_"
 
 

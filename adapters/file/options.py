@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from adapters.file.naming import TEMPLATE
 from adapters.file.placing import PLACES, SERVED, wrong_place
+from engine.errors import ParseError
 from engine.formats.files.xml_pieces import steps
+from engine.formats.hl7v2.charsets import named
 from engine.options import DURATION, FLAG, SIZE, TEXT, Faulty, Kind, ListOf, MapOf, Option, Settings, Spec, choice, integer
 
 _NAMED: Final = ("patient", "type", "date", "title", "encounter", "id")
@@ -23,6 +25,13 @@ def _encoding(raw: Any) -> str:
     except (LookupError, UnicodeError):
         raise Faulty(f"there is no encoding {raw!r}") from None
     return found
+
+
+def _charset(raw: Any) -> str:
+    try:
+        return named(str(raw))
+    except ParseError as error:
+        raise Faulty(error.text) from None
 
 
 def _pattern(raw: Any) -> re.Pattern[str]:
@@ -65,6 +74,9 @@ def _below(raw: Any) -> str:
 
 
 ENCODING: Final = Kind("encoding", "utf-8, gb18030, big5, windows-1252 …", _encoding, {"type": "string"})
+CHARSET: Final = Kind(
+    "charset", "a name from HL7 table 0211 (UNICODE UTF-8, GB 18030-2000, 8859/1, ISO IR87 …)", _charset, {"type": "string"}
+)
 PATTERN: Final = Kind("pattern", f"a regular expression with named groups: {', '.join(_NAMED)}", _pattern, {"type": "string"})
 PATH: Final = Kind("path", "names of elements such as export/ClinicalDocument", _path, {"type": "string"})
 CHARACTER: Final = Kind("character", "one character", _one, {"type": "string"})
@@ -83,6 +95,7 @@ _CSV: Final = Spec(
         Option("columns", ListOf(TEXT), "names of the columns of a file that has no heading", default=[]),
         Option("skip", integer(0, 1000), "lines before the heading, or before the rows", default=0),
     ],
+    check=lambda settings: "delimiter and quote are the same" if settings.delimiter == (settings.quote or '"') else "",
 )
 _COLUMN: Final = Spec(
     "column",
@@ -149,7 +162,7 @@ SOURCE: Final = Spec(
         SERVED,
         Option("format", choice(*FORMATS), "what the files are", required=True),
         Option("include", ListOf(TEXT), "patterns of the names that are taken (* ? [abc])", default=["*"]),
-        Option("ignore", ListOf(TEXT), "patterns of names that are left alone; so are all that begin with a dot",
+        Option("ignore", ListOf(TEXT), "patterns of names that are left alone, in either case of letters, as are all with a dot first",
                default=["*.tmp", "*.part", "*.filepart", "*.crdownload", "*~"]),
         Option("settled_for", DURATION, "a file is taken when its size and time have not changed for so long", default="10s"),
         Option("marker", TEXT, "or at once when a file NAME + this stands beside it, such as .done; without that it is left"),
@@ -169,7 +182,7 @@ SOURCE: Final = Spec(
         Option("content_type", TEXT, "media type of ndjson, json, xml and whole; default: FHIR for the first two"),
         Option("name_pattern", PATTERN, "what is read out of a file's name (the whole of it); a file whose name does not fit is faulty"),
         Option("label", FLAG, "it goes on with what is known of it (application/vnd.meridian.file), for files-to-fhir; default: pdf only"),
-        Option("charset", TEXT, "hl7-batch: what rules over MSH-18"),
+        Option("charset", CHARSET, "hl7-batch: what rules over MSH-18"),
         Option("path", PATH, "xml: the elements that are one message each; default: the file is one"),
         Option("csv", _CSV, "how a csv file is written", default={}),
         Option("fixed_width", _FIXED, "how a fixed-width file is written"),

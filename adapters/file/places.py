@@ -10,7 +10,7 @@ Nothing is deleted and nothing is overwritten: what is taken is moved, and a nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -149,3 +149,14 @@ def numbered(name: str, number: int) -> str:
         return name
     stem, dot, ending = name.rpartition(".")
     return f"{stem}.{number}.{ending}" if dot and stem else f"{name}.{number}"
+
+
+def first_free(is_taken: Callable[[int], bool]) -> int:
+    """A number whose name is free, with few looks however many are taken: where there are gaps, not always the lowest."""
+    taken, free = 0, 1
+    while is_taken(free):
+        taken, free = free, free * 2
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (middle, free) if is_taken(middle) else (taken, middle)
+    return free

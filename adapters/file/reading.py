@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
+from adapters.file.attended import attended
 from adapters.file.envelopes import Content, envelope_of, facts_of, invalid, is_labelled, label, where
 from adapters.file.places import Entry, Listening, beside, last_part, numbered, shown, unclaimed
 from adapters.file.reports import Report
@@ -42,10 +43,11 @@ class Item(NamedTuple):
 
 class Reading:
     """`resumed` is the checkpoint: how far a file was kept when the node was last ended. It is cut again from its beginning, where alone
-    lines and quotes are known, but what was kept is not handed in again."""
+    lines and quotes are known, but what was kept is not handed in again. `alive` tells the place that its owner is there, and raises
+    OSError where the node stops."""
 
-    def __init__(self, place: Place, claimed: Entry, options: Any, context: Context, resumed: str) -> None:
-        self._place, self._entry, self._options, self._context = place, claimed, options, context
+    def __init__(self, place: Place, claimed: Entry, options: Any, context: Context, resumed: str, alive: Callable[[], None]) -> None:
+        self._place, self._entry, self._options, self._context, self._alive = place, claimed, options, context, alive
         self.name = shown(last_part(claimed.name))
         self._party = place.party(claimed.name) if isinstance(place, Listening) else ""
         self._report = Report()
@@ -109,6 +111,8 @@ class Reading:
         """All of its pieces, the faults noted."""
         try:
             self._facts = facts_of(self.name, self._options)
+            if not self.content.size:
+                raise ParseError("the file is empty")
             for part in parts(stream, self.content.size, self.name, self._options):
                 self._last = part
                 self.pieces += 1
@@ -117,6 +121,10 @@ class Reading:
                     raise ParseError(f"{self.faults} pieces are bad: the rest of the file was not read")
         except ParseError as error:
             yield self._stopped(error)
+        except (OSError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a file makes of a library, it is said, and never taken for the file's end
+            yield self._stopped(ParseError(f"the file cannot be cut: {type(error).__name__}"))
 
     def _stopped(self, error: ParseError) -> Part:
         """It cannot be cut any further: a last bad piece, for which the whole file stands."""
@@ -135,13 +143,16 @@ class Reading:
     def _at_random(self) -> BinaryIO:
         """The file where it lies, or a copy of what lies on another machine."""
         if self._place.local(self._entry.name) is not None:
-            return self._place.read(self._entry.name)
+            return attended(self._place.read(self._entry.name), self._alive)
         folder = self._context.data / "files"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fetched = folder / f"{self._context.name.replace('/', '-')}.fetched"
-        with self._place.read(self._entry.name) as far, self._fetched.open("wb") as near:
-            shutil.copyfileobj(far, near, _CHUNK)
-        return self._fetched.open("rb")
+        with attended(self._place.read(self._entry.name), self._alive) as far, self._fetched.open("wb") as near:
+            while chunk := far.read(_CHUNK):
+                near.write(chunk)
+                if near.tell() > self._options.most_size:  # whatever the server says of its size
+                    raise OSError(errno.EFBIG, "the server gives more of a file than is taken")
+        return attended(self._fetched.open("rb"), self._alive)
 
     def _digested(self, stream: BinaryIO) -> Content:
         first, second, size = hashlib.sha256(), hashlib.sha1(usedforsecurity=False), 0
@@ -174,7 +185,8 @@ class Reading:
             raise
 
     def _again(self) -> BinaryIO:
-        return self._fetched.open("rb") if self._fetched is not None else self._place.read(self._entry.name)
+        there = self._fetched.open("rb") if self._fetched is not None else self._place.read(self._entry.name)
+        return attended(there, self._alive)
 
     def items(self, page: list[Part]) -> list[Item]:
         """The page's messages; made again for each attempt, since a body file that was not kept is spooled anew."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
-from adapters.file.places import ALIVE, CLAIMED, Entry, last_part, numbered
+from adapters.file.places import ALIVE, CLAIMED, Entry, first_free, last_part, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,11 +151,20 @@ class RemotePlace:
         if folder:
             self._make(folder)
         prefix = f"{folder}/" if folder else ""
-        for number in count(1):
-            wanted = prefix + numbered(last_part(name), number)
-            if self._wire.appear(name, wanted):
-                return wanted
-        raise AssertionError("numbers do not end")
+        wanted = prefix + last_part(name)
+        while not self._wire.appear(name, wanted):
+            wanted = prefix + numbered(
+                last_part(name), first_free(lambda number: self._is_taken(prefix + numbered(last_part(name), number)))
+            )
+        return wanted
+
+    def _is_taken(self, path: str) -> bool:
+        try:
+            return self._wire.about(path) is not None
+        except OSError as error:
+            if error.errno in (errno.EISDIR, errno.ELOOP):  # what is there is no file
+                return True
+            raise
 
     # --- writing -----------------------------------------------------------------------------------
 

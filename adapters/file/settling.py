@@ -11,7 +11,8 @@ from engine.values import value
 
 @value(frozen=True, slots=True)
 class Rule:
-    """`settled_for` in seconds; with a `marker` a file is whole when NAME + marker is there, however long ago it was written."""
+    """`settled_for` in seconds; with a `marker` a file is whole when NAME + marker is there, however long ago it was written.
+    `ignore` is for capital and small letters alike."""
 
     include: Sequence[str]
     ignore: Sequence[str]
@@ -24,7 +25,9 @@ class Rule:
         name = last_part(name)
         if name.startswith(".") or (self.marker and name.endswith(self.marker)):
             return False
-        return any(fnmatchcase(name, one) for one in self.include) and not any(fnmatchcase(name, one) for one in self.ignore)
+        if any(fnmatchcase(name.lower(), one.lower()) for one in self.ignore):
+            return False
+        return any(fnmatchcase(name, one) for one in self.include)
 
 
 class Settling:

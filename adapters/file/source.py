@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -41,7 +42,10 @@ class FileSource(PollingSource):
     def __init__(self, options: Settings, context: Context) -> None:
         super().__init__(context, options.poll)
         self._options = options
-        self._rule = Rule(tuple(options.include), tuple(options.ignore), options.settled_for, options.marker or "", options.order == "time")
+        half_written = options.serve.half_written if options.serve is not None else ()  # their senders may still take them back
+        self._rule = Rule(
+            options.include, (*options.ignore, *half_written), options.settled_for, options.marker or "", options.order == "time"
+        )
         self._settling = Settling(self._rule)
         self._place: Place | None = None
         self._connected = False
@@ -50,6 +54,7 @@ class FileSource(PollingSource):
         self._page: list[Part] = []
         self._resumed = self._refused = ""
         self._postponed: dict[str, float] = {}
+        self._unmoved: dict[Entry, Reading] = {}  # all of them is kept, but they could not be moved away
         self._acks: list[Ack | None] = []
         self._more = False
         self._backoff = Backoff(Retry(min(options.poll, _LONGEST_PAUSE), _LONGEST_PAUSE), random.random)
@@ -114,8 +119,9 @@ class FileSource(PollingSource):
             entry = self._claimed()
             if entry is None:
                 return ()
-            self._reading = Reading(self._there, entry, self._options, self._context, self._resumed)
-            self._claim = entry.name
+            before = self._unmoved.pop(entry, None)
+            self._reading = before or Reading(self._there, entry, self._options, self._context, self._resumed, self._alive)
+            self._claim = entry
         if not self._reading.holds():
             self._context.log.warning("a file was taken over by another node, which had not heard of this one", extra=self._about())
             self._let_go()
@@ -125,15 +131,25 @@ class FileSource(PollingSource):
             self._page = self._page or self._reading.page()
             items = self._reading.items(self._page)
         except OSError:
-            self._postponed[self._claim] = self._context.reactor.seconds() + _POSTPONED_SECONDS
+            self._postpone()
             raise
         if not items:
             self._finish()
         self._more = True
         return items
 
+    def _alive(self) -> None:
+        """Said with each block of a file that is read."""
+        if self.stopping:
+            raise OSError(errno.ECANCELED, "the node stops")
+        self._there.beat()
+
+    def _postpone(self) -> None:
+        """The file under way is tried again later; the others go on."""
+        self._postponed[self._claim.name] = self._context.reactor.seconds() + _POSTPONED_SECONDS
+
     def _about(self) -> dict[str, Any]:
-        return {"channel": self._context.name, "file": private(shown(last_part(self._claim)), self._options)}
+        return {"channel": self._context.name, "file": private(shown(last_part(self._claim.name)), self._options)}
 
     # --- claims, in the thread -----------------------------------------------------------------------
 
@@ -143,6 +159,8 @@ class FileSource(PollingSource):
         self._postponed = {name: until for name, until in self._postponed.items() if until > now}
         if (held := self._held()) is not None:
             return held
+        if len(self._unmoved) >= self._options.most_files:  # it is no single file: nothing more is claimed
+            return None
         if not self._names:
             self._look_around(now)
             if (held := self._held()) is not None:  # taken over
@@ -153,8 +171,9 @@ class FileSource(PollingSource):
         return None
 
     def _held(self) -> Entry | None:
-        held = [one for one in self._there.claimed() if one.name not in self._postponed]
-        return min(held, key=lambda one: one.name, default=None)
+        held = self._there.claimed()
+        self._unmoved = {one: reading for one, reading in self._unmoved.items() if one in held}
+        return min((one for one in held if one.name not in self._postponed), key=lambda one: one.name, default=None)
 
     def _look_around(self, now: float) -> None:
         place = self._there
@@ -237,7 +256,12 @@ class FileSource(PollingSource):
     def _finish(self) -> None:
         reading = self._reading
         assert reading is not None
-        reading.finish()
+        try:
+            reading.finish()
+        except OSError:
+            self._unmoved[self._claim] = reading
+            self._postpone()
+            raise
         self._files["faulty" if reading.faults else "done"].inc()
         self._faults.inc(reading.faults)
         facts = {"pieces": reading.pieces, "faults": reading.faults, "sha256": reading.content.sha256}
@@ -256,6 +280,8 @@ class FileSource(PollingSource):
 
     def cannot_read(self, error: Exception) -> None:
         """Without the paths that an OSError names: a patient's number may stand in one."""
+        if self.stopping:  # it was broken off
+            return
         reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
         said = self._place.said if self._place is not None else self.what
         extra = {"channel": self._context.name, "place": said, "reason": reason}

@@ -42,9 +42,8 @@ def command(
     found = _inputs(files or ["-"], mapper)
     files_of = Tabular(encoding, delimiter)
     if tabular and per is Per.FILE and not explain:
-        inputs = list(found)
-        failures = _whole_files(out, inputs, files_of, mapper)
-        _report(out, len(inputs), failures, as_json)
+        converted, failures = _whole_files(out, list(found), files_of, mapper)
+        _report(out, converted, failures, as_json)
     inputs = list(_rows(found, files_of) if tabular else found)
     failures = _into(out, inputs, mapper) if out else _print(inputs, mapper, explain, as_json)
     _report(out, len(inputs) - len(failures), failures, as_json)
@@ -111,21 +110,22 @@ def _rows(inputs: Iterable[Gathered], tabular: Tabular) -> Iterator[Gathered]:
             yield from of_file(one, tabular)
 
 
-def _whole_files(out: Path | None, inputs: list[Gathered], tabular: Tabular, mapper: Mapper) -> list[dict[str, Any]]:
-    """One Bundle for each file, without the rows that failed."""
+def _whole_files(out: Path | None, inputs: list[Gathered], tabular: Tabular, mapper: Mapper) -> tuple[int, list[dict[str, Any]]]:
+    """One Bundle for each file, without the rows that failed; how many there are, and what failed."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _check_names(inputs)
-    failures = []
+    converted, failures = 0, []
     for one, body, failed in of_whole_files(inputs, tabular, mapper):
         failures += [_failure(row, error) for row, error in failed]
         if not body:
             continue
+        converted += 1
         if out is not None:
             (out / f"{one.name}.json").write_bytes(body)
         else:
             typer.echo(body.decode())
-    return failures
+    return converted, failures
 
 
 def _check_names(inputs: list[Gathered]) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from engine.cli.patient import Patient
 from engine.examination import Finding, Level
+from engine.options import Settings
 from engine.store.schema import FILE
 
 MOST_SECONDS: Final = 20.0
@@ -75,12 +76,17 @@ def disk(patient: Patient) -> Iterator[Finding]:
 
 def ports(patient: Patient) -> Iterator[Finding]:
     """Each listener's, by trying to take it."""
-    wanted = [(part.name, part.options.get("listen")) for part in patient.parts if part.side == "source"]
+    wanted = [(part.name, address) for part in patient.parts if part.side == "source" for address in _listened(part.options)]
     if patient.node.http:
         wanted.append(("http", patient.node.http.listen))
     for name, address in wanted:
         if address and address[1]:
             yield _port(name, address, patient.running)
+
+
+def _listened(options: Settings) -> list[Any]:
+    """Where a source listens: it may say so of a part of it, such as a server of its own."""
+    return [one["listen"] for one in (options, *options.values()) if isinstance(one, Settings) and "listen" in one]
 
 
 def _port(name: str, address: tuple[str, int], running: bool) -> Finding:

@@ -34,12 +34,16 @@ class Tabular:
 
 
 def of_file(one: Gathered, tabular: Tabular) -> Iterator[Gathered]:
-    """Its rows, each named by file and line."""
+    """Its rows, each named by file and line; a file without any says so."""
+    line = None
     try:
         for line in lines(one.read(), one.name, encoding=tabular.encoding, delimiter=tabular.delimiter):
             yield Gathered(f"{one.name}-{line.number}", f"{one.source}:{line.number}", partial(_body, line))
     except (ParseError, LookupError) as error:
         yield Gathered(one.name, one.source, partial(_refuse, error))
+    else:
+        if line is None:
+            yield Gathered(one.name, one.source, partial(_refuse, ParseError("there is a heading, and no row below it")))
 
 
 def _body(line: Line) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.file.places import Entry, Place, last_part
+from adapters.file.places import Entry, Place, last_part, numbered
 
 
 class PlaceContract:
@@ -113,6 +113,16 @@ class PlaceContract:
         assert other.holds(taken)
         assert not place.holds(claimed)
         assert list(other.take_over(60.0)) == []
+
+    def test_the_tenth_of_a_name(self, place: Any) -> None:
+        """Senders who call every file the same: each has a number of its own, also where somebody has taken one away."""
+        for number in range(1, 10):
+            self.put(f"done/{numbered('a.csv', number)}", b"old")
+        for content in (b"ten", b"eleven"):
+            self.put("a.csv", content)
+            place.move(place.claim("a.csv"), "done")
+        found = {path: content for path, content in self.tree().items() if path.startswith("done/") and content != b"old"}
+        assert found == {"done/a.10.csv": b"ten", "done/a.11.csv": b"eleven"}
 
     def test_moved_never_overwritten(self, place: Any) -> None:
         """The second of a name gets a number before its ending."""

@@ -55,6 +55,20 @@ class TestLocalFolder(PlaceContract):
         monkeypatch.setattr(os, "link", refused)
         self.test_moved_never_overwritten(place)
 
+    def test_no_empty_file_is_left_where_a_move_fails(self, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without links the name is taken first; a receiver would take what is there for a file of ours."""
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.put("a.csv", b"1")
+        claimed = place.claim("a.csv")
+        monkeypatch.setattr(os, "link", refused)
+        monkeypatch.setattr(os, "rename", refused)
+        with pytest.raises(PermissionError):
+            place.move(claimed, "done")
+        assert list((self.folder / "done").iterdir()) == []
+
     def test_a_folder_that_is_not_mounted_is_not_made(self) -> None:
         """A missing mount point must be said, not filled."""
         place = LocalFolder(self.folder / "missing", "one")
@@ -63,6 +77,16 @@ class TestLocalFolder(PlaceContract):
         with pytest.raises(FileNotFoundError):
             place.beat()
         assert not (self.folder / "missing").exists()
+
+    def test_moved_to_a_number_before_the_end_of_the_process(self, place: Any) -> None:
+        """The same where its name had a number."""
+        for name in ("a.csv", "a.2.csv", "a.4.csv"):
+            self.put(f"done/{name}", b"old")
+        self.put("a.csv", b"1")
+        claimed = place.claim("a.csv")
+        os.link(self.folder / claimed, self.folder / "done" / "a.3.csv")
+        assert place.move(claimed, "done") == "done/a.3.csv"
+        assert [path for path, content in self.tree().items() if content == b"1"] == ["done/a.3.csv"]
 
     def test_moved_before_the_end_of_the_process(self, place: Any) -> None:
         """Between the new name and the end of the old one: the file is not doubled."""

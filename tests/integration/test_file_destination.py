@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from adapters.file import adapter
+from adapters.file.local_folder import LocalFolder
+from adapters.file.places import numbered
 from engine.contracts import Destination
 from engine.errors import PermanentDelivery, TransientDelivery
 from engine.message import FHIR_JSON, BodyRef, Parcel
@@ -73,12 +75,31 @@ class FileDestinationTests(TestCase):
         self.assertEqual((yield self.destination.deliver(parcel(1, b"{}"))).reference, "1.2.json")
 
     @inlineCallbacks
+    def test_names_that_are_taken_cost_no_writing(self) -> Any:
+        """A channel that calls every message the same: a message is written for a name that is free, not for each before it."""
+        yield self.make(existing="number")
+        for number in range(1, 20):
+            (self.out / numbered("1.json", number)).write_bytes(b"theirs")
+        written: list[str] = []
+        original = LocalFolder.write
+        self.patch(LocalFolder, "write", lambda place, name, *more: written.append(name) or original(place, name, *more))
+        self.assertEqual((yield self.destination.deliver(parcel(1))).reference, "1.20.json")
+        self.assertEqual(written, ["1.json", "1.20.json"])
+
+    @inlineCallbacks
     def test_another_content_under_a_name_that_is_there(self) -> Any:
         """A dead letter; the file that is there stays as it is."""
         yield self.make()
         (self.out / "1.json").write_bytes(b"theirs")
         yield self.assertFailure(self.destination.deliver(parcel(1)), PermanentDelivery)
         self.assertEqual(self.tree(), {"1.json": b"theirs"})
+
+    @inlineCallbacks
+    def test_what_a_message_lacks_for_its_name_is_said(self) -> Any:
+        """Which of the paths in the name it is: the reason alone is what an operator sees."""
+        yield self.make(name="${id}-${birthDate}.json")
+        failed = yield self.assertFailure(self.destination.deliver(parcel(1)), PermanentDelivery)
+        self.assertIn("the message lacks birthDate", failed.text)
 
     @inlineCallbacks
     def test_no_message_names_a_path(self) -> Any:

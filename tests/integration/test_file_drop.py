@@ -8,14 +8,19 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
 
+from adapters.file.drop.session import DropSession
 from engine.bench.loopback import HOST, free_port
+from engine.errors import ConfigError
 from tests.support.drop import USER, Dropping
+from tests.support.peers import require
 from tests.support.sftp_peer import keypair
 from tests.support.waiting import until
 
@@ -94,7 +99,8 @@ def test_a_half_written_file_is_put_again(drop: Dropping) -> None:
 
 def test_paramiko_puts_and_checks(drop: Dropping) -> None:
     """A third client, which looks at the size of what it has put."""
-    paramiko = pytest.importorskip("paramiko")
+    require(find_spec("paramiko") is not None, "paramiko is not installed")
+    paramiko = import_module("paramiko")
     key = paramiko.Ed25519Key.from_private_key_file(str(drop.folder / "client"))
     transport = paramiko.Transport((HOST, drop.port))
     try:
@@ -316,6 +322,62 @@ def test_room_is_limited(make: Callable[..., Dropping]) -> None:
 
     with pytest.raises(asyncssh.SFTPNoSuchFile):
         as_client(drop, far)
+
+
+def test_a_folder_that_cannot_be_used_is_said_by_name(tmp_path: Path) -> None:
+    """When the node starts, as of a host key."""
+    (tmp_path / "drop").write_bytes(b"")
+    with pytest.raises(ConfigError, match="channel files: cannot use the folder drop: Not a directory"):
+        Dropping(tmp_path).place.listen()
+
+
+def test_sessions_of_one_connection_are_limited(drop: Dropping) -> None:
+    """Ten at a time; those that have ended count no more."""
+
+    async def opening(connection: Any) -> None:
+        for _ in range(15):
+            client = await connection.start_sftp_client()
+            client.exit()
+            await client.wait_closed()
+        for _ in range(11):
+            await connection.start_sftp_client()
+
+    with pytest.raises(asyncssh.ChannelOpenError):
+        as_client(drop, opening)
+
+
+def test_answers_that_nobody_takes_do_not_pile_up(make: Callable[..., Dropping], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that only asks is not heard any more, and is idle then."""
+    asked: list[int] = []
+    original = DropSession.realpath
+    monkeypatch.setattr(DropSession, "realpath", lambda session, path: asked.append(len(path)) or original(session, path))
+    drop = make(idle="5s")
+    packet = bytes([16]) + bytes(4) + (100_000).to_bytes(4, "big") + b"x" * 100_000  # SSH_FXP_REALPATH
+
+    async def asking(connection: Any) -> None:
+        writer, _, _ = await connection.open_session(subsystem="sftp", encoding=None)
+        writer.write(b"\0\0\0\5\1\0\0\0\3")  # SSH_FXP_INIT
+        for _ in range(400):
+            writer.write(len(packet).to_bytes(4, "big") + packet)
+        await connection.wait_closed()
+
+    as_client(drop, asking)
+    assert drop.until_audited("sftp.ended")["reason"] == "no request came"
+    assert 0 < len(asked) < 200
+
+
+def test_lists_that_are_never_closed_are_limited(drop: Dropping) -> None:
+    """A client that only opens the folder, again and again, is refused; one that closes its lists looks as often as it likes."""
+
+    async def opening(connection: Any) -> None:
+        client = await connection.start_sftp_client()
+        for _ in range(40):
+            await client.listdir(".")
+        for _ in range(40):
+            await client._handler.opendir(b".")
+
+    with pytest.raises(asyncssh.SFTPFailure, match="too many lists"):
+        as_client(drop, opening)
 
 
 def test_a_hole_is_no_way_round_the_limit(drop: Dropping) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
+from adapters.file import reading, source
 from adapters.file.local_folder import LocalFolder
+from adapters.file.options import SOURCE
+from adapters.file.source import FileSource
 from engine.formats.files import labelled
 from engine.formats.rows import read
 from engine.message import FILE, ROWS, BodyRef
 from tests.support.files import Kept, Taking
 from tests.unit.test_file_archives import zipped
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJuqjSG4xUm5wlmYQBQD9qfB2kcHDlCnS2Wq9fGvzcJX"
 PDF = b"%PDF-1.7\n" + b"x" * 100 + b"\n%%EOF\n"
 
 
@@ -135,6 +140,16 @@ class FileSourceTests(TestCase):
         self.assertEqual(taking.tree(), ["done/2.csv", "faulty/1.csv", "faulty/1.csv.errors.csv"])
 
     @inlineCallbacks
+    def test_an_empty_file_is_said(self) -> Any:
+        """Of every format: its sender was most likely interrupted."""
+        taking = self.taking(format="ndjson")
+        taking.put("a.ndjson", b"")
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual([one.reason for one in self.kept.invalid], ["a.ndjson: the file is empty"])
+        self.assertEqual(taking.tree(), ["faulty/a.ndjson", "faulty/a.ndjson.errors.csv"])
+
+    @inlineCallbacks
     def test_a_file_full_of_bad_rows_is_given_up(self) -> Any:
         """After the stated number, and that is said."""
         taking = self.taking(format="csv", most_faults=3)
@@ -186,6 +201,83 @@ class FileSourceTests(TestCase):
         self.assertEqual(taking.tree()[0], "done/three.csv.gz")
 
     @inlineCallbacks
+    def test_what_nobody_has_foreseen_in_a_file_loses_none(self) -> Any:
+        """A fault of a library while a file is cut makes it a faulty one, said and kept whole; it is never taken for its end."""
+        taking = self.taking(format="csv")
+        taking.put("1.csv", b"x\n1\n2\n")
+        taking.put("2.csv", b"x\n3\n")
+        original = reading.parts
+
+        def cutting(stream: Any, size: int, name: str, options: Any) -> Any:
+            for number, part in enumerate(original(stream, size, name, options)):
+                if number == 1:
+                    raise IndexError("P1001")
+                yield part
+
+        self.patch(reading, "parts", cutting)
+        yield self.begin(taking)
+        yield taking.taken(2)
+        self.assertEqual([read(one.body).row["x"] for one in self.kept.envelopes], ["1", "3"])
+        self.assertEqual([one.reason for one in self.kept.invalid], ["1.csv:2: the file cannot be cut: IndexError"])
+        self.assertEqual(self.kept.bad[0].body, b"x\n1\n2\n")
+        self.assertEqual(taking.tree(), ["done/2.csv", "faulty/1.csv", "faulty/1.csv.errors.csv"])
+
+    @inlineCallbacks
+    def test_a_file_that_cannot_be_moved_does_not_hold_up_the_others(self) -> Any:
+        """All of it is kept: only the move is tried again, and nothing of it is handed in anew."""
+        taking = self.taking(format="csv")
+        taking.put("1.csv", b"x\n1\n2\n4,4\n")
+        taking.put("2.csv", b"x\n3\n")
+        (taking.folder / "faulty").write_bytes(b"no folder")
+        self.patch(source, "_POSTPONED_SECONDS", 0.05)
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual(taking.tree()[1:], ["done/2.csv", "faulty"])
+        (taking.folder / "faulty").unlink()
+        yield taking.taken(2)
+        self.assertEqual(taking.tree(), ["done/2.csv", "faulty/1.csv", "faulty/1.csv.errors.csv"])
+        self.assertEqual((len(self.kept.envelopes), self.kept.repeated), (3, 0))
+
+    @inlineCallbacks
+    def test_the_place_hears_of_its_owner_while_a_long_file_is_read(self) -> Any:
+        """Or another node would take the file over before the first row of it is handed in, and each would do so to the other."""
+        taking = self.taking(format="csv")
+        heard: list[int] = []
+        original = LocalFolder.beat
+        self.patch(LocalFolder, "beat", lambda place: heard.append(self.kept.arrived) or original(place))
+        taking.put("a.csv", b"x\n" + (b" " * (1 << 20) + b"\n") * 10 + b"1\n")
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertGreater(heard.count(0), 9)
+        self.assertEqual(len(self.kept.envelopes), 1)
+
+    @inlineCallbacks
+    def test_a_stop_waits_for_no_long_file(self) -> Any:
+        """Its reading is broken off, and nothing is said to be wrong; the next life takes it."""
+        first = self.taking(format="csv")
+        first.put("a.csv", b"x\n1\n")
+        original, opened = LocalFolder.read, _Counting(b"x\n1\n")
+
+        def opening(place: LocalFolder, name: str) -> Any:
+            if first not in self._lives:
+                return original(place, name)
+            first.source.stopping = True
+            return opened
+
+        self.patch(LocalFolder, "read", opening)
+        ended: Deferred[None] = Deferred()
+        again = first.source._again
+        self.patch(first.source, "_again", lambda result: (again(result), ended.callback(None))[0])
+        yield self.begin(first)
+        yield ended
+        yield self.end(first)
+        self.assertEqual((self.kept.arrived, first.files, opened.reads), (0, 0, 0))
+        second = self.taking(format="csv")
+        yield self.begin(second)
+        yield second.taken()
+        self.assertEqual(second.tree(), ["done/a.csv"])
+
+    @inlineCallbacks
     def test_the_same_content_again(self) -> Any:
         """A repetition, unless the channel says that it is new; each time the file is moved away."""
         taking = self.taking(format="csv")
@@ -205,16 +297,28 @@ class FileSourceTests(TestCase):
     @inlineCallbacks
     def test_names_that_are_left_alone(self) -> Any:
         """Half-written by their names, hidden, not included, and a folder; a marker says that a file is whole, and goes with it."""
-        taking = self.taking(format="csv", include=["*.csv"], marker=".done", settled_for="1h")
-        for name in ("a.csv.part", "notes.txt", "half.csv"):
+        taking = self.taking(format="csv", include=["*.csv", "*.TMP"], marker=".done", settled_for="1h")
+        taking.put("b.csv.TMP.done", b"")
+        for name in ("a.csv.part", "notes.txt", "half.csv", "B.TMP", "b.csv.TMP"):
             (taking.folder / name).write_bytes(b"x\n1\n")
         (taking.folder / "sub.csv").mkdir()
         taking.put("a.csv", b"x\n2\n")
         taking.put("a.csv.done", b"")
         yield self.begin(taking)
         yield taking.taken()
-        self.assertEqual(taking.tree(), ["a.csv.part", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"])
+        self.assertEqual(
+            taking.tree(), ["B.TMP", "a.csv.part", "b.csv.TMP", "b.csv.TMP.done", "done/a.csv", "done/a.csv.done", "half.csv", "notes.txt"]
+        )
         self.assertEqual(len(self.kept.envelopes), 1)
+
+    def test_what_a_sender_may_still_take_back_is_not_taken(self) -> None:
+        """A channel with names of its own for what is half-written need not say them twice."""
+        users = {"county": {"public_keys": [KEY]}}
+        serve = {"listen": "127.0.0.1:0", "host_key": "h", "folder": "drop", "users": users, "half_written": ["*.uploading"]}
+        said = SOURCE.defaults(format="csv", serve=serve, ignore=["*.bak"])
+        made: Any = FileSource(said, self.taking(format="csv").context)
+        wanted = {name: made._rule.wanted(name) for name in ("county/a.csv", "county/a.uploading", "county/a.Uploading", "a.bak")}
+        self.assertEqual(list(wanted.values()), [True, False, False, False])
 
     @inlineCallbacks
     def test_a_folder_that_is_away_is_waited_for(self) -> Any:
@@ -291,12 +395,37 @@ class FileSourceTests(TestCase):
         self.assertEqual([taking.body(one) for one in self.kept.envelopes], [PDF, big])
         self.assertEqual(list((taking.context.data / "files").iterdir()), [])
 
+    @inlineCallbacks
+    def test_a_server_that_gives_more_than_it_says(self) -> Any:
+        """Does not fill the disk; its next file is taken."""
+        self.patch(LocalFolder, "local", lambda *_: None)
+        original = LocalFolder.read
+        endless = b"x\n" * (2 << 20)
+        self.patch(LocalFolder, "read", lambda place, name: io.BytesIO(endless) if name.endswith("1.csv") else original(place, name))
+        taking = self.taking(format="csv", most_size="1MB")
+        taking.put("1.csv", b"x\n1\n")
+        taking.put("2.csv", b"x\n2\n")
+        yield self.begin(taking)
+        yield taking.taken()
+        self.assertEqual([read(one.body).row["x"] for one in self.kept.envelopes], ["2"])
+        self.assertIn("done/2.csv", taking.tree())
+
     def test_no_answer_is_lost_at_the_stop(self) -> Deferred[None]:
         """Stopped before the first round has ended."""
         taking = self.taking(format="csv")
         taking.put("a.csv", b"x\n1\n")
         started = taking.start()
         return started.addCallback(lambda _: taking.stop())
+
+
+class _Counting(io.BytesIO):
+    """A file that counts how often it is read from."""
+
+    reads = 0
+
+    def readinto(self, buffer: Any) -> int:
+        self.reads += 1
+        return super().readinto(buffer)
 
 
 def _row(envelope: Any) -> int:

@@ -115,6 +115,25 @@ def test_two_hospitals_put_files(tmp_path: Path) -> None:
     assert "the party has been disabled" in [facts["reason"] for facts in center.audited("sftp.ended")]
 
 
+def test_a_disabled_party_is_out_though_no_channel_checks_messages(tmp_path: Path) -> None:
+    """The server asks the registry, whether or not the channel says `parties`."""
+    port = free_port()
+    county = Sender(tmp_path, "county", port)
+    with OpenSsh(tmp_path / "far") as far:
+        users = {"county": {"party": "county-hospital", "public_keys": [county.key]}}
+        center = Center(
+            tmp_path / "center", far, {"serve": {"listen": f"{HOST}:{port}", "host_key": "host", "folder": "drop", "users": users}}
+        )
+        county.knows(keypair(center.folder / "host"))
+        site = ("--site", str(center.folder))
+        center.meridian("parties", "add", "county-hospital", "--kind", "institution", "--may-send", "*", *site)
+        center.meridian("parties", "disable", "county-hospital", "--reason", "moved", *site)
+        with center.running():
+            assert county.put("a.csv", b"id,value\n1,x\n") != 0
+            until(lambda: center.audited("sftp.login_failed"), "the refusal")
+    assert center.audited("sftp.login_failed")[0]["reason"] == "the party has been disabled"
+
+
 def test_two_nodes_and_one_folder_far_away(tmp_path: Path) -> None:
     """Both poll it; every file is taken by one of them, every row is there once. The server is started anew in between."""
     with OpenSsh(tmp_path / "far") as far:

@@ -53,6 +53,24 @@ def test_each_row_is_a_file_of_its_own(invoke: Meridian, tmp_path: Path) -> None
     assert sorted(file.name for file in tmp_path.iterdir()) == ["orders-2.json", "orders-3.json", "orders-5.json"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("book.csv", b"PK\x03\x04\x14\x00\x06\x00", "this is no table: it is a zip archive, as .xlsx and .ods are"),
+        ("empty.csv", b"", "the file has no heading"),
+        ("heading.csv", b"order_no;patient_no\n", "there is a heading, and no row below it"),
+    ],
+)
+@pytest.mark.parametrize("per", ["row", "file"])
+def test_a_file_without_rows_is_no_success(invoke: Meridian, tmp_path: Path, per: str, name: str, content: bytes, said: str) -> None:
+    """Nothing is converted, and that is said, with exit code 1."""
+    (tmp_path / name).write_bytes(content)
+    result = invoke("convert", "--mapping", RULES, "--per", per, "--out", str(tmp_path / "out"), str(tmp_path / name))
+    assert result.code == 1
+    assert said in result.err
+    assert "0 converted, 1 failed" in result.err
+
+
 def test_faults_of_the_rules_are_said(invoke: Meridian) -> None:
     result = invoke("convert", "--mapping", "missing.yaml", str(ROOT / "orders.csv"))
     assert result.code != 0

@@ -139,6 +139,15 @@ class TestBroken:
         assert code == 1
         assert ("FAIL", f"{HOST}:{taken} (lines) is taken by another program") in of(found, "ports")
 
+    def test_a_port_that_a_part_of_the_source_listens_on(
+        self, examined: Callable[..., tuple[int, Found]], tmp_path: Path, taken: int
+    ) -> None:
+        """A server of the source's own."""
+        users = {"county": {"public_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJuqjSG4xUm5wlmYQBQD9qfB2kcHDlCnS2Wq9fGvzcJX"]}}
+        serve = {"listen": f"{HOST}:{taken}", "host_key": "k", "folder": "drop", "users": users}
+        Site(tmp_path, source={"file": {"serve": serve, "format": "hl7-batch"}})
+        assert ("FAIL", f"{HOST}:{taken} (lines) is taken by another program") in of(examined(tmp_path)[1], "ports")
+
     def test_an_address_of_another_machine(self, examined: Callable[..., tuple[int, Found]], tmp_path: Path) -> None:
         Site(tmp_path, source={"mllp": {"listen": "192.0.2.1:2575"}})
         code, found = examined(tmp_path)

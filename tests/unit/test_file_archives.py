@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import struct
 import tarfile
 import zipfile
 from random import Random
@@ -137,3 +139,56 @@ def test_what_is_no_archive() -> None:
     """Said as such."""
     with pytest.raises(ParseError, match="no archive"):
         taken(b"a,b\n1,2\n")
+
+
+def test_what_a_library_makes_of_broken_bytes_is_said() -> None:
+    """A member's name that is not in its encoding, a sparse map that breaks off, a compressed stream with a wrong begin: of each the library
+    raises something else."""
+    wrong_name = zipped(**{"\xe9" * 9: b"1"}).replace("\xe9".encode() * 9, b"\xff" * 18)
+    for body in (wrong_name, sparse(b"99999\n"), sparse(b"none\n"), packed(zipfile.ZIP_BZIP2).replace(b"BZh", b"XYZ")):
+        with pytest.raises(ParseError, match="broken"):
+            taken(body)
+
+
+def sparse(head: bytes) -> bytes:
+    """A tar with a file whose map stands before its content (GNU sparse format 1.0)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("s.csv")
+        info.size, info.pax_headers = 700, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "700"}
+        archive.addfile(info, io.BytesIO(head + b"x" * 700))
+    return out.getvalue()
+
+
+def packed(method: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a.csv", b"1" * 5000)
+    return out.getvalue()
+
+
+NOISE = Random(2).randbytes(3 << 20)
+
+
+@pytest.mark.parametrize("body", [zipped(a=NOISE), tarred(a=NOISE), gzip.compress(NOISE)], ids=["zip", "tar", "gzip"])
+def test_a_disk_that_fails_says_nothing_of_the_archive(body: bytes) -> None:
+    """The file is read again later; it is not given up as broken."""
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if 1 << 20 < self.tell() < 2 << 20:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="Input/output"):
+        check(Failing(body), len(body), "a.gz", LIMITS)
+
+
+def test_the_directory_of_a_zip_is_not_read_into_memory_whatever_its_size() -> None:
+    """Neither the one that the end of the archive tells of, nor the one of zip64, which rules over it."""
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 46, 0, 0)
+    end64 = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, 1 << 31, 0)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, 4, 1)
+    for tail in (end64 + locator + end, end.replace(struct.pack("<I", 46), struct.pack("<I", 1 << 25))):
+        with pytest.raises(ParseError, match="directory of the zip archive has more than 10240000 bytes"):
+            taken(b"PK\x03\x04" + tail)

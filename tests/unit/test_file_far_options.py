@@ -113,8 +113,10 @@ def test_a_crowd_of_addresses_costs_no_memory() -> None:
 def test_whoever_belongs_to_a_disabled_party_is_disabled() -> None:
     """As with messages; nobody's name is nobody's."""
     snapshot = Snapshot([Party("group", Kind.INSTITUTION, disabled_at=1), Party("county", Kind.INSTITUTION, belongs_to="group")])
-    assert snapshot.is_disabled("urn:meridian:party:county")
-    assert not snapshot.is_disabled("urn:meridian:party:stranger")
+    county = snapshot.standing("urn:meridian:party:county")
+    assert county is not None
+    assert county.disabled == "group"
+    assert snapshot.standing("urn:meridian:party:stranger") is None
 
 
 def test_what_doctor_says_of_keys(tmp_path: Path) -> None:
@@ -125,6 +127,9 @@ def test_what_doctor_says_of_keys(tmp_path: Path) -> None:
     found = list(adapter.examine_site(served, view))
     assert [one.level for one in found] == [Level.WARN, Level.OK]
     assert fingerprint(line) in found[1].text
+    (tmp_path / served.serve.folder).write_bytes(b"")
+    assert "no folder that this user can read and write" in list(adapter.examine_site(served, view))[-1].text
+    (tmp_path / served.serve.folder).unlink()
     (tmp_path / "k").chmod(0o644)
     assert [one.advice for one in adapter.examine_site(served, view) if "others" in one.text] == [f"chmod 600 {tmp_path / 'k'}"]
     (tmp_path / "k").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Iterable
 from itertools import repeat
@@ -44,6 +45,23 @@ def test_a_line_end_on_the_edge_of_two_reads() -> None:
     assert [(line.number, line.content[-6:]) for line in raw_lines(io.BytesIO(body), CHUNK * 2)] == [(1, b"xxxx\r\n"), (2, b"econd\n")]
 
 
+@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1])
+def test_carriage_returns_alone_end_lines_across_blocks(size: int) -> None:
+    """None is lost or made two at the end of a block, behind a line that is cut off too; a stream is asked for blocks, not for each."""
+
+    class Asked(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    stream = Asked(b"x" * (size - 1) + b"\r" * (CHUNK + 9) + b"y\r\n")
+    numbers = [(line.number, line.cut) for line in raw_lines(stream, 100)]
+    assert numbers == [(number, number == 1) for number in range(1, CHUNK + 11)]
+    assert stream.reads <= 4
+
+
 @pytest.mark.parametrize("long", [50, CHUNK + 50, 3 * CHUNK])
 def test_an_overlong_line_is_cut_and_the_next_is_whole(long: int) -> None:
     """However long: what comes after it keeps its number and offset."""
@@ -64,6 +82,35 @@ def test_rows_are_records_with_their_place() -> None:
     assert (record.origin, dict(record.key), record.row["note"], record.position) == ("lab", {"no": "A1"}, "two\nlines", "line 2")
     assert (second.line, second.patient_ids) == (4, ("P2",))
     assert read(second.body or b"").row["note"] is None
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (b"PK\x03\x04", ".xlsx"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".xls"),
+        ("\ufeffa,b\n".encode("utf-16-le"), "UTF-16"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"\xef\xbb\xbf <HTML><table>", "HTML"),
+        (gzip.compress(b"a\n1\n", mtime=0), "gzip"),
+    ],
+)
+def test_what_is_no_table_is_called_by_its_name(begin: bytes, said: str) -> None:
+    """A workbook given as CSV is the most usual mistake; nobody should have to guess from what is wrong with its heading."""
+    with pytest.raises(ParseError, match=f"this is no table: .*{said}"):
+        list(rows(io.BytesIO(begin + b"\n1,2\n" * 9), "t", Dialect("gb18030")))
+
+
+def test_a_cell_may_be_as_long_as_a_message() -> None:
+    """A letter in base64, say."""
+    (piece,) = csv(b"a,b\n1," + b"x" * 300_000 + b"\n")
+    assert piece.fault is None
+
+
+def test_a_key_that_the_heading_lacks_is_told_from_an_empty_cell() -> None:
+    """The one is the channel's mistake, or a wrong delimiter; the other the row's."""
+    (piece,) = csv(b"no;v\n1;2\n", Naming(key=("no",)), delimiter=",")
+    assert str(piece.fault) == "no: the heading has no such column, and the key needs it"
 
 
 def test_each_kind_of_bad_row_costs_that_row_only() -> None:
@@ -242,6 +289,26 @@ def test_xml_that_is_refused(body: bytes) -> None:
     """Nothing, document types, depth, an element too big for memory, no XML."""
     with pytest.raises(ParseError):
         list(xml_pieces.pieces(io.BytesIO(body), ("export", "doc"), CDA, 1000))
+
+
+@pytest.mark.parametrize(
+    ("body", "missed"),
+    [
+        (b"<export/>", False),
+        (b"<export><doc/></export>", False),
+        (b"<export><other><doc/></other></export>", True),
+        (b"<exports/>", True),
+        (b"<e><doc/></e>", True),
+    ],
+)
+def test_a_document_without_what_the_path_names(body: bytes, missed: bool) -> None:
+    """Nothing of it would be taken, and nobody would know why; a list in which nothing stands is well."""
+    cut = xml_pieces.pieces(io.BytesIO(body), ("export", "doc"), CDA, 1000)
+    if not missed:
+        assert [piece.fault for piece in cut] in ([], [None])
+        return
+    with pytest.raises(ParseError, match="no element of the document is at export/doc"):
+        list(cut)
 
 
 def test_xml_at_flat_memory() -> None:

@@ -11,7 +11,7 @@ import pytest
 from adapters.file import adapter
 from adapters.file.envelopes import private
 from adapters.file.options import DESTINATION, SOURCE
-from adapters.file.places import Entry
+from adapters.file.places import Entry, first_free
 from adapters.file.reports import Report
 from adapters.file.settling import Rule, Settling
 from channels import harness, load
@@ -38,6 +38,8 @@ def test_the_contracts_that_it_keeps() -> None:
         ({"folder": "in", "format": "csv", "csv": {"encoding": "utf-16"}}, "are not taken"),
         ({"folder": "in", "format": "csv", "csv": {"encoding": "utf8x"}}, "there is no encoding"),
         ({"folder": "in", "format": "csv", "csv": {"delimiter": ";;"}}, "not one character"),
+        ({"folder": "in", "format": "csv", "csv": {"delimiter": ";", "quote": ";"}}, "delimiter and quote are the same"),
+        ({"folder": "in", "format": "hl7-batch", "charset": "gbkk"}, "gbkk"),
         ({"folder": "in", "format": "csv", "done": "../done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "/done"}, "not a folder below"),
         ({"folder": "in", "format": "csv", "done": "x", "faulty": "x"}, "the same folder"),
@@ -205,3 +207,17 @@ def test_check_knows_what_a_file_can_be_asked(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"name": "rows"', '"name": "rows", "map": "hl7v2-to-fhir"'))
     with pytest.raises(ConfigError, match="the source file gives application/fhir"):
         load(made)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 1000, 99_999])
+def test_a_free_number_is_found_in_few_looks(taken: int) -> None:
+    """Each look at a server costs its time."""
+    looks: list[int] = []
+    assert first_free(lambda number: bool(looks.append(number)) or number <= taken) == taken + 1
+    assert len(looks) <= 1 + 2 * taken.bit_length()
+
+
+def test_a_free_number_between_gaps_is_free() -> None:
+    """Whichever it is."""
+    taken = {1, 2, 3, 4, 9, 10}
+    assert first_free(taken.__contains__) not in taken

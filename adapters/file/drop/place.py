@@ -13,6 +13,7 @@ from adapters.file.drop.server import DropServer, host_keys, limits_of
 from adapters.file.local_folder import LocalFolder
 from adapters.file.places import Entry
 from adapters.file.ssh.loop import shared_loop
+from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -49,8 +50,12 @@ class DropPlace:
         if self._open:
             return
         host_keys(self._options, self._context)
-        for drop in self._drops.values():
-            drop.make()
+        try:
+            for drop in self._drops.values():
+                drop.make()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"channel {self._context.name}: cannot use the folder {self._options.folder}: {reason}") from None
         self._loop.take()
         try:
             self._loop.run(self._server.start())

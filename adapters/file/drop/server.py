@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WATCH_SECONDS: Final = 0.5
 _MOST_KEYS_SHOWN: Final = 12
 """Keys that one connection may try; OpenSSH's client shows all that it has."""
+_MOST_SESSIONS: Final = 10
+"""Of one connection at a time, as OpenSSH's MaxSessions."""
 _BY_APPLICATION: Final = 11
 """SSH_DISCONNECT_BY_APPLICATION (RFC 4253 clause 11.1)."""
 
@@ -153,6 +155,7 @@ class _Connection(asyncssh.SSHServer):
         self._wire: Any = None
         self._began_at = self._active_at = asyncio.get_running_loop().time()
         self._shown: list[str] = []
+        self._sessions = 0
         self.address = self.user = ""
         self.logged_in = self._refused = False
 
@@ -205,7 +208,13 @@ class _Connection(asyncssh.SSHServer):
     # --- what may be asked for ---------------------------------------------------------------------
 
     def session_requested(self) -> Any:
-        return DropChannel(self._session)
+        if self._sessions >= _MOST_SESSIONS:
+            return False
+        self._sessions += 1
+        return DropChannel(self._session, self._session_ended)
+
+    def _session_ended(self) -> None:
+        self._sessions -= 1
 
     def _session(self, channel: Any) -> DropSession:
         return DropSession(channel, self._server.folders[self.user], active=self._active, told=self._uploaded)

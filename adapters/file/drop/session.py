@@ -155,11 +155,20 @@ class _Requests(sftp.SFTPServerHandler):
     def __init__(self, server: DropSession, reader: Any, writer: Any) -> None:
         super().__init__(server, reader, writer, 3)
         self._session = server
-        self._packet_handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
+        opening: Any = _Requests._process_opendir
+        handlers = {request: self._packet_handlers[request] for request in _ALLOWED}
+        self._packet_handlers = {**handlers, constants.FXP_OPENDIR: opening}
         self._extensions = [(name.encode(), b"1") for name in _EXTENSIONS]
+
+    async def _process_opendir(self, packet: SSHPacket) -> bytes:
+        if len(self._dir_handles) >= _MOST_HANDLES:
+            raise sftp.SFTPFailure("too many lists are open")
+        return await super()._process_opendir(packet)
 
     async def recv_packet(self) -> SSHPacket:
         assert self._reader is not None
+        assert self._writer is not None
+        await self._writer.drain()  # a client that takes no answers is asked for no more requests: they would pile up
         length = int.from_bytes(await self._reader.readexactly(4), "big")
         if length > _MOST_PACKET:
             raise sftp.SFTPBadMessage("the packet is too large")
@@ -175,9 +184,13 @@ class _Requests(sftp.SFTPServerHandler):
 class DropChannel(SSHServerStreamSession[bytes]):
     """A session channel, on which nothing but the subsystem ``sftp`` can be started: no shell, no command, no scp."""
 
-    def __init__(self, make: Callable[[Any], DropSession]) -> None:
+    def __init__(self, make: Callable[[Any], DropSession], ended: Callable[[], None]) -> None:
         super().__init__(None, None, 3, False)
-        self._make = make
+        self._make, self._ended = make, ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._ended()
 
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp"

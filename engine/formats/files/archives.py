@@ -22,7 +22,24 @@ from engine.values import value
 _CHUNK: Final = 1 << 20
 _TAR_MAGIC: Final = slice(257, 262)
 _END_OF_ZIP: Final = b"PK\x05\x06"
-_BROKEN: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, struct.error)
+_ZIP64_LOCATOR: Final = b"PK\x06\x07"
+_ENTRY_OF_ZIP: Final = 1024
+"""Bytes of one member in the directory of a zip, on the average: it is read into memory whole, and may hold more members than it says."""
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    LookupError,
+    ArithmeticError,
+    ValueError,
+    OSError,
+)
+"""What zipfile, tarfile and what they unpack with make of bytes that nobody has foreseen; of OSError those without a number (gzip, bz2)."""
 _END_OF_TAR: Final[type[Exception]] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 _HEADER_ERROR: Final[type[Exception]] = tarfile.HeaderError
 _ABOUT_THE_NEXT: Final = (b"x", b"g", b"X", b"L", b"K")
@@ -82,7 +99,14 @@ def members(stream: BinaryIO, size: int, name: str, limits: Limits) -> Iterator[
         else:
             raise ParseError("it is no archive that is known: zip, tar, tar.gz and gz are")
     except _BROKEN as error:
-        raise ParseError(f"the archive is broken: {type(error).__name__}") from None
+        raise _broken(error) from None
+
+
+def _broken(error: Exception) -> Exception:
+    """The disk's own errors stay what they are: they say nothing of the archive."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return ParseError(f"the archive is broken: {type(error).__name__}")
 
 
 class _Budget:
@@ -91,6 +115,11 @@ class _Budget:
     def __init__(self, size: int, limits: Limits) -> None:
         self._limits, self._out = limits, 0
         self._most = min(limits.total, max(_RATIO_FROM, size * limits.ratio))
+
+    @property
+    def directory(self) -> int:
+        """Bytes of a zip's directory."""
+        return self._limits.members * _ENTRY_OF_ZIP
 
     def member(self, number: int) -> None:
         if number > self._limits.members:
@@ -116,8 +145,8 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._begin[: len(buffer)] or self._stream.read(min(len(buffer), _CHUNK))
-        except (*_BROKEN, OSError) as error:  # gzip says BadGzipFile, which is an OSError
-            raise ParseError(f"the archive is broken: {type(error).__name__}") from None
+        except _BROKEN as error:
+            raise _broken(error) from None
         self._begin = self._begin[len(data) :]
         self._budget.spend(len(data))
         buffer[: len(data)] = data
@@ -157,8 +186,10 @@ def _check_directory(stream: BinaryIO, size: int, budget: _Budget) -> None:
     if at < 0 or len(tail) < at + 22:
         raise ParseError("the zip archive is not complete: its directory is missing")
     count, length = struct.unpack_from("<HI", tail, at + 10)
-    if length == 0xFFFFFFFF or length > 1 << 26:
-        raise ParseError("the directory of the zip archive has more than 64 MB")
+    if tail[max(0, at - 20) : at].startswith(_ZIP64_LOCATOR) and at >= 76:  # its directory's size rules over the other (APPNOTE 4.3.14)
+        (length,) = struct.unpack_from("<Q", tail, at - 20 - 56 + 40)
+    if length > budget.directory:
+        raise ParseError(f"the directory of the zip archive has more than {budget.directory} bytes")
     budget.member(count if count != 0xFFFF else 0)
 
 
@@ -199,10 +230,7 @@ def _tar(stream: Any, budget: _Budget) -> Iterator[Member]:
 def _gzip(stream: BinaryIO, name: str, budget: _Budget) -> Iterator[Member]:
     """A tar in it is the archive; anything else is one member, named as the archive without its ending."""
     with gzip.GzipFile(fileobj=stream, mode="rb") as file:
-        try:
-            begin = file.read(512)
-        except OSError as error:
-            raise ParseError(f"the archive is broken: {type(error).__name__}") from None
+        begin = file.read(512)
         inside = kind(begin)
         if inside == "tar":
             yield from _tar(io.BufferedReader(_Counted(file, budget, begin), _CHUNK), _Free(budget))

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import BinaryIO, Final, NamedTuple
 
 from engine.errors import ParseError
-from engine.formats.files.lines import UTF_8_MARK, RawLine, raw_lines
+from engine.formats.files.lines import UTF_8_MARK, RawLine, text_lines
 from engine.formats.rows import Record
 from engine.values import value
 
@@ -58,7 +58,9 @@ def lines(body: bytes, table: str, *, encoding: str = "", delimiter: str = "") -
 
 def rows(stream: BinaryIO, table: str, dialect: Dialect) -> Iterator[Line]:
     """An empty cell is NULL; every value is text; rows without any are left out. Raises ParseError for a file without a usable heading."""
-    source = _Rows(islice(raw_lines(stream, dialect.most), dialect.skip, None), dialect)
+    if csv.field_size_limit() < dialect.most:  # one limit for the process; the lines are cut at `most` anyway
+        csv.field_size_limit(dialect.most)
+    source = _Rows(islice(text_lines(stream, dialect.most), dialect.skip, None), dialect)
     heading = list(dialect.names) or None
     for first, cells, raw in source:
         if isinstance(cells, ParseError):

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from engine.errors import ParseError
 from engine.formats.files.delimited import Line, record
-from engine.formats.files.lines import UTF_8_MARK, RawLine, raw_lines
+from engine.formats.files.lines import UTF_8_MARK, RawLine, text_lines
 from engine.formats.rows import Record
 from engine.values import value
 
@@ -41,7 +41,7 @@ class Layout:
 
 def rows(stream: BinaryIO, table: str, layout: Layout) -> Iterator[Line]:
     """Blanks around a value are left out; a column of blanks is NULL; empty lines are left out."""
-    for line in islice(raw_lines(stream, layout.most), layout.skip, None):
+    for line in islice(text_lines(stream, layout.most), layout.skip, None):
         content = line.content.removeprefix(UTF_8_MARK) if line.number == 1 else line.content
         if content.strip():
             yield Line(line.number, _row(line, content.rstrip(b"\r\n\x1a"), table, layout), line.content, line.offset)

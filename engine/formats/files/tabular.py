@@ -56,7 +56,8 @@ def _named(line: Line, naming: Naming) -> Record | ParseError:
     key = {name: said.row.get(name) for name in naming.key}
     if None in key.values():
         missing = next(name for name, value in key.items() if value is None)
-        return ParseError("a column of the key is empty or not there", location=missing)
+        why = "a column of the key is empty or not there" if missing in said.row else "the heading has no such column, and the key needs it"
+        return ParseError(why, location=missing)
     return Record(naming.origin, said.table, said.row, key=key, types=said.types, position=f"line {line.number}")
 
 

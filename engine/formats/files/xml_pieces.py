@@ -47,6 +47,7 @@ def pieces(stream: BinaryIO, path: Sequence[str], content_type: str, most: int) 
             chunk = stream.read(xml.CHUNK)
         parser.close()
         yield from cutter.take(parser)
+        cutter.check_found()
     except etree.XMLSyntaxError:
         yield from cutter.take(parser)  # what was whole before
         raise xml.not_well_formed(parser) from None
@@ -59,17 +60,26 @@ class _Cutter:
         self._path, self._type, self._most = path, content_type, most
         self._limits = xml.Limits(size=most)
         self._count = xml.Count(self._limits)
-        self._depth = self._matched = self._number = self._held = 0
+        self._depth = self._matched = self._number = self._held = self._seen = 0
+        self._listed = False  # the outermost element is that of the path
 
     def take(self, parser: Any) -> Iterator[Piece]:
         for event, element in parser.read_events():
             self._count.take(event, element)
             if event == "start":
+                self._seen += 1
                 if self._depth == self._matched and self._depth < len(self._path) and _fits(element.tag, self._path[self._depth]):
                     self._matched += 1
+                    self._listed = True
                 self._depth += 1
             elif event == "end":
                 yield from self._end(element)
+
+    def check_found(self) -> None:
+        """At the document's end. Raises ParseError where none of its elements is at the path, and it is no empty list: one of the two is
+        not what the other was made for."""
+        if not self._number and (self._seen > 1 or not self._listed):
+            raise ParseError(f"no element of the document is at {'/'.join(self._path)}")
 
     def grown(self, size: int) -> None:
         """The tree is that much bigger than it was. Raises ParseError before it is too big for memory."""
