@@ -43,6 +43,10 @@ try:
 except ConfigError as error:
     print(error)
 """
+COMMAND = """
+from engine.cli import main
+main()
+"""
 NEEDING = {
     "database": "database", "database_capture": "database", "fhir_tables": "database",
     "application/dicom": "dicom", "application/dicom+json": "dicom", "dicom-to-fhir": "dicom",
@@ -97,3 +101,12 @@ def test_a_missing_extra_is_named_with_its_line(tmp_path: Path, channel: str, ex
     (tmp_path / "channels" / "one.yaml").write_text(f"name: one\n{channel}\ndestinations: []\n")
     said = _bare(CHECKING, str(tmp_path))
     assert [line for line in said if line.startswith(expected) and "pip install 'meridian[dicom]'" in line], said
+
+
+@pytest.mark.parametrize(("command", "extra"), [(("bench", "database", "-n", "10"), "database"), (("demo", "--exit"), "sftp")])
+def test_a_command_that_needs_an_extra_says_so(command: tuple[str, ...], extra: str) -> None:
+    """In one line, and before anything is begun."""
+    script = [sys.executable, "-c", BARE + COMMAND, *command]
+    made = subprocess.run(script, cwd=ROOT, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert (made.returncode, made.stderr.count("\n"), made.stdout) == (2, 1, "")
+    assert f"pip install 'meridian[{extra}]'" in made.stderr
