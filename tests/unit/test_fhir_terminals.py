@@ -288,7 +288,7 @@ class MessageTests(MessageCase):
         statement = json.loads(self.ask("GET", "/metadata").body)
         get_fhir_model_class("CapabilityStatement").model_validate(statement)
         self.assertEqual(statement["messaging"][0]["endpoint"][0]["address"], "http://h:1/fhir/$process-message")
-        self.assertEqual(statement["rest"][0]["operation"][0]["name"], "process-message")
+        self.assertEqual([one["name"] for one in statement["rest"][0]["operation"]], ["upload", "process-message"])
 
 
 class AnsweredMessageTests(MessageCase):
@@ -308,7 +308,7 @@ class NoMessageTests(FhirSourceCase):
         self.refused(404, self.ask("POST", "/$process-message", json.dumps(message()).encode()))
         statement = json.loads(self.ask("GET", "/metadata").body)
         self.assertNotIn("messaging", statement)
-        self.assertNotIn("operation", statement["rest"][0])
+        self.assertEqual([one["name"] for one in statement["rest"][0]["operation"]], ["upload"])
 
 
 class OwnReadsTests(FhirSourceCase):
