@@ -176,12 +176,16 @@ class _Loader:
         try:
             adapter = registry.adapter(name)
         except ConfigError as error:
-            self._faults.extend(Fault(place.file, place.line, f"{place.path}: {fault.text}") for fault in error.faults)
+            self._not_loaded(error, place)
             return None
         if getattr(adapter, f"{side}_options") is None:
             self._fault(place, f"{place.path}: {name!r} cannot be a {side}")
             return None
         return adapter
+
+    def _not_loaded(self, error: ConfigError, place: Place) -> None:
+        """A part of Meridian that `place` asks for, most often for want of an extra."""
+        self._faults.extend(fault if fault.file else Fault(place.file, place.line, f"{place.path}: {fault.text}") for fault in error.faults)
 
     def _source(self, document: Any, place: Place) -> tuple[Adapter, Settings] | None:
         if "source" not in document:
@@ -191,7 +195,13 @@ class _Loader:
         adapter = self._adapter(name, "source", where.child(document["source"], name)) if name else None
         if adapter is None or adapter.source_options is None:
             return None
-        return adapter, adapter.source_options.parse(node, where.child(document["source"], name), self._faults)
+        source = adapter, adapter.source_options.parse(node, where.child(document["source"], name), self._faults)
+        try:
+            self._codecs(source)
+        except ConfigError as error:
+            self._not_loaded(error, where.child(document["source"], name))
+            return None
+        return source
 
     def _destinations(
         self, document: Any, settings: Settings, place: Place, source: tuple[Adapter, Settings] | None
@@ -249,7 +259,7 @@ class _Loader:
         try:
             self._mappers[name] = registry.mapping(name).compile(self._folder / "mappings")
         except ConfigError as error:
-            self._faults.extend(error.faults)
+            self._not_loaded(error, place)
 
     def _codecs(self, source: tuple[Adapter, Settings] | None) -> list[Codec]:
         """Of what the source gives; where the adapter alone says what that is, of the first."""

@@ -4,7 +4,6 @@ without losing what is under way. What requests mean is the matter of a `Desk`.
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -17,6 +16,7 @@ from engine.entry.asking import Asking
 from engine.entry.entrance import Entrance
 from engine.errors import FramingError, StoreError
 from engine.http1 import Message, content_length
+from engine.http_admission import Admission, Answers
 from engine.http_answers import Answer, HttpRefusal, Sender
 from engine.http_server import MOST_FORM, HttpServer, Limits
 from engine.http_uploads import Receiving, Upload
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from engine.http_server import Connection
     from engine.options import Settings
 
-_BUSY: Final = {"Retry-After": "1"}
 _LATER: Final = {"Retry-After": "5"}
 
 
@@ -72,12 +71,10 @@ class Reception:
         public: Collection[str] = (),
     ) -> None:
         self._desk, self._options, self._context, self._limits = desk, options, context, limits
-        self._name, self._title = name, title
+        self._name = name
         self._server = HttpServer(self, limits, context.reactor, self.warn)
         self._pool = ThreadPool(0, threads, f"{context.name} {name}")
-        self._under_way: Tally[str] = Tally()
-        self._answered: dict[int, Any] = {}
-        self._idle: list[Deferred[None]] = []
+        self._admission, self._answers = Admission(options, context), Answers(name, title, context)
         self._port: Any = None
         self.base = "/" + options.base.strip("/") if options.base.strip("/") else ""
         guarded = getattr(options, "auth", None) is not None
@@ -124,14 +121,7 @@ class Reception:
         self._server.stop()
         port, self._port = self._port, None
         stopped = maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
-        return stopped.addCallback(self._when_idle).addCallback(self._stopped)
-
-    def _when_idle(self, _: Any) -> Deferred[None] | None:
-        if not self._under_way:
-            return None
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
-        return idle
+        return stopped.addCallback(lambda _: self._admission.when_idle()).addCallback(self._stopped)
 
     def _stopped(self, _: Any) -> Deferred[None] | None:
         self._server.stop()  # the connections whose last answer has gone out
@@ -234,13 +224,10 @@ class Reception:
 
     def _admit(self, sender: Sender) -> None:
         """One more request is under way. Raises HttpRefusal 503, 429 where that is more than the channel allows."""
-        if self.stopping or self._under_way.total() >= self._options.requests:
-            raise HttpRefusal(503, "the server is busy; try again later", headers=_BUSY)
-        if self._under_way[sender.who] >= self._options.requests_per_peer:
-            raise HttpRefusal(429, "too many requests at once from this sender", headers=_BUSY)
+        self._admission.check(sender, stopping=self.stopping)
         if self._entrance is not None:
             self._entrance.count(sender)
-        self._under_way[sender.who] += 1
+        self._admission.begun(sender)
 
     # --- answers ---------------------------------------------------------------------------------
 
@@ -255,7 +242,7 @@ class Reception:
 
     def _worded(self, refused: HttpRefusal) -> Answer:
         answer = self._desk.worded(refused)
-        self._count(answer.status)
+        self._answers.count(answer.status)
         return answer
 
     def _failed(self, failure: Failure) -> Answer:
@@ -279,24 +266,9 @@ class Reception:
     def _settled(self, sender: Sender | None, answer: Answer | None) -> None:
         """A request is not under way any more; None for the sender of one that never was."""
         if answer is not None:
-            self._count(answer.status)
-        if sender is None:
-            return
-        self._under_way[sender.who] -= 1
-        if not self._under_way[sender.who]:
-            del self._under_way[sender.who]
-        if not self._under_way:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                self._context.reactor.callLater(0, waiting.callback, None)  # after the answer is written
-
-    def _count(self, status: int) -> None:
-        counter = self._answered.get(status)
-        if counter is None:
-            name, help_text = f"meridian_{self._name}_answers_total", f"{self._title} requests answered, by HTTP status"
-            counter = self._context.metrics.counter(name, help_text, channel=self._context.name, status=str(status))
-            self._answered[status] = counter
-        counter.inc()
+            self._answers.count(answer.status)
+        if sender is not None:
+            self._admission.ended(sender)
 
 
 def _check_small(headers: Mapping[str, str]) -> None:

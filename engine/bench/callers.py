@@ -6,15 +6,11 @@ laboratory by turns, 4 to 8 KB each, wrapped in SOAP 1.2. With `certs` each is s
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
-import socket
 import sys
 import time
 import uuid
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,8 +19,8 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from engine.bench.corpus import PATIENTS, control_id
-from engine.bench.generator import PATIENCE, Load, report
-from engine.bench.loopback import only_loopback
+from engine.bench.generator import Load
+from engine.bench.http_load import HttpLoad
 from engine.demo.interactions import Inpatient, message
 from engine.demo.morning import DAY, OPENING
 
@@ -113,104 +109,14 @@ def _signer(certs: Path) -> Callable[[Any], Any]:
     return Outgoing(lambda: int(time.time() * 1e6), lambda: str(uuid.uuid4()), os.urandom, lambda: signer).secure
 
 
-class _Caller:
-    """A blocking socket, read only when there is something."""
-
-    __slots__ = ("at", "buffer", "number", "socket")
-
-    def __init__(self, load: Load) -> None:
-        self.socket = socket.create_connection((only_loopback(load.host), load.port), timeout=PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.settimeout(None)
-        self.buffer = b""
-        self.number, self.at = 0, 0.0
-
-
-class Callers:
+def run(load: CallLoad) -> dict[str, Any]:
     """One run of a load. Raises OSError where nobody listens."""
-
-    def __init__(self, load: CallLoad) -> None:
-        self._load = load
-        self._next, self._last = load.first, load.first + load.messages
-        if load.certs:
-            self._last = min(self._last, load.first + int(load.seconds * SIGNED_PER_SECOND) + load.connections)
-        self._calls = SignedCalls(Path(load.certs), range(self._next, self._last)) if load.certs else Calls()
-        self._latencies = array("d")
-        self._refused = self._lost = 0
-        self._epoll = select.epoll()
-        self._busy: dict[int, _Caller] = {}
-        for _ in range(load.connections):
-            caller = _Caller(load)
-            self._busy[caller.socket.fileno()] = caller
-            self._epoll.register(caller.socket.fileno(), select.EPOLLIN)
-
-    def run(self) -> dict[str, Any]:
-        """Send, wait, report."""
-        began, cpu = time.monotonic(), sum(os.times()[:2])
-        until = began + self._load.seconds
-        for number in list(self._busy):
-            self._call(number)
-        while self._busy:
-            ready = self._epoll.poll(PATIENCE)
-            if not ready:
-                break
-            now = time.monotonic()
-            for number, _ in ready:
-                self._receive(number, now, until)
-        ended = time.monotonic()
-        unanswered = self._lost + len(self._busy)
-        for number in list(self._busy):
-            self._close(number)
-        sent = self._next - self._load.first
-        told = report(self._load, self._latencies, self._refused, unanswered, sent, began, ended)
-        return {**told, "cpu_seconds": round(sum(os.times()[:2]) - cpu, 3)}
-
-    def _call(self, number: int) -> None:
-        if self._next >= self._last:
-            self._close(number)
-            return
-        caller = self._busy[number]
-        caller.number, self._next = self._next, self._next + 1
-        data = self._calls.request(caller.number)
-        caller.at = time.monotonic()
-        with contextlib.suppress(OSError):  # the end of the connection shows when it is read
-            caller.socket.sendall(data)
-
-    def _receive(self, number: int, now: float, until: float) -> None:
-        caller = self._busy[number]
-        try:
-            data = caller.socket.recv(1 << 18)
-        except OSError:
-            data = b""
-        if not data:
-            self._lost += 1
-            self._close(number)
-            return
-        caller.buffer += data
-        if not answered(caller.buffer):
-            return
-        if is_positive(caller.buffer, control_id(caller.number)):
-            self._latencies.append(now - caller.at)
-        else:
-            self._refused += 1
-        caller.buffer = b""
-        if now < until:
-            self._call(number)
-        else:
-            self._close(number)
-
-    def _close(self, number: int) -> None:
-        self._epoll.unregister(number)
-        self._busy.pop(number).socket.close()
-
-
-def answered(buffer: bytes) -> bool:
-    """Whether `buffer` holds an HTTP answer with Content-Length in full."""
-    head, end, body = buffer.partition(b"\r\n\r\n")
-    if not end:
-        return False
-    length = next((line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b"0")
-    return len(body) >= int(length)
+    last = load.first + load.messages
+    calls = Calls()
+    if load.certs:
+        last = min(last, load.first + int(load.seconds * SIGNED_PER_SECOND) + load.connections)
+        calls = SignedCalls(Path(load.certs), range(load.first, last))
+    return HttpLoad(load, last, calls.request, lambda answer, number: is_positive(answer, control_id(number))).run()
 
 
 def is_positive(answer: bytes, expected: bytes) -> bool:
@@ -219,4 +125,4 @@ def is_positive(answer: bytes, expected: bytes) -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Callers(CallLoad(**json.loads(sys.argv[1]))).run()), flush=True)
+    print(json.dumps(run(CallLoad(**json.loads(sys.argv[1])))), flush=True)

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from engine import __version__
+from engine import __version__, registry
 from engine.errors import MeridianError
 
 
@@ -22,6 +22,12 @@ def main() -> None:
         app()
     except MeridianError as error:
         sys.stderr.write(f"meridian: {error}\n")
+        sys.exit(2)
+    except ModuleNotFoundError as error:  # the bench and the demo need what a site may go without
+        package = (error.name or "").partition(".")[0]
+        if not registry.extra_of(package):
+            raise
+        sys.stderr.write(f"meridian: this needs the package {package!r}: pip install 'meridian[{registry.extra_of(package)}]'\n")
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

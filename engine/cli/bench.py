@@ -94,8 +94,8 @@ def fhir(
     folder: Path = FOLDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Terminals: FHIR creates over many connections, alone and beside slow, half dead and hostile ones; uploads of lines. Exit code 1 where
-    anything was not kept exactly once."""
+    """Terminals: FHIR creates over many connections, alone and beside slow, half dead and hostile ones; uploads of lines. Exit code 1
+    where anything was not kept exactly once."""
     wanted = fhir_bench.Wanted(Effort(connections, 1, seconds, warm_up, messages), hostile, lines, tls)
     fhir_bench.room_for(max(connections) + 4 * hostile)
     with _folder(folder) as scratch:

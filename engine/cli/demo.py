@@ -71,19 +71,22 @@ def _play(landscape: Landscape, patients: int, console: Console, end: bool) -> G
 def _table(ledgers: dict[str, list[LedgerLine]], answers: list[Answer]) -> Table:
     """One line for each channel of both nodes, as it stands now."""
     table = Table(title=f"{len(answers)} messages answered", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("node")
     table.add_column("channel")
     for column in ("received", "delivered", "filtered", "dead-lettered", "in flight"):
         table.add_column(column, justify="right")
     for node, lines in ledgers.items():
+        table.add_row(node, style="bold")
         for line in lines:
             if not line.destination:
                 counts = (line.received, line.delivered, line.filtered, line.dead_lettered, line.in_flight)
-                table.add_row(node, f"{line.channel} ({SOURCES[line.channel]})", *map(str, counts))
+                table.add_row(f"  {line.channel} ({SOURCES[line.channel]})", *map(str, counts))
     return table
 
 
 def _conclude(outcome: Outcome, console: Console) -> None:
+    if not console.is_terminal:  # where the table ends without one
+        console.print()
+    console.print()
     for node, lines in outcome.ledgers.items():
         print_ledger(f"custody ledger of {node}", lines)
         console.print()

@@ -12,6 +12,7 @@ from mappings.cda_to_fhir.names import address, human_name, telecom
 from mappings.cda_to_fhir.source import Source, distinct, identifier, main_number
 from mappings.cda_to_fhir.values import Values
 from mappings.hl7v2_to_fhir import times
+from mappings.hl7v2_to_fhir.context import escaped
 from mappings.hl7v2_to_fhir.references import query_of, ready
 from mappings.transaction import KEY_SYSTEM, Body, Draft, Ready, name_uuid
 
@@ -19,7 +20,6 @@ PERSON: Final = frozenset(("Practitioner",))
 PROFESSIONAL: Final = frozenset(("Practitioner", "Organization"))
 ACTOR: Final = frozenset(("Practitioner", "Organization", "Device"))
 """Who may stand in an element, as FHIR R4 has it: a person only, no device, any."""
-_ESCAPED: Final[dict[int, str]] = {ord(mark): f"\\{letter}\\" for mark, letter in zip("\\^&~|", "ESTRF", strict=True)}
 _CONTACTS: Final = frozenset(("CON", "ECON", "NOK", "PRS", "GUAR", "CAREGIVER"))
 _PLACES: Final = ("ward", "room", "bed")
 
@@ -217,7 +217,7 @@ class People:
             return None, house
         before = set(self._tx.entries)
         place: Body | None = self._source.compiled.v2.vocabulary.converter("Location", "")(
-            "^".join(_escaped(word) for word in words), self._tx
+            "^".join(escaped(word) for word in words), self._tx
         )
         if self._tx.notes is not None and organization is not None:
             path = self._source.path(organization)
@@ -230,7 +230,3 @@ def _chain(organization: Element | None) -> Iterator[Element]:
     while organization is not None:
         yield organization
         organization = first(organization, "asOrganizationPartOf", "wholeOrganization")
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPED)

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import uid_name
-from mappings.dicom_to_fhir.context import DicomTransaction, clean
+from mappings.dicom_to_fhir.context import DicomTransaction
 from mappings.dicom_to_fhir.converters import MEANING, SCHEME, Concepts, date, date_time, groups, is_uid, number
 from mappings.hl7v2_to_fhir import times
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body
 

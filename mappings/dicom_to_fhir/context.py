@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import keyword_of
@@ -13,21 +12,8 @@ from mappings.hl7v2_to_fhir.context import V2Transaction
 from mappings.notes import Notes
 from mappings.transaction import Draft
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_ESCAPED: Final = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"})
-
 Found = tuple[DataSet, int, Any]
 """(the data set that holds it, tag, a value as text or an item)"""
-
-
-def clean(text: str) -> str:
-    """`text` without control characters, which no FHIR string may have."""
-    return _CONTROL.sub(" ", text).replace("\r\n", "\n").replace("\r", "\n").strip()
-
-
-def escaped(text: str) -> str:
-    """`text` as a component of HL7 v2: names and numbers go through the rules of hl7v2-to-fhir, so that the same one is the same."""
-    return clean(text).translate(_ESCAPED)
 
 
 class View:

@@ -11,8 +11,9 @@ import orjson
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import keyword_of, tag_of, uid_name
-from mappings.dicom_to_fhir.context import DicomTransaction, Found, clean, escaped
+from mappings.dicom_to_fhir.context import DicomTransaction, Found
 from mappings.hl7v2_to_fhir import times
+from mappings.hl7v2_to_fhir.context import clean, escaped
 from mappings.hl7v2_to_fhir.identifiers import is_identity_card
 from mappings.hl7v2_to_fhir.primitives import UCUM, decimal
 from mappings.hl7v2_to_fhir.terminology import Codes, coding

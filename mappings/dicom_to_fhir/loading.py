@@ -11,10 +11,11 @@ from typing import Any, Final
 from engine.errors import ConfigError, Fault
 from mappings.dicom_to_fhir import converters
 from mappings.dicom_to_fhir.attributes import AttributeMap, Convert, compile_map
-from mappings.dicom_to_fhir.context import DicomTransaction, Found, clean, escaped
+from mappings.dicom_to_fhir.context import DicomTransaction, Found
 from mappings.dicom_to_fhir.converters import Concepts, order_number, patient_number, xpn
 from mappings.dicom_to_fhir.people import People
 from mappings.hl7v2_to_fhir import loading as v2
+from mappings.hl7v2_to_fhir.context import clean, escaped
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Codes, CodingSystems, coding
 from mappings.rules import COLUMNS
 from mappings.tables import CODE_COLUMNS, Row, TableSet

@@ -16,12 +16,13 @@ from engine.formats.dicom.dictionary import keyword_of
 from engine.formats.hl7v2.separators import STANDARD
 from engine.message import DICOM, FHIR_JSON, Excerpt, Lineage, Rendition
 from mappings.dicom_to_fhir import gathering
-from mappings.dicom_to_fhir.context import DicomTransaction, View, clean
+from mappings.dicom_to_fhir.context import DicomTransaction, View
 from mappings.dicom_to_fhir.loading import Compiled, compile_all
 from mappings.dicom_to_fhir.provenance import provenance
 from mappings.dicom_to_fhir.report import is_document, report
 from mappings.dicom_to_fhir.study import Study, checked
 from mappings.hl7v2_to_fhir import bundle, times
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.hl7v2_to_fhir.terminology import uri_part
 from mappings.notes import Notes, written
 from mappings.tables import Row

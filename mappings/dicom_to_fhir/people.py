@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import keyword_of, tag_of
-from mappings.dicom_to_fhir.context import DicomTransaction, Found, clean
+from mappings.dicom_to_fhir.context import DicomTransaction, Found
 from mappings.dicom_to_fhir.converters import CODE_VALUE, SCHEME, groups, xcn, xpn
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.transaction import Body
 
 PERSON_CODES: Final = 0x00401101

@@ -7,9 +7,10 @@ from typing import Final
 
 from engine.formats.dicom import DataSet
 from engine.formats.dicom.dictionary import uid_name
-from mappings.dicom_to_fhir.context import DicomTransaction, clean
+from mappings.dicom_to_fhir.context import DicomTransaction
 from mappings.dicom_to_fhir.converters import instant
 from mappings.dicom_to_fhir.loading import Compiled
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.hl7v2_to_fhir.loading import ABSENT
 from mappings.hl7v2_to_fhir.references import ready
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding, uri_part

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from engine.errors import UnsupportedError, ValidationError
 from engine.formats.dicom import DataSet
-from mappings.dicom_to_fhir.context import DicomTransaction, View, clean
+from mappings.dicom_to_fhir.context import DicomTransaction, View
 from mappings.dicom_to_fhir.converters import is_uid
 from mappings.dicom_to_fhir.loading import Compiled
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.hl7v2_to_fhir.identity import own_number
 from mappings.hl7v2_to_fhir.references import query_of, ready
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding

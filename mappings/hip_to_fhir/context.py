@@ -9,24 +9,13 @@ from typing import Any, Final
 
 from engine.formats.hip.services import local_name
 from mappings.cda_to_fhir.context import CdaTransaction
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.transaction import Draft
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_ESCAPED: Final = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"})
 _BLANK: Final = re.compile(r"[\s\-—_/\\.,，。无]*")
 
 Found = tuple[Any, str]
 """(element, attribute), with "" for the element itself."""
-
-
-def clean(text: str) -> str:
-    """`text` without control characters, which no FHIR string may have."""
-    return _CONTROL.sub(" ", text).replace("\r\n", "\n").replace("\r", "\n").strip()
-
-
-def escaped(text: str) -> str:
-    """`text` as a component of HL7 v2: names and numbers go through the rules of hl7v2-to-fhir, so that the same one is the same."""
-    return text.translate(_ESCAPED)
 
 
 def is_blank(text: str) -> bool:

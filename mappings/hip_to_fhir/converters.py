@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mappings.hip_to_fhir.context import Found, HipTransaction, child, children, clean, escaped, is_blank
+from mappings.hip_to_fhir.context import Found, HipTransaction, child, children, is_blank
 from mappings.hip_to_fhir.elements import Convert
 from mappings.hl7v2_to_fhir import primitives, times
+from mappings.hl7v2_to_fhir.context import clean, escaped
 from mappings.hl7v2_to_fhir.terminology import Codes, CodingSystems, coding
 from mappings.transaction import Body, Defaulted, Unfit
 

@@ -10,9 +10,10 @@ from engine.formats.hip import registered
 from engine.formats.hip.header import DOMAIN_ID, child
 from mappings.cda_to_fhir import Described
 from mappings.hip_to_fhir import converters
-from mappings.hip_to_fhir.context import HipDraft, HipTransaction, clean, place
+from mappings.hip_to_fhir.context import HipDraft, HipTransaction, place
 from mappings.hip_to_fhir.reading import Message
 from mappings.hip_to_fhir.sources import compile_source
+from mappings.hl7v2_to_fhir.context import clean
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body, name_uuid

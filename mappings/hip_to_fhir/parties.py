@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from mappings.hip_to_fhir.context import Found, HipTransaction, child, children, escaped, is_blank
+from mappings.hip_to_fhir.context import Found, HipTransaction, child, children, is_blank
 from mappings.hip_to_fhir.identifiers import Identifiers
+from mappings.hl7v2_to_fhir.context import escaped
 from mappings.hl7v2_to_fhir.references import ready
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, coding
 from mappings.transaction import Body

@@ -15,7 +15,7 @@ from engine.formats.soap import LIMITS, SoapMessage
 from engine.formats.soap import read as read_soap
 from engine.formats.xml import parse
 from engine.message import Excerpt
-from mappings.hip_to_fhir.context import clean
+from mappings.hl7v2_to_fhir.context import clean
 
 _SOAP: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*+<(?:[A-Za-z_][\w.-]*:)?Envelope[\s>/]", re.DOTALL)
 _PARTED: Final = re.compile(rb"\AContent-Type:", re.IGNORECASE)

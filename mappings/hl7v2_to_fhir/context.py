@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -14,6 +15,8 @@ from mappings.transaction import Transaction
 Convert = Callable[[str, "V2Transaction"], Any]
 
 _CACHED: Final = 4096
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ESCAPED: Final = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "|": "\\F\\"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class V2Transaction(Transaction):
     def text(self, raw: str) -> str:
         """`raw` as a person reads it."""
         return self.unescape(raw) if "\\" in raw else raw
+
+
+def clean(text: str) -> str:
+    """`text` without control characters, which no FHIR string may have."""
+    return _CONTROL.sub(" ", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def escaped(text: str) -> str:
+    """`text` of another format as a component of HL7 v2 (2.5.1 clause 2.7): names and numbers of all formats go through the same rules, so
+    that the same one is the same."""
+    return clean(text).translate(_ESCAPED)
 
 
 def parted(text: str, tx: V2Transaction, count: int) -> list[str]:

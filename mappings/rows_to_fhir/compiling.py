@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import Fault
+from engine.formats.fhir_r4 import Element
 from engine.options import Settings
 from mappings import paths
 from mappings.conditions import Unreadable, condition
 from mappings.hl7v2_to_fhir.terminology import Codes
 from mappings.rows_to_fhir.converters import Beside, Convert, Options, RowTransaction, clean, measured
-from mappings.rows_to_fhir.definitions import Element, choice, element_at, lacking, types
+from mappings.rows_to_fhir.definitions import choice, element_at, elements, lacking
 from mappings.rows_to_fhir.options import ELEMENT
 from mappings.rows_to_fhir.views import Columns, Read, View, fault_of
 from mappings.rules import constant
@@ -128,7 +129,7 @@ class Compiler:
             if name != path[-1].name and not (other.when and rule.when):
                 text = f"{rule.target}: there is {other.target} already; a resource has one of them, so that both need `when`"
                 self._faults.append(Fault(self._file, rule.line, text))
-        for which, part, name in lacking(kind, [path[:-1] if any_value(kind, path) else path for path in paths_of]):
+        for which, part, name in lacking(kind, paths_of):
             if (part, name) not in noted:
                 noted.add((part, name))
                 hint = f"; share the item by a name: {part[:-1]}x].{name}" if part.endswith("[]") else ""
@@ -154,7 +155,7 @@ class Compiler:
         if any_value(resource.resource, steps):
             return self._any_value(target, settings, resource, line)
         element = element_at(resource.resource, steps)
-        if steps[-1].label and element.kind not in types():
+        if steps[-1].label and not elements(element.kind):
             raise Unreadable(f"{target!r} is a list of plain values: write []")
         if settings.each is not None:
             if resource.each is not None:
@@ -201,8 +202,8 @@ class Compiler:
         if element.kind != "Reference":
             raise Unreadable(f"is of type {element.kind}, no reference")
         kind = resources[name].resource
-        if element.values and "Resource" not in element.values and kind not in element.values:
-            raise LookupError(f"cannot refer to {'an' if kind[0] in 'AEIO' else 'a'} {kind}", element.values, kind)
+        if element.targets and kind not in element.targets:
+            raise LookupError(f"cannot refer to {'an' if kind[0] in 'AEIO' else 'a'} {kind}", element.targets, kind)
 
     def _constant(self, text: str, element: Element) -> Any:
         value = constant(text, self._vocabulary)
@@ -214,9 +215,9 @@ class Compiler:
             return value
         if isinstance(value, bool) and element.kind != "boolean":
             value = text[1:]
-        options = Options(allowed=element.values if element.kind == "code" else ())
-        if element.kind == "code" and element.values and value not in element.values:
-            raise LookupError(f"there is no code {value!r}", element.values, str(value))
+        options = Options(allowed=element.codes)
+        if element.codes and value not in element.codes:
+            raise LookupError(f"there is no code {value!r}", element.codes, str(value))
         if isinstance(value, bool):
             return value
         made = self._converter(element)(str(value), options, Beside(), RowTransaction())
@@ -227,7 +228,7 @@ class Compiler:
     def _converter(self, element: Element) -> Convert:
         found = self._vocabulary.convert.get(element.kind)
         if found is None:
-            parts = ", ".join(list(types().get(element.kind, ()))[:12])
+            parts = ", ".join(list(elements(element.kind))[:12])
             raise Unreadable(f"is of type {element.kind}, which no single column makes; say its parts: {parts}")
         return found
 
@@ -274,14 +275,14 @@ class Compiler:
             settings.use or "",
             settings.zone or self._settings.zone,
             settings.format,
-            element.values if element.kind == "code" else (),
+            element.codes,
         )
 
     def _check_targets(self, codes: Codes, element: Element) -> None:
         for code, target in codes.targets.items():
-            if element.values and target["to"] and target["to"] not in element.values:
+            if element.codes and target["to"] and target["to"] not in element.codes:
                 raise LookupError(
-                    f"codes/{codes.name}.csv makes {target['to']!r} of {code!r}, which is no such code", element.values, target["to"]
+                    f"codes/{codes.name}.csv makes {target['to']!r} of {code!r}, which is no such code", element.codes, target["to"]
                 )
 
     def _lookup(self, written: str | None) -> Callable[[str, RowTransaction], str]:
@@ -312,8 +313,8 @@ def any_value(resource: str, steps: list[paths.Step]) -> bool:
     if steps[-1].name != "value" or steps[-1].label is not None:
         return False
     kind = element_at(resource, steps[:-1]).kind if steps[:-1] else resource
-    elements = types().get(kind, {})
-    return "value" not in elements and {"valueQuantity", "valueString", "valueCodeableConcept"} <= set(elements)
+    known = elements(kind)
+    return "value" not in known and {"valueQuantity", "valueString", "valueCodeableConcept"} <= set(known)
 
 
 def _nothing(view: View, tx: RowTransaction) -> Any:

@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from mappings.dicom_to_fhir.context import escaped
 from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir import times
-from mappings.hl7v2_to_fhir.context import V2Transaction
+from mappings.hl7v2_to_fhir.context import V2Transaction, escaped
 from mappings.hl7v2_to_fhir.primitives import UCUM, decimal
 from mappings.hl7v2_to_fhir.terminology import Codes, coding
 from mappings.transaction import Body, Defaulted, Unfit

@@ -1,50 +1,36 @@
-"""What FHIR R4 has where: the types of elements, which repeat, which codes they take. So that a rule that cannot be is said at once."""
+"""What rules may say of FHIR R4: where a path leads, what a part needs. So that a rule that cannot be is said at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from functools import cache
-from pathlib import Path
 from typing import Final
 
-from engine.errors import Fault
+from engine.formats.fhir_r4 import Element, types
 from mappings.conditions import Unreadable
 from mappings.paths import Step
-from mappings.tables import read
 
-TABLE: Final = Path(__file__).parent / "tables" / "elements.csv"
-_COLUMNS: Final = ("type", "element", "kind", "list", "required", "values")
 _PRIMITIVE: Final = "Element"
 """What ``_birthDate`` is: where the extensions of a primitive stand."""
+_CONTAINERS: Final = ("Bundle", "Parameters", "OperationOutcome", "Binary")
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
-    """`kind` is its type, `values` the codes that it takes or the types that it refers to (none: any)."""
-
-    kind: str
-    repeats: bool
-    required: bool
-    values: tuple[str, ...] = ()
-
-
-@cache
-def types() -> dict[str, dict[str, Element]]:
-    """Type -> its elements."""
-    faults: list[Fault] = []
-    found: dict[str, dict[str, Element]] = {_PRIMITIVE: {"extension": Element("Extension", True, False)}}
-    for row in read(TABLE, _COLUMNS, faults):
-        element = Element(row["kind"], bool(row["list"]), bool(row["required"]), tuple(row["values"].split()))
-        found.setdefault(row["type"], {})[row["element"]] = element
-    return found
+def elements(kind: str) -> dict[str, Element]:
+    """Those of a type; a primitive has none."""
+    found = types().get(kind)
+    return found.elements if found is not None else {}
 
 
 def resource_types() -> tuple[str, ...]:
-    """Those that can be made of rows: what has a `meta` and is no container."""
-    made = ("Bundle", "Parameters", "OperationOutcome", "Binary", "DomainResource", "Resource")
-    return tuple(name for name, elements in types().items() if "meta" in elements and name not in made)
+    """Those that can be made of rows."""
+    return tuple(sorted(name for name, kind in types().items() if kind.is_resource and name not in _CONTAINERS))
+
+
+def needs(kind: str) -> Iterable[tuple[Element, tuple[str, ...]]]:
+    """What one of this type cannot be without: each element, and the names that it may have (``valueString`` …, ``value``)."""
+    for names in types()[kind].required:
+        element = types()[kind].elements[names[0]]
+        yield element, (*names, element.choice.removesuffix("[x]"))
 
 
 def element_at(resource: str, path: Sequence[Step]) -> Element:
@@ -68,16 +54,10 @@ def element_at(resource: str, path: Sequence[Step]) -> Element:
     return found
 
 
-@cache
 def choice(kind: str, name: str) -> str:
     """``value`` for ``valueQuantity``: of the elements with the same one a resource has one (FHIR R4, formats#choice). Else `name`."""
-    element = types().get(kind, {}).get(name)
-    if element is None:
-        return name
-    suffix = element.kind[:1].upper() + element.kind[1:]
-    prefix = name.removesuffix(suffix)
-    others = [one for one in types()[kind] if prefix and one != name and one.startswith(prefix) and one[len(prefix) :][:1].isupper()]
-    return prefix if prefix != name and prefix and others else name
+    element = elements(kind).get(name)
+    return element.choice.removesuffix("[x]") if element is not None and element.choice else name
 
 
 def lacking(resource: str, targets: Sequence[Sequence[Step]]) -> list[tuple[int, str, str]]:
@@ -88,9 +68,9 @@ def lacking(resource: str, targets: Sequence[Sequence[Step]]) -> list[tuple[int,
         for number in range(1, len(path)):
             part = _written(path[:number])
             kind = element_at(resource, path[:number]).kind
-            found += [
-                (which, part, name) for name, element in types()[kind].items() if element.required and not _is_said(f"{part}.{name}", said)
-            ]
+            for element, names in needs(kind):
+                if not any(_is_said(f"{part}.{name}", said) for name in names if name):
+                    found.append((which, part, element.choice or element.name))
     return found
 
 
@@ -103,12 +83,12 @@ def _written(path: Sequence[Step]) -> str:
 
 
 def _element(kind: str, name: str) -> Element:
-    elements = types()[kind]
-    found = elements.get(name)
-    if found is None and name.startswith("_") and name[1:] in elements and elements[name[1:]].kind not in types():
-        return Element(_PRIMITIVE, elements[name[1:]].repeats, False)
+    known = elements(kind)
+    found, plain = known.get(name), known.get(name.removeprefix("_"))
+    if found is None and plain is not None and plain.kind not in types():
+        return Element(name, _PRIMITIVE, plain.repeats)
     if found is None:
-        near = [one for one in elements if one.startswith(name)] or get_close_matches(name, elements, 3)
+        near = [one for one in known if one.startswith(name)] or get_close_matches(name, known, 3)
         hint = f"; did you mean {', '.join(near[:6])}?" if near else ""
         raise Unreadable(f"{kind} has no element {name!r}{hint}")
     return found

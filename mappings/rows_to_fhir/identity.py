@@ -14,7 +14,7 @@ from engine.formats.rows import Record
 from mappings.hl7v2_to_fhir.identity import own_number
 from mappings.hl7v2_to_fhir.references import query_of
 from mappings.rows_to_fhir.compiling import Made
-from mappings.rows_to_fhir.definitions import choice, types
+from mappings.rows_to_fhir.definitions import choice, elements
 from mappings.rows_to_fhir.views import View, plain
 from mappings.transaction import KEY_SYSTEM, Body, Draft, name_uuid
 
@@ -74,7 +74,7 @@ def row_key(record: Record) -> str:
 
 def _repeats(kind: str) -> bool:
 
-    found = types()[kind].get("identifier")
+    found = elements(kind).get("identifier")
     return found is not None and found.repeats
 
 

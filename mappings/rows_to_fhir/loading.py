@@ -16,7 +16,7 @@ from mappings.hl7v2_to_fhir import loading as v2
 from mappings.hl7v2_to_fhir.terminology import TERMINOLOGY, Codes
 from mappings.rows_to_fhir.compiling import Compiler, Made, Vocabulary
 from mappings.rows_to_fhir.converters import converters
-from mappings.rows_to_fhir.definitions import types
+from mappings.rows_to_fhir.definitions import needs
 from mappings.rows_to_fhir.options import RULES
 from mappings.rows_to_fhir.views import Columns
 from mappings.tables import Row, read
@@ -129,10 +129,10 @@ def _check_required(file: Path, made: Made, shared: v2.Compiled, faults: list[Fa
     """What a resource cannot be without, and no default says."""
     said = {rule.target.partition(".")[0].partition("[")[0] for rule in made.rules}
     said |= {element.lstrip("_") for element, _, _ in shared.defaults.get(made.kind, ())} | _PROVIDED
-    for name, element in types()[made.kind].items():
-        if element.required and name not in said:
-            allowed = ", ".join(element.values)
-            faults.append(Fault(str(file), made.line, f"resource {made.name}: a {made.kind} needs {name!r}", allowed))
+    for element, names in needs(made.kind):
+        if not said & set(names):
+            text = f"resource {made.name}: a {made.kind} needs {element.choice or element.name!r}"
+            faults.append(Fault(str(file), made.line, text, ", ".join(element.codes)))
 
 
 def _lookup(rules: Path, name: str, settings: Settings, faults: list[Fault]) -> dict[str, dict[str, str]]:

@@ -287,10 +287,12 @@ class HttpDestinationTests(DestinationContract, TestCase):
             self.assertEqual([(one["iss"], one["sub"], one["aud"]) for one in claims], [("lab", "lab", url)] * 2)
             self.assertEqual({one["exp"] - one["iat"] for one in claims}, {240})
             self.assertNotEqual(claims[0]["jti"], claims[1]["jti"])
-        (self.data / "key.pem").write_text("no key")
-        destination = self.make(auth={"oauth2": {"token_url": url, "client_id": "lab", "private_key": "key.pem"}})
-        yield self.assertFailure(destination.open(), ConfigError)
-        yield destination.close()
+        weak = rsa.generate_private_key(65537, 1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for unusable in (b"no key", weak):
+            (self.data / "key.pem").write_bytes(unusable)
+            destination = self.make(auth={"oauth2": {"token_url": url, "client_id": "lab", "private_key": "key.pem"}})
+            yield self.assertFailure(destination.open(), ConfigError)
+            yield destination.close()
 
     def claims_of(self, asked, key, algorithm):
         """Of an assertion whose signature is right, by cryptography's own verification (RFC 7518 clauses 3.3, 3.4)."""

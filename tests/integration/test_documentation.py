@@ -248,11 +248,32 @@ def test_the_pages_views_are_those_of_the_landing_schema() -> None:
     assert re.findall(r"^\| `(v_\w+)` \| (.*) \|$", page, re.MULTILINE) == [(name, doc) for name, doc, _ in views()]
 
 
+def test_every_metric_is_told_of_on_the_operating_page() -> None:
+    """Also those of servers, which are called after their adapter."""
+    called = {
+        name for folder in ("engine", "adapters") for file in (ROOT / folder).rglob("*.py") for name in _metrics(file.read_text("utf-8"))
+    }
+    servers = {f"meridian_{name}_answers_total" for name in ("fhir", "http", "soap", "dicomweb")}
+    page = (ROOT / "engine/docs/operating.md").read_text("utf-8")
+    assert len(called) > 40
+    assert {name for name in called | servers if f"`{name}`" not in page} == set()
+
+
+def _metrics(text: str) -> list[str]:
+    return re.findall(
+        r'"(meridian_[a-z0-9_]+_(?:total|seconds|bytes|left|stopped|depth|letters|waiting|unwritten|connections|associations))"', text
+    )
+
+
 @pytest.mark.parametrize(
-    "page", ["README.md", "engine/docs/databases.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "examples").rglob("README.md"))]
+    "page",
+    [
+        "README.md",
+        *(str(page.relative_to(ROOT)) for folder in ("engine", "mappings", "examples") for page in (ROOT / folder).rglob("*.md")),
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
-    """Relative links of the README and the examples exist."""
+    """Relative links of every page exist."""
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target
 

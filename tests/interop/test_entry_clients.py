@@ -169,7 +169,7 @@ class IntrospectionTests(TestCase):
         return ForeignPeer(script, port=self.provider_port, clients=["terminal-7", "other", "stranger"], secret=secret)
 
     @inlineCallbacks
-    def post(self, token: str, times: int = 1, size: int = 0) -> Any:
+    def post(self, token: str, times: int = 1, size: int = 1) -> Any:
         """The statuses of as many requests, sent at once."""
         body = json.dumps({**OBSERVATION, "note": [{"text": "x" * size}]}).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}

@@ -92,5 +92,5 @@ def test_no_bytes_break_a_connection(chunks):
             connection.dataReceived(chunk)
         connection.connectionLost()
         wire.clock.advance(1000)
-        assert wire.source._reception._under_way.total() == 0
+        assert wire.source._reception._admission.under_way == 0
         assert wire.spooled() == []

@@ -26,7 +26,7 @@ _INHERITED["DomainResource"] = {*_INHERITED["Resource"], "text", "contained", "e
 _NOT_R4 = (*_INHERITED, "MetadataResource", "SubscriptionStatus")
 """Abstract types, and what the package has of later releases."""
 
-Row = tuple[str, str, str, str, str, str]
+Row = tuple[str, str, str, str, str, str, str]
 
 
 def _resources(folder: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -81,7 +81,7 @@ def _of_definition(definition: dict[str, Any], codes: _Codes) -> Iterator[Row]:
     kinds = {path: "Resource" if definition["kind"] == "resource" and path == definition["name"] and kind == "Element" else kind
              for path, kind in kinds.items()}  # fmt: skip
     for path, base in kinds.items():
-        yield path, "", base, "", "", ""
+        yield path, "", base, "", "", "", ""
         for one in elements:
             parent, _, element = one["path"].rpartition(".")
             if parent == path and element not in _INHERITED[base] and one["max"] != "0":
@@ -102,7 +102,14 @@ def _row(parent: str, element: str, one: dict[str, Any], nested: dict[str, str],
         "" if one["max"] == "1" else "1",
         str(one["min"] or ""),
         codes.of(one.get("binding", {})) if kind == "code" else "",
+        " ".join(_targets(one.get("type", []))),
     )
+
+
+def _targets(parts: list[dict[str, Any]]) -> list[str]:
+    """The types that a reference may lead to, none where it may lead anywhere."""
+    found = [url.rpartition("/")[2] for part in parts if part["code"] == "Reference" for url in part.get("targetProfile", ())]
+    return [] if "Resource" in found else found
 
 
 def _kind(part: dict[str, Any]) -> str:
@@ -115,7 +122,7 @@ def _kind(part: dict[str, Any]) -> str:
 def table(folder: Path) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("type", "element", "kinds", "list", "required", "codes"))
+    writer.writerow(("type", "element", "kinds", "list", "required", "codes", "targets"))
     writer.writerows(rows(folder))
     return HEAD + out.getvalue()
 

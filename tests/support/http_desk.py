@@ -92,7 +92,7 @@ class Wire:
         return list(self.spool.iterdir())
 
     def under_way(self) -> int:
-        return int(self.reception._under_way.total())
+        return self.reception._admission.under_way
 
 
 def post(content: bytes, **headers: str) -> bytes:

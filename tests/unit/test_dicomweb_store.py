@@ -328,7 +328,7 @@ def test_a_client_that_goes_away(tmp_path):
     assert wire.spooled() == []
     intake.release(0)
     assert [one.control_id for one in intake.kept] == [uid(1)]
-    assert wire.source._reception._under_way.total() == 0
+    assert wire.source._reception._admission.under_way == 0
 
 
 def test_a_body_that_does_not_go_on(wire):

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from engine import http_source
 from engine.http1 import HttpFramer
+from engine.http_answers import Sender
 from engine.message import FHIR_JSON, Ack, Judgement, Verdict
 from tests.support.fhir import (
     SYSTEM,
@@ -421,11 +422,11 @@ class HostileTests(FhirSourceCase):
             transport.protocol.connectionLost()
         (answer,) = self.send(wire)
         self.refused(429, answer)
-        self.source._reception._under_way["someone else"] += 1
+        self.source._reception._admission.begun(Sender("someone else", "192.0.2.1:1"))
         (answer,) = self.send(wire)
         self.refused(503, answer)
         self.assertEqual(answer.headers["retry-after"], "1")
-        del self.source._reception._under_way["someone else"]
+        self.source._reception._admission.ended(Sender("someone else", "192.0.2.1:1"))
         self.intake.to._writer.release()
         self.intake.to._writer.release()
 
@@ -458,7 +459,7 @@ class HostileTests(FhirSourceCase):
         transport.protocol.connectionLost()
         self.intake.to._writer.release()
         self.assertEqual(transport.value(), b"")
-        self.assertEqual(self.source._reception._under_way.total(), 0)
+        self.assertEqual(self.source._reception._admission.under_way, 0)
 
 
 class StopTests(FhirSourceCase):

@@ -12,7 +12,6 @@ from fhir.resources.R4B.bundle import Bundle
 from engine import registry
 from engine.errors import ConfigError, MappingError, MessageError, ParseError, UnsupportedError
 from engine.formats.rows import Record, write
-from tests.support.fhir_elements import TABLE, table
 from tests.support.laboratory_rows import GLUCOSE, HEPATITIS, POTASSIUM, SITE, UNKNOWN, order
 
 MAPPER = registry.mapping("rows-to-fhir").compile(SITE)
@@ -196,7 +195,7 @@ def test_lookups_and_their_misses(tmp_path: Path) -> None:
         (MINIMAL + "      gender.code: sex\n", 6, "is of type code, which has no parts"),
         (MINIMAL + "      gender: =mael\n", 6, "there is no code 'mael' (did you mean 'male'?)"),
         (MINIMAL + "      active: =perhaps\n", 6, "'perhaps' is no boolean"),
-        (MINIMAL + "      contact[]: x\n", 6, "is of type PatientContact, which no single column makes; say its parts"),
+        (MINIMAL + "      contact[]: x\n", 6, "is of type Patient.contact, which no single column makes; say its parts"),
         (MINIMAL + "      gender: {from: sex, codes: sexx}\n", 6, "there is no code table 'sexx'"),
         (MINIMAL + "      birthDate: {from: b, codes: gender}\n", 6, "is of type date, which no code table makes"),
         (MINIMAL + "      gender: {from: sex, when: sex is x}\n", 6, "was expected instead of 'is'"),
@@ -208,8 +207,11 @@ def test_lookups_and_their_misses(tmp_path: Path) -> None:
         ("columns: [nam]\n" + MINIMAL + "      name[]: name\n", 7, "`columns` has no name (did you mean 'nam'?)"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      component[c].valueString: x\n", 6, "component[c] needs 'code'"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      valueString: x\n      valueInteger: y\n", 7, "both need `when`"),
+        ("table: t\nresources:\n  p:\n    resource: Observation\n    set:\n      component[c].value: x\n", 6, "component[c] needs 'code'"),
         ("table: t\nresources:\n  p:\n    resource: Patint\n    set: {}\n", 4, "did you mean 'Patient'?"),
         ("table: t\nresources:\n  p:\n    resource: Appointment\n    set:\n      description: x\n", 4, "a Appointment needs 'participant'"),
+        ("table: t\nresources:\n  p:\n    resource: MedicationRequest\n    set:\n      note[].text: x\n", 4, "a MedicationRequest needs 'medication[x]'"),
+        ("table: t\nresources:\n  p:\n    resource: Task\n    set:\n      input[i].type.text: x\n", 6, "input[i] needs 'value[x]'"),
         ("table: t\nresources:\n  p:\n    resource: Observation\n    each: items\n    set:\n      valueString: x\n", 4, "needs an identifier, or `key`"),
         ("table: t\nzone: Mars\nresources: {}\n", 2, "is not a time zone"),
         ("table: t\nzone: Asia\nresources: {}\n", 2, "is not a time zone"),
@@ -304,5 +306,8 @@ def test_an_object_that_is_none(tmp_path: Path, body: bytes, kind: type[MessageE
     assert "secret" not in str(caught.value)
 
 
-def test_the_table_of_elements_is_that_of_fhir_resources() -> None:
-    assert TABLE.read_text() == table()
+def test_a_choice_that_is_needed_may_be_any(tmp_path: Path) -> None:
+    """``value`` stands for whatever the column makes, and so does each type by its name."""
+    for value in ("value", "valueString", "valueQuantity.value"):
+        text = f"table: t\nresources:\n  p:\n    resource: Task\n    key: [n]\n    set:\n      status: =draft\n      intent: =order\n      input[i].type.text: x\n      input[i].{value}: y\n"
+        assert compiled(tmp_path, text) is not None

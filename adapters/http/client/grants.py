@@ -8,17 +8,16 @@ tried again later.
 from __future__ import annotations
 
 import re
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+import jwt
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -37,6 +36,8 @@ _USUAL: Final = 300.0
 """Seconds that a token is kept which does not say how long it holds."""
 _MOST: Final = 86400.0
 _ASSERTION_SECONDS: Final = 240
+_LEAST_BITS: Final = 2048
+"""Of an RSA key (RFC 7518 clause 3.3)."""
 _BEARER: Final = re.compile(r"[\x21-\x7e]{1,8192}")
 _JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -157,12 +158,10 @@ class Assertion:
         """A JWT (RFC 7523 clause 3). Raises ConfigError."""
         key = self._key()
         now, options = self._clock() // 1_000_000, self._options
-        header = {"alg": "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384", "typ": "JWT"}
-        header |= {"kid": options.key_id} if options.key_id else {}
         claims = {"iss": options.client_id, "sub": options.client_id, "aud": options.audience or options.token_url}
         claims |= {"iat": now, "exp": now + _ASSERTION_SECONDS, "jti": f"{self._new_id()}-{self._clock()}"}
-        text = f"{_part(header)}.{_part(claims)}"
-        return f"{text}.{_base64(_signed(key, text.encode('ascii')))}"
+        algorithm = "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384"
+        return jwt.encode(claims, key, algorithm, headers={"kid": options.key_id} if options.key_id else None)
 
     def _key(self) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
         try:
@@ -171,22 +170,8 @@ class Assertion:
             raise ConfigError(f"cannot read {self._options.private_key}: {error.strerror}") from None
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ConfigError(f"{self._options.private_key} is no private key in PEM without a passphrase") from None
-        if isinstance(key, rsa.RSAPrivateKey) or (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1"):
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _LEAST_BITS:
             return key
-        raise ConfigError(f"{self._options.private_key} is neither an RSA key nor one on the curve P-384")
-
-
-def _signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, text: bytes) -> bytes:
-    """RFC 7518 clauses 3.3 and 3.4."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(text, padding.PKCS1v15(), hashes.SHA384())
-    r, s = decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA384())))
-    return r.to_bytes(48, "big") + s.to_bytes(48, "big")
-
-
-def _part(content: Mapping[str, Any]) -> str:
-    return _base64(orjson.dumps(content))
-
-
-def _base64(content: bytes) -> str:
-    return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+        if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1":
+            return key
+        raise ConfigError(f"{self._options.private_key} is neither an RSA key of {_LEAST_BITS} bits or more nor one on the curve P-384")

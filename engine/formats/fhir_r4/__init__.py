@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -21,7 +21,7 @@ XHTML: Final = "xhtml"
 class Element:
     """One element under its JSON name. `kind` is a primitive type (R4 2.24.0), a type of this table, RESOURCE or XHTML. `choice` is the
     name in the standard (``value[x]``) where the type can be chosen, else "". `attribute`: XML has it as an attribute (R4 2.6.1).
-    `codes`: those of a required binding, where they can be listed."""
+    `codes`: those of a required binding, where they can be listed. `targets`: the resources that a Reference may lead to; none: any."""
 
     name: str
     kind: str
@@ -30,6 +30,7 @@ class Element:
     choice: str = ""
     attribute: bool = False
     codes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,11 +75,14 @@ def types() -> Mapping[str, Type]:
     """Every type by its name; read once, when it is first asked for."""
     found = {"Element": Type("Element", "Element", {one.name: one for one in _ELEMENT})}
     text = (files(__name__) / "elements.csv").read_text("utf-8")
-    for name, element, kinds, repeats, required, codes in csv.reader(text.splitlines()[2:]):
+    for name, element, kinds, repeats, required, codes, targets in csv.reader(text.splitlines()[2:]):
         if not element:
             found[name] = Type(name, kinds, {one.name: one for one in _BASES.get(kinds, _DOMAIN)})
             continue
-        made = _elements(element, kinds.split(), bool(repeats), bool(required), tuple(codes.split()))
+        made = [
+            replace(one, repeats=bool(repeats), required=bool(required), targets=tuple(targets.split()) if one.kind == "Reference" else ())
+            for one in _elements(element, kinds.split(), tuple(codes.split()))
+        ]
         found[name].elements.update((one.name, one) for one in made)
         if required:
             found[name].required.append(tuple(one.name for one in made))
@@ -87,9 +91,9 @@ def types() -> Mapping[str, Type]:
     return found
 
 
-def _elements(name: str, kinds: list[str], repeats: bool, required: bool, codes: tuple[str, ...]) -> list[Element]:
+def _elements(name: str, kinds: list[str], codes: tuple[str, ...]) -> list[Element]:
     if name.endswith("[x]"):
         stem = name.removesuffix("[x]")
-        return [Element(stem + kind[0].upper() + kind[1:], kind, repeats, required, name) for kind in kinds]
+        return [Element(stem + kind[0].upper() + kind[1:], kind, choice=name) for kind in kinds]
     attribute, _, kind = kinds[0].rpartition(":")
-    return [Element(name, kind, repeats, required, attribute=bool(attribute), codes=codes)]
+    return [Element(name, kind, attribute=bool(attribute), codes=codes)]
