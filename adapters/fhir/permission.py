@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from adapters.fhir.belonging import check_belonging
 from adapters.fhir.outcome import NotAllowed
-from adapters.fhir.resource_types import RESOURCE_TYPES
+from adapters.fhir.parts import NOTHING
 from engine.entry.scopes import permits
 
 if TYPE_CHECKING:
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from engine.http_answers import Sender
     from engine.parties.snapshot import Standing
 
-_WRITES: Final = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 _READS: Final = {"instance": "read", "version": "read", "history": "read", "type": "search", "search": "search"}
 _NO_SCOPE: Final = {"WWW-Authenticate": 'Bearer realm="meridian", error="insufficient_scope"'}
-_NOTHING: Final = "? ?"
-"""What nobody may do."""
 _NOBODY: Final = "the party is not registered"
 
 
@@ -61,7 +58,7 @@ class Permission:
         """Raises NotAllowed. A party with patients of its own reads what it has sent itself, or nothing: of what others sent, whose it is
         is known only after it was read."""
         party = self._context.parties().standing(sender.peer)
-        interaction = f"{found.resource_type} {_READS[found.kind]}" if found.kind in _READS else _NOTHING
+        interaction = f"{found.resource_type} {_READS[found.kind]}" if found.kind in _READS else NOTHING
         try:
             self._check(sender, party, interaction, [interaction])
             if party is not None and party.patients and not self._own_reads:
@@ -92,24 +89,3 @@ def check(sender: Sender, party: Standing, message_type: str, parts: Sequence[st
         raise NotAllowed("the party may not do this with resources of this type")
     if not permits(sender.scopes, parts):
         raise NotAllowed("the token's scopes do not allow this", headers=_NO_SCOPE)
-
-
-def bundled(content: Any) -> list[str]:
-    """The interactions that a Bundle is made of, each once: ``Observation create``. An entry that says one type in its url and another in
-    its resource is both; one that cannot be read is what nobody may do."""
-    entries = content.get("entry") if isinstance(content, dict) else None
-    return sorted({one for entry in entries for one in _of(entry)}) if isinstance(entries, list) else []
-
-
-def _of(entry: Any) -> Sequence[str]:
-    asked = entry.get("request") if isinstance(entry, dict) else None
-    method, url = (asked.get("method"), asked.get("url")) if isinstance(asked, dict) else (None, None)
-    if not isinstance(method, str) or not isinstance(url, str):
-        return (_NOTHING,)
-    path, condition, _ = url.lstrip("/").partition("?")
-    name, _, rest = path.partition("/")
-    interaction = _WRITES.get(method) or (("search" if condition or not rest else "read") if method == "GET" else "")
-    resource = entry.get("resource")
-    said = resource.get("resourceType") if isinstance(resource, dict) else name
-    known = interaction and name in RESOURCE_TYPES and isinstance(said, str) and said in RESOURCE_TYPES
-    return (f"{name} {interaction}", f"{said} {interaction}") if known else (_NOTHING,)

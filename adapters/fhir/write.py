@@ -13,7 +13,7 @@ from adapters.fhir.entries import Request, body_of, check_entry, read_entry, ver
 from adapters.fhir.envelopes import envelope, interaction, single_entry
 from adapters.fhir.messages import Header, contents, digest, read_header
 from adapters.fhir.outcome import FhirRefusal
-from adapters.fhir.permission import bundled
+from adapters.fhir.parts import bundled
 from adapters.fhir.search import parse_query
 from engine.message import FHIR_JSON, FHIR_XML, ORIGINAL, PARTS, packed
 

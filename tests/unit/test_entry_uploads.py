@@ -112,7 +112,7 @@ def test_a_line_that_cannot_be_checked_does_not_hang(source: Guarded, monkeypatc
     monkeypatch.setattr("adapters.fhir.offline.taking.check", broken)
     heard = source.connect("terminal-7").upload(MINE)
     assert (heard.status, heard.results) == (503, ["unavailable"])
-    assert source.source._reception._under_way.total() == 0
+    assert source.source._reception._admission.under_way == 0
 
 
 def test_a_large_line_is_read_off_the_reactor_thread(source: Guarded) -> None:
