@@ -21,6 +21,8 @@ _PATH: Final = re.compile(r"/?[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 def _path(raw: Any) -> str:
     if not isinstance(raw, str) or not _PATH.fullmatch(raw):
         raise Faulty(f"{raw!r} is not the path of a URL")
+    if "//" in raw or {".", ".."} & set(raw.split("/")):
+        raise Faulty(f"{raw!r} is no path that a client could ask for: say what stands behind the host, without . and ..")
     return raw
 
 
