@@ -81,6 +81,8 @@ class HttpRefusal(MessageError):
         self.status = status
         self.headers = dict(headers or {})
         self.sender: Sender | None = None
+        self.audited = False
+        """Whoever has refused it has said so to the audit already."""
 
 
 def kept_form(status: int, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -37,6 +37,8 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _AGAIN: Final = frozenset({408, 425, 429})
 _AGREEMENT: Final = frozenset({401, 403})
 _PAUSING: Final = frozenset({429, 503})
+_MOST_WAIT: Final = 86400.0
+"""Seconds. A clock that is wrong at the server must not keep a destination from being tried for years."""
 
 
 class HttpClient:
@@ -204,10 +206,10 @@ def is_transient(status: int) -> bool:
 
 
 def retry_after(value: str, clock: Callable[[], int]) -> float | None:
-    """Seconds to wait, from seconds or a date (RFC 9110 10.2.3)."""
+    """Seconds to wait, from seconds or a date (RFC 9110 10.2.3); a day at most. None where it says neither."""
     if value.isdecimal():
-        return float(value[:9])
+        return min(float(value[:9]), _MOST_WAIT)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - clock() / 1e6) if value else None
-    except ValueError:
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - clock() / 1e6), _MOST_WAIT) if value else None
+    except (ValueError, OverflowError):
         return None

@@ -55,7 +55,7 @@ class Reception:
     `options` have `listen`, `tls`, `base`, `public_url`, `requests` and `requests_per_peer`. `name` is that of the adapter in metrics and
     audit records (``fhir``), `title` in their help (``FHIR``). `threads` at most work for `in_thread`. Where `options` say who
     may enter (engine.entry.options.AUTH) each request is one of a registered party: its Sender says which, whatever has proven it;
-    `public` are the paths below the base that anybody may ask for.
+    `public` are the paths below the base that anybody may ask for; `vouched`: see engine.entry.entrance.Entrance.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Reception:
         title: str,
         threads: int,
         public: Collection[str] = (),
+        vouched: bool = False,
     ) -> None:
         self._desk, self._options, self._context, self._limits = desk, options, context, limits
         self._name = name
@@ -77,8 +78,10 @@ class Reception:
         self._admission, self._answers = Admission(options, context), Answers(name, title, context)
         self._port: Any = None
         self.base = "/" + options.base.strip("/") if options.base.strip("/") else ""
-        guarded = getattr(options, "auth", None) is not None
-        self._entrance = Entrance(options, context, name=name, base=self.base, public=public, in_thread=self.in_thread) if guarded else None
+        self._entrance: Entrance | None = None
+        if getattr(options, "auth", None) is not None:
+            how = {"public": public, "in_thread": self.in_thread, "vouched": vouched}
+            self._entrance = Entrance(options, context, name=name, base=self.base, **how)  # type: ignore[arg-type]
 
     @property
     def port(self) -> int:
@@ -100,6 +103,11 @@ class Reception:
             return str(self._options.public_url)
         scheme = "http" if self._options.tls is None else "https"
         return f"{scheme}://{headers.get('host', 'localhost')}{self.base}"
+
+    def proven(self, peer: str, sender: Sender) -> None:
+        """The source itself has proven this party, "" for none. Raises HttpRefusal 401, 403, 429 where it may not enter."""
+        if self._entrance is not None:
+            self._entrance.admit(peer, sender)
 
     def warn(self, text: str) -> None:
         self._context.log.warning(text, extra={"channel": self._context.name})

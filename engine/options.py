@@ -251,7 +251,8 @@ def _read(kind: Kind | Spec | ListOf | MapOf, raw: Any, place: Place, faults: li
         return kind.parse(raw, place, faults)
     if isinstance(kind, ListOf):
         items = raw if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
-        return [_read(kind.item, item, place.child(items, index), faults) for index, item in enumerate(items)]
+        read = [_read(kind.item, item, place.child(items, index), faults) for index, item in enumerate(items)]
+        return [item for item in read if item is not None]  # what is at fault is not among them
     if isinstance(kind, MapOf):
         if not isinstance(raw, Mapping):
             faults.append(Fault(place.file, place.line, f"{place.path} must be a mapping"))

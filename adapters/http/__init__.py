@@ -4,6 +4,7 @@ options         what a channel file may say of the source
 media, places   what is sent, and where it says what it is      (pure)
 authentication/ who may post; how requests are signed
 reading         a request as an envelope                        (pure)
+permission      what a registered party may post                (pure)
 answers         verdicts as answers                             (pure)
 source          the listener
 rehearsal       the source without a server, for channel tests  (pure)

@@ -10,6 +10,7 @@ from adapters.http.authentication.options import CREDENTIALS
 from adapters.http.media import CONTENT, content_types
 from adapters.http.places import PLACE
 from engine import registry
+from engine.entry.options import AUTH, entrance_fault
 from engine.options import ADDRESS, DURATION, FLAG, SIZE, TEXT, URL, Faulty, Kind, ListOf, Option, Settings, Spec, choice, integer
 from engine.tls import SERVER_TLS
 
@@ -20,6 +21,8 @@ _PATH: Final = re.compile(r"/?[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 def _path(raw: Any) -> str:
     if not isinstance(raw, str) or not _PATH.fullmatch(raw):
         raise Faulty(f"{raw!r} is not the path of a URL")
+    if "//" in raw or {".", ".."} & set(raw.split("/")):
+        raise Faulty(f"{raw!r} is no path that a client could ask for: say what stands behind the host, without . and ..")
     return raw
 
 
@@ -51,7 +54,7 @@ def _check(options: Settings) -> str:
     """What can be known before a request comes."""
     if not options.content:
         return "content: at least one"
-    return _in_the_clear(options) or _paths(options)
+    return _in_the_clear(options) or _entrance(options) or _paths(options)
 
 
 def _in_the_clear(options: Settings) -> str:
@@ -60,6 +63,22 @@ def _in_the_clear(options: Settings) -> str:
     if not secrets or options.tls is not None or options.tls_at_proxy or host in _OWN:
         return ""
     return "credentials would go unencrypted: say tls, or tls_at_proxy where a proxy before this node has it"
+
+
+def _entrance(options: Settings) -> str:
+    """What `auth`, `scope` and `credentials` say against each other."""
+    auth, shown = options.auth, options.credentials
+    if options.scope and (auth is None or auth.introspection is None):
+        return "scope is one of another server's tokens: it needs auth.introspection"
+    if auth is None or shown is None:
+        return entrance_fault(options)
+    asks = auth.tokens is not None or auth.introspection is not None
+    if asks and (shown.basic or (shown.tokens and not shown.token_header)):
+        return "auth and credentials both want the Authorization field: say credentials.token_header, or leave one of them away"
+    signed = [shown.signature] if shown.signature is not None else []
+    if not all(one.party for one in [*shown.tokens, *shown.basic, *signed]):
+        return "auth lets in registered parties: say for each of the credentials whose they are (party)"
+    return entrance_fault(options)
 
 
 def _paths(options: Settings) -> str:
@@ -85,6 +104,8 @@ SOURCE: Final = Spec(
         Option("listen", ADDRESS, "port or host:port to listen on", required=True),
         Option("tls", SERVER_TLS, "serve over TLS; webhooks show no certificate: client_auth: none"),
         Option("tls_at_proxy", FLAG, "TLS ends at a proxy before this node", default=False),
+        AUTH,
+        Option("scope", TEXT, "the scope that a token of auth.introspection must have; default: none is asked for"),
         Option("credentials", CREDENTIALS, "what must be shown to post; default: nothing"),
         Option("base", _BASE, "the path that is posted to", default="/"),
         Option("below", FLAG, "paths below it are taken too", default=False),

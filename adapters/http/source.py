@@ -13,6 +13,7 @@ from adapters.http.answers import Answers, refusal
 from adapters.http.authentication.credentials import Credentials
 from adapters.http.authentication.signatures import Signatures
 from adapters.http.media import medium
+from adapters.http.permission import refusal_of
 from adapters.http.reading import MOST_KEY, Arrived, Reading
 from engine.errors import ConfigError, StoreError
 from engine.http_answers import Answer, HttpRefusal
@@ -44,9 +45,10 @@ class HttpSource:
     def __init__(self, options: Settings, context: Context) -> None:
         self._options, self._context = options, context
         limits = Limits(options.receive_within, options.idle, options.connections, complete_within=options.complete_within)
-        self._reception = Reception(self, options, context, limits, name="http", title="HTTP", threads=THREADS)
+        shown, auth = options.credentials, options.auth
+        vouched = shown is not None and auth is not None and auth.tokens is None and auth.introspection is None
+        self._reception = Reception(self, options, context, limits, name="http", title="HTTP", threads=THREADS, vouched=vouched)
         self._answers = Answers(options.answer, context.new_id, context.clock)
-        shown = options.credentials
         self._credentials = Credentials(shown, context.clock) if shown is not None and (shown.tokens or shown.basic) else None
         self._signatures = Signatures(shown.signature, context.clock) if shown is not None and shown.signature is not None else None
         self._intake: Intake | None = None
@@ -79,12 +81,17 @@ class HttpSource:
         if method not in self._options.methods:
             allowed = ", ".join(self._options.methods)
             raise HttpRefusal(405, f"here the method must be one of {allowed}", headers={"Allow": allowed})
+        self._check_scope(sender)
         peer, who = self._who(headers, sender)
+        if self._signatures is None:
+            self._reception.proven(peer, sender)
         found = medium(headers, self._options.content)
         undo: Decoder = decoder(headers, self._options.most_body)
         verifying = self._signatures.begin(headers, undo) if self._signatures is not None else None
 
         def take(body: bytes | BodyRef) -> Deferred[Answer]:
+            if verifying is not None:
+                self._signed(peer, sender, body)
             signed_id = verifying.signed_id if verifying is not None else ""
             by_content = verifying is not None and not signed_id
             arrived = Arrived(method, below, query, headers, found, who, peer, sender.remote, self._context.clock(), signed_id, by_content)
@@ -98,7 +105,7 @@ class HttpSource:
 
     def worded(self, refused: HttpRefusal) -> Answer:
         """Desk"""
-        if refused.status not in _QUIET:
+        if refused.status not in _QUIET and not refused.audited:
             who = refused.sender
             self._context.audit(
                 "http.refused",
@@ -132,6 +139,23 @@ class HttpSource:
         shared = self._credentials is not None or self._signatures is not None  # a sender with many addresses
         return peer, peer or ("" if shared else sender.who)
 
+    def _check_scope(self, sender: Sender) -> None:
+        """Raises HttpRefusal 403 (RFC 6750 clause 3.1)."""
+        scope = self._options.scope
+        if scope and sender.scopes is not None and scope not in sender.scopes:
+            challenge = f'Bearer realm="meridian", error="insufficient_scope", scope="{scope}"'
+            raise HttpRefusal(403, "the token does not have the scope that is needed here", headers={"WWW-Authenticate": challenge})
+
+    def _signed(self, peer: str, sender: Sender, body: bytes | BodyRef) -> None:
+        """Only now it is proven who has sent it. Raises HttpRefusal 403, 429."""
+        try:
+            self._reception.proven(peer, sender)
+        except HttpRefusal as refused:
+            refused.sender = sender
+            if isinstance(body, BodyRef):
+                self._context.unspool(body)
+            raise
+
     # --- one message -----------------------------------------------------------------------------
 
     @inlineCallbacks
@@ -143,6 +167,8 @@ class HttpSource:
         try:
             envelope, fault = reading.envelope() if file is None else (yield self._reception.in_thread(reading.envelope))
             self._check(reading, envelope)
+            if fault is None and self._options.auth is not None:
+                fault = self._refusal(envelope)
             if self._reception.stopping:
                 raise StoreError("the server stops; send again later")
         except BaseException:
@@ -156,6 +182,14 @@ class HttpSource:
         assert self._intake is not None
         ack = cast("Ack", (yield self._intake(envelope, reply, fault)))
         return self._answers.of(envelope, ack)
+
+    def _refusal(self, envelope: Envelope) -> Judgement | None:
+        """What the registry says at this moment against the message, which is then kept as refused."""
+        refused = refusal_of(self._context.parties().standing(envelope.peer), envelope)
+        if refused is not None:
+            facts = {"remote": envelope.remote, "party": envelope.peer, "control_id": envelope.control_id[:80], "reason": refused.reason}
+            self._context.audit("http.refused", channel=self._context.name, status=str(self._options.answer.refused), **facts)
+        return refused
 
     @staticmethod
     def _check(reading: Reading, envelope: Envelope) -> None:

@@ -24,7 +24,7 @@ from engine.message import WHOLE, Excerpt
 def command(
     files: list[str] = typer.Argument(None, help="Files or folders to convert; - or none reads standard input."),
     mapping: str = typer.Option(
-        ..., "--mapping", "-m", help="The mapping, such as hl7v2-to-fhir; or a file of rules for rows: RULES.yaml."
+        ..., "--mapping", "-m", help="The mapping, such as hl7v2-to-fhir; or a file of rules for rows and JSON: RULES.yaml."
     ),
     out: Path = typer.Option(None, "--out", help="Write NAME.json for each NAME.* into this folder instead of printing."),
     site: Path = typer.Option(None, "--site", "-s", help="Use this site's own rows and tables."),
@@ -44,7 +44,7 @@ def command(
     if tabular and per is Per.FILE and not explain:
         converted, failures = _whole_files(out, list(found), files_of, mapper)
         _report(out, converted, failures, as_json)
-    inputs = list(_rows(found, files_of) if tabular else found)
+    inputs = [row for one in found for row in of_file(one, files_of)] if tabular else list(found)
     failures = _into(out, inputs, mapper) if out else _print(inputs, mapper, explain, as_json)
     _report(out, len(inputs) - len(failures), failures, as_json)
 
@@ -99,15 +99,6 @@ def _read(file: Path, mapper: Mapper) -> bytes:
 
 
 ROWS_MAPPING: Final = "rows-to-fhir"
-
-
-def _rows(inputs: Iterable[Gathered], tabular: Tabular) -> Iterator[Gathered]:
-    """The rows of tabular files; a record in JSON is one."""
-    for one in inputs:
-        if one.source.endswith(".json"):
-            yield one
-        else:
-            yield from of_file(one, tabular)
 
 
 def _whole_files(out: Path | None, inputs: list[Gathered], tabular: Tabular, mapper: Mapper) -> tuple[int, list[dict[str, Any]]]:

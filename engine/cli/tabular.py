@@ -1,18 +1,21 @@
-"""Rows of tabular files for ``meridian convert``."""
+"""Rows of tabular files, and JSON objects, for ``meridian convert`` with rules for rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from engine.contracts import Gathered, Mapper
 from engine.errors import MessageError, ParseError
 from engine.formats.fhir import dump, parse
 from engine.formats.files.delimited import Line, lines
 from engine.formats.rows import write
+
+_LINES: Final = (".ndjson", ".jsonl")
 
 
 class Per(StrEnum):
@@ -34,7 +37,29 @@ class Tabular:
 
 
 def of_file(one: Gathered, tabular: Tabular) -> Iterator[Gathered]:
-    """Its rows, each named by file and line; a file without any says so."""
+    """Its rows, each named by file and line. NAME.json is one record or object, and so is what begins with a brace on standard input;
+    NAME.ndjson (.jsonl) has one on each line."""
+    ending = Path(one.source).suffix.lower()
+    if one.source == "-":
+        body = one.read()
+        ending = ".json" if body.lstrip().startswith(b"{") else ""
+        one = replace(one, read=lambda: body)
+    if ending == ".json":
+        yield one
+    elif ending in _LINES:
+        yield from _objects(one)
+    else:
+        yield from _rows(one, tabular)
+
+
+def _objects(one: Gathered) -> Iterator[Gathered]:
+    for number, line in enumerate(one.read().split(b"\n"), 1):
+        if line.strip():
+            yield Gathered(f"{one.name}-{number}", f"{one.source}:{number}", partial(bytes, line))
+
+
+def _rows(one: Gathered, tabular: Tabular) -> Iterator[Gathered]:
+    """A file without any says so."""
     line = None
     try:
         for line in lines(one.read(), one.name, encoding=tabular.encoding, delimiter=tabular.delimiter):

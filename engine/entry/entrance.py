@@ -3,6 +3,7 @@
     certificate   shown in the handshake, names a party
     token         ``Authorization: Bearer``, of our own token endpoint or of a server that is asked about it
     both          the token's party is that of the certificate or belongs to it, and a token that is bound to a certificate is shown with it
+    neither       a source with proofs of its own (`vouched`: shared secrets, signatures) asks `admit` about the party that they are of
 
 The party is looked up in the registry at each request, on connections that are open too: one that is disabled, or belongs to one that
 is, hears no at the very next. Every refusal is audited; a token, or a part of one, is in no record and no log.
@@ -44,7 +45,8 @@ _RATES: Final = "engine.entry.rates"
 class Entrance:
     """All on the reactor thread. `options` are those of the source, with `auth`;
     `base` is the path below which it answers, `public` are the
-    paths below it that anybody may ask for. `name` is that of the adapter in metrics and audit records."""
+    paths below it that anybody may ask for. `name` is that of the adapter in metrics and audit records. `vouched`: Authorization, and who
+    shows no certificate, is the matter of the source."""
 
     def __init__(
         self,
@@ -55,11 +57,12 @@ class Entrance:
         base: str,
         public: Collection[str],
         in_thread: Callable[..., Deferred[Any]],
+        vouched: bool = False,
         random: Callable[[int], bytes] = urandom,
     ) -> None:
         self._options, self._auth, self._context = options, options.auth, context
         self._name, self._base, self._random, self._in_thread = name, base, random, in_thread
-        self._public = frozenset(base + path for path in public)
+        self._public, self._vouched = frozenset(base + path for path in public), vouched
         self._rates: Rates = context.shared.setdefault(_RATES, Rates())
         self._tokens: Tokens | None = None
         self._outside: Introspection | None = None
@@ -109,8 +112,8 @@ class Entrance:
         if _IN_QUERY.search(target):
             raise self._refusal(400, "invalid_request", "a token is never part of an address (RFC 6750 clause 2.3)", shown)
         said = headers.get("authorization")
-        if said is None:
-            return self._by_certificate(shown)
+        if said is None or self._vouched:
+            return shown if self._vouched and not shown.peer else self._by_certificate(shown)
         token = _BEARER.fullmatch(said)
         if token is None:
             raise self._refusal(400, "invalid_request", "Authorization is one Bearer token (RFC 6750 clause 2.1)", shown)
@@ -146,6 +149,19 @@ class Entrance:
             raise self._refusal(401, "invalid_token", reason, shown, party.id)
         return Sender(party_uri(party.id), shown.remote, grant.scopes, shown.certificate)
 
+    def admit(self, peer: str, shown: Sender) -> None:
+        """`peer` is the party that a source with proofs of its own has proven, beside the certificate in `shown`. Raises HttpRefusal 401,
+        403, 429."""
+        if not self._vouched:
+            return
+        party = self._standing(peer) if peer else None
+        if party is None:
+            raise self._refusal(403 if peer else 401, "", "the party of these credentials is not registered", shown)
+        if reason := self._refuses(party, shown):
+            raise self._refusal(403, "", reason, shown, party.id)
+        if not shown.peer:
+            self._count(party)
+
     def _refuses(self, party: Standing, shown: Sender) -> str:
         """Why a party may not enter with the certificate that is shown, or without one, "" where it may."""
         if (reason := party.barred(self._context.name)) or not shown.peer:
@@ -175,8 +191,9 @@ class Entrance:
     def _refusal(self, status: int, error: str, text: str, shown: Sender, party: str = "") -> HttpRefusal:
         self._audit(party, text, remote=shown.remote, proven=shown.peer, status=str(status))
         challenge = 'Bearer realm="meridian"' + (f', error="{error}", error_description="{text}"' if error else "")
-        headers = {"WWW-Authenticate": challenge} if status != 403 else {}
-        return HttpRefusal(status, text, headers=headers)
+        refused = HttpRefusal(status, text, headers={"WWW-Authenticate": challenge} if status != 403 else {})
+        refused.audited = True
+        return refused
 
     def _audit(self, party: str, reason: str, **facts: str) -> None:
         self._context.audit(f"{self._name}.refused", channel=self._context.name, party=party, reason=reason, **facts)

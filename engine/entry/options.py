@@ -78,10 +78,10 @@ def entrance_fault(options: Settings) -> str:
         return ""
     if auth.tokens is not None and not options.public_url:
         return "auth.tokens needs public_url: what clients sign for must not follow from what a request says"
-    if tls is None and not _is_own(options.listen[0]):
+    if tls is None and not options.get("tls_at_proxy") and not _is_own(options.listen[0]):
         return "auth needs tls: tokens would go unencrypted (without tls: listen on 127.0.0.1, behind what has it)"
     asks = tls is not None and tls.client_auth != "none"
-    if not asks and auth.tokens is None and auth.introspection is None:
+    if not asks and auth.tokens is None and auth.introspection is None and options.get("credentials") is None:
         return "auth has no tokens, and nobody is asked for a certificate: nobody could enter"
     return ""
 

@@ -6,10 +6,11 @@ whichever way a message about it has come. Else by its `key`, or by the key of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.formats.fhir import dump
 from engine.formats.rows import Record
 from mappings.hl7v2_to_fhir.identity import own_number
 from mappings.hl7v2_to_fhir.references import query_of
@@ -65,11 +66,16 @@ def _key(instance: Instance, facility: str) -> str:
 
 
 def row_key(record: Record) -> str:
-    """The row as its database knows it; a row without a key is known by all that it says."""
+    """The row as its database knows it; a row without a key is known by all that it says, its details too."""
     if not record.key:
-        said = "|".join(f"{name}={plain(value)}" for name, value in record.row.items())
+        said = _joined(record.row) + (f"|{dump(record.details).decode()}" if record.details else "")
         return f"{record.origin} {record.table} {name_uuid(said)}"
-    return f"{record.origin} {record.table} " + "|".join(f"{name}={plain(value)}" for name, value in record.key.items())
+    return f"{record.origin} {record.table} {_joined(record.key)}"
+
+
+def _joined(columns: Mapping[str, Any]) -> str:
+    """No value can be taken for the end of one and the next."""
+    return "|".join(f"{name}={plain(value).replace('|', '||')}" for name, value in columns.items())
 
 
 def _repeats(kind: str) -> bool:

@@ -74,6 +74,9 @@ class RowsMapper:
     def _chosen(self, content: dict[str, Any]) -> tuple[Record, RulesFile]:
         """A record, or any JSON object as one. Raises ParseError, UnsupportedError, MappingError."""
         if is_record(content) or not self._compiled.objects:
+            if "row" not in content:
+                text = "this JSON is no record of a row, and no rules say `json`, which takes any other object"
+                raise UnsupportedError(text, location="json", hl7_code="200")
             record = record_of(content)
             rules = self._rules(record)
             if self._file is not None and record.origin == "file":

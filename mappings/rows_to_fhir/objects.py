@@ -18,8 +18,14 @@ ORIGIN: Final = "json"
 
 
 def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns by their paths; an array of objects stays what it is."""
-    return dict(_leaves(content, ""))
+    """Columns by their paths; an array of objects stays what it is. Raises MappingError where two members are one column (``"a.b"`` and
+    ``b`` of ``a``): whoever looked for it before would have seen the other."""
+    columns: dict[str, Any] = {}
+    for path, value in _leaves(content, ""):
+        if path in columns:
+            raise MappingError("two members of the object are the same column")
+        columns[path] = value
+    return columns
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -187,6 +187,22 @@ class HttpDestinationTests(DestinationContract, TestCase):
         self.assertEqual(receipt.reference, "409")
 
     @inlineCallbacks
+    def test_no_server_puts_us_off_for_years(self):
+        """Retry-After is a wish: a day at most, whatever the server's clock says; what is neither seconds nor a date is none."""
+        day = 86400.0
+        for said, seconds in (
+            ("999999999", day),
+            ("9" * 4000, day),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", day),
+            ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0),
+            ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+            ("Mon, 01 Jan 2024 00:00:00 +999999999999999999999", None),
+            ("soon", None),
+        ):
+            error = yield self.fails(TransientDelivery, 503, fields={"Retry-After": said})
+            self.assertEqual((error.retry_after, error.whole_destination), (seconds, True), said[:60])
+
+    @inlineCallbacks
     def test_a_redirect_is_not_followed(self):
         """Least of all with credentials: nobody is asked but the server that the channel names."""
         elsewhere = HttpPeer()

@@ -20,7 +20,7 @@ from engine.audit import Entry, append
 from engine.errors import Fault
 from engine.options import Place
 from engine.secrets import secrets_of
-from mappings.rows_to_fhir.options import RULES
+from mappings.rows_to_fhir.loading import compile_file
 from tests.support.databases import engine_of, own_database
 from tests.support.pages import ROOT, blocks, run
 from tests.support.peers import require
@@ -171,12 +171,14 @@ def test_a_webhook_is_taken(tmp_path: Path) -> None:
         assert shown in output, output
 
 
-def test_the_http_pages_rules() -> None:
-    """Its yaml block is a file of rules as the options have it."""
-    (block,) = blocks("engine/docs/http.md", "yaml")
-    faults: list[Fault] = []
-    RULES.parse(YAML().load(block), Place("http.md"), faults)
-    assert faults == []
+@pytest.mark.parametrize("page", ["engine/docs/http.md", "mappings/README.md"])
+def test_the_rules_that_a_page_shows(page: str, tmp_path: Path) -> None:
+    """Its yaml block is a file of rules that compiles, once the site's code tables are beside it."""
+    (block,) = blocks(page, "yaml")
+    (tmp_path / "rules.yaml").write_text(block, encoding="utf-8")
+    (tmp_path / "codes").mkdir()
+    (tmp_path / "codes/result-state.csv").write_text("code,to,system,display\nF,final,,\n", encoding="utf-8")
+    compile_file(tmp_path / "rules.yaml")
 
 
 def test_a_terminal_is_connected(tmp_path: Path) -> None:

@@ -402,5 +402,7 @@ def test_what_a_channel_file_cannot_say() -> None:
         ({"answer": {"body": {"id": "${message.patient_id}"}}}, "an answer cannot say ${message.patient_id}"),
         ({"answer": {"status": 302}}, "200 to 299"),
         ({"base": "in here"}, "is not the path of a URL"),
+        ({"base": "https://clinic.example/in"}, "what stands behind the host"),
+        ({"base": "/in/../out"}, "without . and .."),
     ):
         assert words in faults_of("source", {"listen": 80, **said}), (said, faults_of("source", {"listen": 80, **said}))

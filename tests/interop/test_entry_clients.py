@@ -22,9 +22,11 @@ from engine.http_options import client_options
 from engine.options import Spec
 from engine.parties import Snapshot
 from tests.support.certs import Trust
+from tests.support.dicomweb import AnsweringIntake
 from tests.support.entry import device, jwk, private_key, private_pem
 from tests.support.fhir import RepositoryIntake, context, source
 from tests.support.peers import ForeignPeer, node_script, python_script, require
+from tests.support.plain_http import source as plain_source
 
 PEERS = Path(__file__).parent / "entry_peers"
 OBSERVATION = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
@@ -45,7 +47,7 @@ class ClientTests(TestCase):
         keys = tuple(jwk(private_key(kind), name) for name, kind in KEYS.items())
         self.parties = Snapshot([device(keys=keys), device("other", keys=())])
         self.audited: list[tuple[str, dict[str, Any]]] = []
-        made = replace(
+        self.made = replace(
             context(
                 self.folder,
                 reactor,
@@ -57,9 +59,10 @@ class ClientTests(TestCase):
         )
         port = free_port()
         self.base = f"https://localhost:{port}/fhir"
-        options = {"listen": f"127.0.0.1:{port}", "public_url": self.base, "tls": {"client_auth": "optional"}, "auth": {"tokens": {}}}
+        listen = f"127.0.0.1:{port}"
+        self.options = {"listen": listen, "public_url": self.base, "tls": {"client_auth": "optional"}, "auth": {"tokens": {}}}
         self.intake = RepositoryIntake()
-        self.source = source(options, made)
+        self.source = source(self.options, self.made)
         yield self.source.start(self.intake)
 
     def tearDown(self) -> Any:
@@ -120,6 +123,26 @@ class ClientTests(TestCase):
         self.assertEqual([event for event, _ in self.audited], ["fhir.token_refused"] * 3)
 
     @inlineCallbacks
+    def test_openid_client_posts_to_a_plain_source(self) -> Any:
+        """The same entrance before the source ``http``: what arrives carries the device, until it is disabled."""
+        yield self.source.stop()
+        options = {**self.options, "base": "/fhir", "below": True, "content": ["fhir"], "type": "${resourceType}"}
+        self.source = plain_source(self.folder, self.made, **options)
+        intake = AnsweringIntake()
+        yield self.source.start(intake)
+        own = str(self.trust.folder / "terminal-7")
+        said = yield self.openid_client(certificate=own, shown=own)
+        self.assertEqual(said["status"], 202, said)
+        said = yield self.openid_client(certificate=own, shown="")
+        self.assertEqual((said["status"], said["said"]), (401, "invalid_token"), said)
+        ((peer, kind),) = ((one.peer, one.message_type) for one in intake.kept)
+        self.assertEqual((peer, kind), ("urn:meridian:party:terminal-7", "Observation"))
+        self.parties = Snapshot(replace(one, disabled_at=1) for one in self.parties.parties.values())
+        said = yield self.openid_client()
+        self.assertEqual(said["error"], "invalid_client", said)
+        self.assertEqual([event for event, _ in self.audited], ["http.refused", "http.token_refused"])
+
+    @inlineCallbacks
     def test_authlib_has_a_token_and_enters(self) -> Any:
         """Another library's idea of private_key_jwt."""
         require(importlib.util.find_spec("authlib") is not None, "authlib is not installed")
@@ -171,7 +194,7 @@ class IntrospectionTests(TestCase):
     @inlineCallbacks
     def post(self, token: str, times: int = 1, size: int = 1) -> Any:
         """The statuses of as many requests, sent at once."""
-        body = json.dumps({**OBSERVATION, "note": [{"text": "x" * size}]}).encode()
+        body = json.dumps({**OBSERVATION, "note": [{"text": "x" * max(size, 1)}]}).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
         client = HttpClient(Spec("client", "", client_options("", 16)).defaults(url=self.base), self.context)
         client.open()

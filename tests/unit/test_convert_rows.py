@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,3 +101,39 @@ def test_bad_rows_are_named_and_others_go_on() -> None:
         (6, "b: is not in the file's encoding"),
         (7, {"a": "6", "b": "7"}),
     ]
+
+
+WEBHOOK = Path(__file__).parents[2] / "examples" / "webhook-to-fhir"
+SAMPLES = str(WEBHOOK / "mappings" / "rows-to-fhir" / "samples.yaml")
+
+
+def patients(said: Said) -> list[str]:
+    """The numbers of the patients in the Bundles that were printed."""
+    entries = [entry["resource"] for line in said.out.splitlines() for entry in json.loads(line)["entry"]]
+    return [one["identifier"][0]["value"] for one in entries if one["resourceType"] == "Patient"]
+
+
+def test_json_goes_by_its_own_rule(invoke: Meridian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object in a file, one on each line, one on standard input, one Bundle of them all: as it would have come over HTTP."""
+    taken = (WEBHOOK / "tests" / "orders" / "taken.json").read_bytes()
+    one = json.loads(taken)
+    (tmp_path / "one.JSON").write_bytes(taken)
+    second = {**one, "id": "msg_2", "data": {**one["data"], "patient": {**one["data"]["patient"], "no": "P-2"}}}
+    (tmp_path / "two.ndjson").write_text(json.dumps(one) + "\r\n\n{broken\n" + json.dumps(second))
+    number = one["data"]["patient"]["no"]
+    assert patients(invoke("convert", "--mapping", SAMPLES, tmp_path / "one.JSON")) == [number]
+    said = invoke("convert", "--mapping", SAMPLES, tmp_path / "two.ndjson")
+    assert (said.code, patients(said)) == (1, [number, "P-2"])
+    assert "two.ndjson:3: message.parse: " in said.err
+    said = invoke("convert", "--mapping", SAMPLES, "--per", "file", tmp_path / "two.ndjson")
+    assert (said.code, sorted(patients(said))) == (1, sorted([number, "P-2"]))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(taken)))
+    assert patients(invoke("convert", "--mapping", SAMPLES)) == [number]
+
+
+def test_json_that_no_rule_is_for(invoke: Meridian, tmp_path: Path) -> None:
+    """Rules for rows alone say what they lack, and not that a record lacks a member that nobody has heard of."""
+    (tmp_path / "one.json").write_text('{"patient": "P1"}')
+    said = invoke("convert", "--mapping", RULES, tmp_path / "one.json")
+    assert said.code == 1
+    assert "no rules say `json`" in said.err

@@ -75,6 +75,7 @@ def test_paths_and_mappings_are_those_of_the_content(tmp_path: Path) -> None:
     assert checked(tmp_path, {"content": "any"}, accept=accept) == ""
     kept: Any = {"map": "hl7v2-to-fhir", "destinations": [{"name": "kept", "fhir_repository": {}}]}
     assert "takes application/hl7-v2+er7, the source http gives application/json" in checked(tmp_path, {}, **kept)
+    assert "'application/json' is not one of the choices" in checked(tmp_path, {"content": ["application/json", "xml"]}, **kept)
     assert checked(tmp_path, {"content": "hl7v2"}, **kept) == ""
     out = [{"name": "there", "http": {"url": URL + "/${PID..3}"}}]
     assert "there: " in checked(tmp_path, {"content": "hl7v2"}, destinations=out)

@@ -12,6 +12,7 @@ from fhir.resources.R4B.bundle import Bundle
 from engine import registry
 from engine.errors import ConfigError, MappingError, MessageError, ParseError, UnsupportedError
 from engine.formats.rows import Record, write
+from mappings.rows_to_fhir.identity import row_key
 from tests.support.laboratory_rows import GLUCOSE, HEPATITIS, POTASSIUM, SITE, UNKNOWN, order
 
 MAPPER = registry.mapping("rows-to-fhir").compile(SITE)
@@ -311,3 +312,38 @@ def test_a_choice_that_is_needed_may_be_any(tmp_path: Path) -> None:
     for value in ("value", "valueString", "valueQuantity.value"):
         text = f"table: t\nresources:\n  p:\n    resource: Task\n    key: [n]\n    set:\n      status: =draft\n      intent: =order\n      input[i].type.text: x\n      input[i].{value}: y\n"
         assert compiled(tmp_path, text) is not None
+
+
+def test_two_members_that_are_one_column(tmp_path: Path) -> None:
+    """Whoever asked for the patient before, as the source does, would have seen the other."""
+    twice = b'{"event": {"type": "order.new", "id": 7, "order": {"no": "A1", "patient": {"no": "1"}, "patient.no": "secret"}}}'
+    with pytest.raises(MappingError, match="the same column") as caught:
+        compiled(tmp_path, OBJECTS).map(twice)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_has_no_key_is_known_by_all_that_it_says(tmp_path: Path) -> None:
+    """Two results of one order in two objects are two Observations, the same object again is the same one; and no value of a key can be
+    taken for two of them."""
+    rules = """
+table: orders
+json: {}
+resources:
+  item:
+    resource: Observation
+    set:
+      status: =final
+      code.text: no
+      component[x].code.text: {from: code, each: items}
+      component[x].valueQuantity: {from: value, unit: =mmol/L, each: items}
+"""
+    mapper = compiled(tmp_path, rules)
+
+    def observed(value: str) -> str:
+        body = b'{"no": "A1", "items": [{"code": "K", "value": %s}]}'
+        (found,) = resources(body % value.encode(), mapper)["Observation"]
+        return str(found["identifier"])
+
+    assert observed("4.5") == observed("4.5")
+    assert observed("4.5") != observed("4.6")
+    assert row_key(Record("o", "t", {}, key={"a": "1|b=2", "b": "3"})) != row_key(Record("o", "t", {}, key={"a": "1", "b": "2|b=3"}))
