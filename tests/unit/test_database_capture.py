@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.database.capture.binlogrows import truncated
@@ -28,6 +28,7 @@ def test_an_insert_by_the_letter() -> None:
     assert read(b"T" + struct.pack(">IBII", 2, 3, 5, 6)) == Truncate((5, 6), True, True)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_message_or_an_error(content: bytes) -> None:
     """Nothing else is ever raised."""
@@ -37,6 +38,7 @@ def test_any_bytes_are_a_message_or_an_error(content: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.just(Unchanged.TOAST), st.binary(max_size=20)), max_size=8), st.data())
 def test_a_row_that_is_cut_is_an_error(values: list[object], data: st.DataObject) -> None:
     """At any length: never a row with fewer columns, or a shorter value."""
@@ -47,6 +49,7 @@ def test_a_row_that_is_cut_is_an_error(values: list[object], data: st.DataObject
         read(message[: data.draw(st.integers(0, len(message) - 1))])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_positions_are_written_as_the_server_does(lsn: int) -> None:
     """And read again."""

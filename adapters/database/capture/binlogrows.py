@@ -108,15 +108,28 @@ class Rows:
 
 
 def _worded(column: Any, subject: Subject) -> None:
-    """The reader has "" for a word of an ENUM or SET that is not UTF-8: it is taken from the table as it is now. Raises Unreadable."""
+    """The reader takes the words of every ENUM and SET for UTF-8: others are taken from the table as it is now. Raises Unreadable."""
     first = 1 if column.type == FIELD_TYPE.ENUM else 0
     logged = getattr(column, "enum_values" if first else "set_values", None) or []
-    words = subject.choices.get(column.name, ())
-    if "" not in logged[first:] or tuple(logged[first:]) == words:
+    if all(word and word.isascii() for word in logged[first:]) or (encoding := _encoding(column.character_set_name)) == "utf8":
         return
-    if len(words) != len(logged) - first or any(one not in ("", word) for one, word in zip(logged[first:], words, strict=True)):
-        raise Unreadable(f"the words of {column.name} of {subject.name} are not UTF-8, and not those that the table has now")
+    words = subject.choices.get(column.name, ())
+    if logged[first:] != [_as_utf8(word.encode(encoding)) for word in words]:
+        raise Unreadable(f"the words of {column.name} of {subject.name} in the log are not those that the table has now")
     logged[first:] = words
+
+
+def _as_utf8(word: bytes) -> str:
+    """What the reader makes of it."""
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _encoding(charset: str) -> str:
+    known = charset_by_name(charset)
+    return known.encoding if known is not None else charset
 
 
 def _convert(column: Any, subject: Subject) -> Convert | None:
@@ -134,8 +147,7 @@ def _text(column: Any, *, raw: bool) -> Convert | None:
         return _bytes
     if raw:
         return _bytes
-    known = charset_by_name(column.character_set_name)
-    encoding = known.encoding if known is not None else column.character_set_name
+    encoding = _encoding(column.character_set_name)
 
     def decode(value: bytes) -> Any:
         try:
