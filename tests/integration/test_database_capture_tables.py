@@ -185,6 +185,16 @@ def test_a_table_that_left_the_publication(pg: Connection, tmp_path: Path, state
         assert ("snapshot", 2) in changes(third)
 
 
+def test_a_publication_that_leaves_rows_out_from_now_on(pg: Connection, tmp_path: Path) -> None:
+    """Found by the heartbeat, with the place up to which all is kept."""
+    run(pg, ITEM)
+    with Captured(tmp_path, pg.engine.url) as captured:
+        captured.until_idle()
+        run(pg, "ALTER PUBLICATION meridian_lis SET TABLE item WHERE (id > 5)")
+        with pytest.raises(Halted, match=r"only some rows of item: WHERE \(id > 5\)\. Changes may be lost\. Way back: begin_again: "):
+            captured.capture.behind()
+
+
 def test_a_key_that_was_renamed(db: Connection, tmp_path: Path) -> None:
     """Messages without a key would all be of one row: the capture stops, and begins again with the new one."""
     run(db, ITEM, "INSERT INTO item VALUES (1, 1, 'a')")

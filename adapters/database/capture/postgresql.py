@@ -103,8 +103,13 @@ class PostgresLog:
             raise Halted(way_back(state, f"somebody else has moved the replication slot {self._slot} on to {moved}"))
 
     def _published(self, state: State) -> None:
-        """Changes of a table that was taken out of the publication, or has taken another's name, are not in what is sent. Raises Halted."""
-        gone = [one.name for one in unpublished(self._connection, self._publication, self.subjects) if one.name in state.tables]
+        """Changes of a table that was taken out of the publication, or has taken another's name, are not in what is sent; nor are rows that
+        it has begun to leave out. Raises Halted."""
+        try:
+            left = unpublished(self._connection, self._publication, self.subjects)
+        except Unusable as error:
+            raise Halted(way_back(state, error.text)) from None
+        gone = [one.name for one in left if one.name in state.tables]
         if gone:
             raise Halted(way_back(state, f"{', '.join(gone)} is not in the publication {self._publication} any more"))
 
