@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.database.capture.binlogrows import truncated
+from adapters.database.capture.binlogrows import parted, truncated
 from adapters.database.capture.binlogserver import order
 from adapters.database.capture.options import SOURCE
 from adapters.database.capture.pgoutput import Insert, MessageCut, Truncate, Unchanged, lsn_of, lsn_text, read
@@ -102,6 +102,21 @@ def test_a_row_is_never_handed_in_twice_at_once(orders: str, waves: list[list[in
 def test_truncate_in_a_binary_log(query: str, found: list[tuple[str, str]]) -> None:
     """It is a statement there."""
     assert list(truncated("db", query)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("ALTER TABLE t DROP PARTITION p", [("db", "t")]),
+        ("alter online table `lab`.`t` truncate partition p", [("lab", "t")]),
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", [("db", "t")]),
+        ("ALTER TABLE t ADD PARTITION (PARTITION q VALUES LESS THAN (9))", []),
+        ("ALTER TABLE t DROP COLUMN p", []),
+    ],
+)
+def test_partitions_in_a_binary_log(query: str, found: list[tuple[str, str]]) -> None:
+    """What takes rows away that the log does not name."""
+    assert list(parted("db", query)) == found
 
 
 @pytest.mark.parametrize(
