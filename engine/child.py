@@ -20,6 +20,8 @@ class Child(ProcessProtocol):
     """A subclass says what to do when the child has `heard` back and when it is `gone`."""
 
     transport: Any = None
+    ending = "not started"
+    """How it ended: its exit code, or the signal that ended it."""
 
     def heard(self, value: Any) -> None:
         """The child has sent a value."""
@@ -64,6 +66,8 @@ class Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self._pipe = None
+        signal, code = getattr(reason.value, "signal", None), getattr(reason.value, "exitCode", None)
+        self.ending = f"signal {signal}" if signal else f"exit code {code}"
         self.gone()
 
 

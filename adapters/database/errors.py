@@ -171,10 +171,13 @@ _CLASSES: Final = {
     "3D": "there is no such database",
 }
 _NUMBERS: Final = {
+    1044: "the user may not use that database",
     1045: "the user or password is refused",
     1048: "a value is missing",
+    1049: "there is no such database",
     1054: "a column is missing",
     1062: "a constraint is violated",
+    1130: "the server lets nobody in from this host",
     1142: "the user has no right to do it",
     1146: "a table is missing",
     1205: "something is locked",
@@ -184,11 +187,26 @@ _NUMBERS: Final = {
     1451: "a constraint is violated",
     1452: "a constraint is violated",
     1969: "the statement took too long",
-    2003: "it does not answer",
     2006: "the connection broke",
     2013: "the connection broke",
 }
+_CONNECTING: Final = (
+    (r"password authentication failed|role \S+ does not exist", "the user or password is refused"),
+    (r"no password supplied", "the user needs a password"),
+    (r"no pg_hba.conf entry", "the server lets this user in from here by no rule (pg_hba.conf)"),
+    (r"database \S+ does not exist", "there is no such database"),
+    (r"resolve host|translate host name|Name or service not known|Temporary failure in name resolution", "there is no such host"),
+    (r"Connection refused", "nobody listens at that address"),
+    (r"certificate verify failed", "its certificate is not to be trusted"),
+    (r"timeout expired|timed out", "it does not answer within connect_timeout"),
+)
+"""What a connection that was never made says without a code of its own; only for the words, never for the meaning."""
 _KEY: Final = re.compile(r"(?:for key|FOREIGN KEY|CONSTRAINT) [`'(]*([\w.]+)[`')]*")
+
+
+def _connecting(driver: BaseException) -> str:
+    text = str(driver)
+    return next((words for pattern, words in _CONNECTING if re.search(pattern, text)), "it does not answer")
 
 
 def _said(driver: BaseException, code: str) -> str:
@@ -198,10 +216,11 @@ def _said(driver: BaseException, code: str) -> str:
         text = str(driver)
         parts = [text if re.fullmatch(r"[\w .:,]{1,200}", text) else ""]  # SQLite's messages name columns, never values
     elif (diagnosis := getattr(driver, "diag", None)) is not None:
-        words = _CLASSES.get(code) or _CLASSES.get(code[:2], "it does not answer" if not code else "")
+        words = _CLASSES.get(code) or _CLASSES.get(code[:2], "" if code else _connecting(driver))
         named = ((kind, getattr(diagnosis, f"{kind}_name", None)) for kind in ("constraint", "table", "column"))
         parts = [words, *(f"{kind} {value}" for kind, value in named if value)]
     elif code.isdigit() and type(driver).__module__.startswith("pymysql"):
         key = re.findall(_KEY, str(driver.args[-1]))
-        parts = [_NUMBERS.get(int(code), ""), f"constraint {key[-1]}" if key else ""]
+        words = _connecting(driver) if code == "2003" else _NUMBERS.get(int(code), "")
+        parts = [words, f"constraint {key[-1]}" if key else ""]
     return ", ".join(part for part in parts if part) or name

@@ -61,12 +61,16 @@ def _postgresql(connection: Any, options: Settings) -> None:
 
 def _read_exactly(connection: Any) -> None:
     """psycopg raises for what Python's dates cannot hold, which would lose the whole page, and makes 30 days of a month."""
-    from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+    from psycopg.types.datetime import DateLoader, TimeLoader, TimestampLoader, TimestamptzLoader, TimetzLoader
     from psycopg.types.string import TextLoader
 
-    for of in (DateLoader, TimestampLoader, TimestamptzLoader):
+    for of in (DateLoader, TimeLoader, TimetzLoader, TimestampLoader, TimestamptzLoader):
         connection.adapters.register_loader(of.__name__.removesuffix("Loader").lower(), _tolerant(of))
-    connection.adapters.register_loader("interval", TextLoader)
+    for as_text in (
+        "interval",
+        *(f"{of}{kind}" for of in ("int4", "int8", "num", "ts", "tstz", "date") for kind in ("range", "multirange")),
+    ):
+        connection.adapters.register_loader(as_text, TextLoader)
     for text in ("text", "varchar", "bpchar", "name", '"char"'):
         connection.adapters.register_loader(text, _text_loader())
 

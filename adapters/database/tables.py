@@ -9,11 +9,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy
+from sqlalchemy.dialects.mysql import base as mysql
+from sqlalchemy.dialects.postgresql import base as postgresql
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.types import NullType
 
 from adapters.database.savepoints import spared
+
+_UNKNOWN: Final = {
+    postgresql: ("xml", "point", "line", "lseg", "box", "path", "polygon", "circle"),
+    mysql: ("inet4", "inet6", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
+}
+"""Types that SQLAlchemy would warn of each time that it sees one."""
+for _dialect, _names in _UNKNOWN.items():
+    for _name in _names:
+        _dialect.ischema_names.setdefault(_name, NullType)
 
 _DECLARED: Final = (
     (r"DECIMAL|NUMERIC|NUMBER|MONEY", "decimal"),
@@ -31,7 +43,8 @@ _PADDED: Final = re.compile(r"(?:N?CHAR|CHARACTER|BPCHAR)\b(?! *VARYING)", re.IG
 class Shape:
     """A table or view. `types` are the columns, in their order, with the database's own words; `key` the columns of its primary key or
     of a unique index without nulls, () where there is none. `indexes` are the columns of each index, in order, `unique` those of the
-    indexes that no two rows may agree in. `needed` are columns that an INSERT must give a value."""
+    indexes that no two rows may agree in. `needed` are columns that an INSERT must give a value, `generated` those made of
+    others."""
 
     name: str
     types: Mapping[str, str]
@@ -40,6 +53,7 @@ class Shape:
     json: frozenset[str] = field(default=frozenset())
     unique: tuple[tuple[str, ...], ...] = ()
     needed: tuple[str, ...] = ()
+    generated: frozenset[str] = field(default=frozenset())
 
     @property
     def declared(self) -> dict[str, str]:
@@ -104,7 +118,8 @@ def shape_of(connection: Connection, name: str) -> Shape | None:
     together = (*([primary] if primary else []), *unique, *(names for names, _ in indexes))
     alone = tuple(dict.fromkeys([*([primary] if primary else []), *unique]))
     needed = tuple(str(column["name"]) for column in columns if _is_needed(column, primary))
-    return Shape(name, types, key, tuple(dict.fromkeys(together)), _json_columns(connection, schema, table), alone, needed)
+    generated = frozenset(str(column["name"]) for column in columns if column.get("computed"))
+    return Shape(name, types, key, tuple(dict.fromkeys(together)), _json_columns(connection, schema, table), alone, needed, generated)
 
 
 def _of_all(index: Any) -> bool:

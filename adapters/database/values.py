@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from adapters.database.sessions import Undecodable
@@ -34,7 +36,8 @@ class Reading:
     """How the columns of one result are read.
 
     `charsets`: column -> character set of its bytes ("" = every column of text that came as bytes); `declared`: column -> kind by the
-    type the database declares (decimal, date, datetime, time, boolean, json, bit, utc), for what the driver does not know;
+    type the database declares (decimal, date, datetime, time, boolean, json, bit, utc, uuid, inet4, inet6), for what the driver does not
+    know;
     `padded`: columns whose blanks at the end are padding; `zone` is that of datetimes without one.
     """
 
@@ -161,6 +164,14 @@ def _odd_date(convert: Convert) -> Convert:
     return lambda value: convert(value) if not isinstance(value, str) or not value.startswith("0000-") else Odd(value)
 
 
+def _inet6(address: IPv6Address) -> str:
+    """As MariaDB writes it: addresses of version 4 inside in their own form."""
+    last = IPv4Address(address.packed[12:])
+    if address.ipv4_mapped is not None:
+        return f"::ffff:{last}"
+    return f"::{last}" if 0xFFFF < int(address) < 1 << 32 else str(address)
+
+
 _DECLARED: Final[dict[str, Convert]] = {
     "decimal": _tolerant(_decimal),
     "date": _tolerant(_odd_date(lambda value: date.fromisoformat(value) if isinstance(value, str) else value)),
@@ -171,4 +182,7 @@ _DECLARED: Final[dict[str, Convert]] = {
     "utc": _utc,
     "bit": lambda value: int.from_bytes(value, "big") if isinstance(value, bytes) else value,
     "bit1": lambda value: value == b"\x01" if isinstance(value, bytes) else value,
+    "uuid": lambda value: str(UUID(bytes=value)) if isinstance(value, bytes) else value,
+    "inet4": lambda value: str(IPv4Address(value)) if isinstance(value, bytes) else value,
+    "inet6": lambda value: _inet6(IPv6Address(value)) if isinstance(value, bytes) else value,
 }

@@ -74,4 +74,4 @@ class _Process(Child):
 
     def gone(self) -> None:
         self.ended.callback(None)
-        self.heard((StoreError.code, "the repository's writer process ended"))
+        self.heard((StoreError.code, f"the repository's writer process ended ({self.ending})"))

@@ -89,8 +89,12 @@ def _with_engine(site: Site, name: str, options: Settings, work: Callable[[Any, 
     from adapters.database.errors import delivery_error
     from adapters.database.landing.layout import shipped
     from adapters.database.landing.schema import schema_of
+    from adapters.database.looking import absent_file
 
-    engine = make_engine(options.connection, _context(site, name))
+    context = _context(site, name)
+    if (file := absent_file(options, context)) is not None:
+        raise ConfigError(f"there is no file {file}: nothing was landed yet")
+    engine = make_engine(options.connection, context)
     try:
         return work(engine, schema_of(shipped(), options.schema))
     except SQLAlchemyError as error:

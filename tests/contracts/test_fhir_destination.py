@@ -174,6 +174,14 @@ class ProcessRepositoryTests(IdempotentContract, TestCase):
         self.assertEqual(len(done), 60)
         self.assertEqual([self.kept(f"K{number}") for number in range(60)], [1] * 60)
 
+    @inlineCallbacks
+    def test_a_writer_that_ended_says_how(self):
+        """Its exit code or its signal is all that is left of it in the log."""
+        result = self.destination.deliver(parcel(patient("A")))
+        self.kill(None, self.destination._writer._process.transport.pid)
+        error = yield self.assertFailure(result, TransientDelivery)
+        self.assertIn("writer process ended (signal 9)", error.text)
+
     def kill(self, result, pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

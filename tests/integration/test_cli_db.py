@@ -45,7 +45,7 @@ def run(url: Any, *statements: str) -> list[Any]:
 def site(folder: Path, url: Any, **source: Any) -> Path:
     (folder / "channels").mkdir(parents=True, exist_ok=True)
     (folder / "meridian.yaml").write_text(json.dumps({"name": "site", "party": "site"}))
-    options = {"connection": {"url": written(url), "connect_timeout": "2s"}, **source}
+    options = {"connection": {"url": written(url), "connect_timeout": "20s"}, **source}
     (folder / "channels" / "lis.yaml").write_text(json.dumps({"name": "lis", "source": {"database": options}, "destinations": []}))
     return folder
 
@@ -144,3 +144,22 @@ def test_preview_of_what_comes_next(tmp_path: Path) -> None:
         late.engine.dispose()
     assert done.returncode == 1, done
     assert json.loads(done.stdout)["rows"] == 0
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"port": 1}, "out of reach: nobody listens at that address"),
+        ({"host": "no-such-host.invalid"}, "out of reach: there is no such host"),
+        ({"database": "no_such_database"}, "there is no such database"),
+    ],
+)
+def test_a_mistaken_address_is_named(meridian: Callable[..., Said], server: str, tmp_path: Path, wrong: Any, text: str) -> None:
+    """Each mistake in its own words, whichever database it is; exit code 1."""
+    with own_database(server) as made:
+        said = meridian("db", "check", "--site", site(tmp_path, made.set(**wrong), **BASIC), "--json")
+    assert said.code == 1
+    state, found = findings(said)["reach"]
+    assert state == "fault"
+    assert text in found

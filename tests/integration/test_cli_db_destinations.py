@@ -63,7 +63,7 @@ def site(folder: Path, adapter: str, **given: Any) -> Path:
 
 
 def statements(folder: Path, url: Any, *statements: Any, **more: Any) -> Path:
-    return site(folder, "database", connection={"url": written(url), "connect_timeout": "2s"}, statements=list(statements), **more)
+    return site(folder, "database", connection={"url": written(url), "connect_timeout": "20s"}, statements=list(statements), **more)
 
 
 def findings(said: Said) -> dict[str, tuple[str, str]]:

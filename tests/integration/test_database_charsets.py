@@ -124,7 +124,7 @@ def test_every_kind_of_column_of_postgresql(tmp_path: Path) -> None:
         "ok": True,
         "d": "2024-02-29",
         "inf": None,
-        "range": "[1, 3)",
+        "range": "[1,3)",
         "ip": "10.0.0.1",
         "m": "$1.50",
         "name": "",

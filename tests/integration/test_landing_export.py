@@ -256,3 +256,21 @@ def test_the_command(
     assert (wrong.code, "no format 'csv'" in wrong.err) == (2, True)
     elsewhere = command("export", "--to", tmp_path / "x", "--site", site, "--destination", "c/other")
     assert (elsewhere.code, "known: c/tables" in elsewhere.err) == (2, True)
+
+
+def test_before_anything_was_landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is said in these words, and to look makes no file of SQLite that the node would find later."""
+    (tmp_path / "channels").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "meridian.yaml").write_text("name: site\nparty: site\n")
+    (tmp_path / "channels/c.yaml").write_text(
+        "name: c\nsource: {mllp: {listen: '127.0.0.1:2575'}}\nmap: hl7v2-to-fhir\ndestinations:\n"
+        "  - {name: tables, fhir_tables: {connection: 'sqlite:///data/landed.db'}}\n"
+    )
+    command: Callable[..., Said] = meridian(monkeypatch, capfd)
+    for option in ((), ("--forget",)):
+        said = command("export", "--to", tmp_path / "out", "--site", tmp_path, *option)
+        assert (said.code, "landed.db: nothing was landed yet" in said.err) == (2, True), said.err
+    assert not (tmp_path / "data/landed.db").exists()
+    (tmp_path / "data/landed.db").touch()
+    assert "nothing was landed in this database yet" in command("export", "--to", tmp_path / "out", "--site", tmp_path).err

@@ -62,6 +62,7 @@ def test_a_text_is_bound_as_it_is(row: dict[str, Any]) -> None:
     assert str(one.clause("postgresql")) == statement["run"]
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False), st.datetimes(), st.binary(max_size=50))
 def test_conversions_lose_nothing(number: Decimal, at: Any, content: bytes) -> None:
     from base64 import b64encode
@@ -72,6 +73,7 @@ def test_conversions_lose_nothing(number: Decimal, at: Any, content: bytes) -> N
     assert converted(b64encode(content).decode(), "binary", None) == content
 
 
+@settings(deadline=None)
 @given(st.one_of(TEXTS, NASTY), st.sampled_from(["integer", "decimal", "float", "date", "time", "datetime", "boolean", "binary", "json"]))
 def test_what_cannot_be_converted_is_a_misfit(text: str, kind: str) -> None:
     """And nothing else is raised."""
@@ -81,6 +83,7 @@ def test_what_cannot_be_converted_is_a_misfit(text: str, kind: str) -> None:
         assert not text.strip() or text.strip() not in str(error) or len(text.strip()) < 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"a": TEXTS, "b": TEXTS}), max_size=6), st.sampled_from([",", ";", "\t"]))
 def test_rows_of_a_file_come_out_as_they_were_written(rows: list[dict[str, str]], delimiter: str) -> None:
     """Whatever quotes, line ends and delimiters stand in them; one with a NUL is a bad row, and the others go on."""

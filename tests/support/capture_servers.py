@@ -43,7 +43,7 @@ def emptied(own: OwnServer) -> Iterator[Connection]:
     with engine.connect() as connection:
         yield connection
         for table in sa.inspect(connection).get_table_names():
-            connection.exec_driver_sql(f"DROP TABLE {table}")
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
         if engine.dialect.name == "postgresql":
             until(lambda: not run(connection, "SELECT 1 FROM pg_replication_slots WHERE active"), "walsenders to end")
             run(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")

@@ -30,7 +30,7 @@ class RowsOut:
         source = {"connection": "sqlite:///rows.db", "table": "t", "watermark": "id", "poll": "200ms", "limit": 200}
         values = {"id": {"value": "${row.id}", "type": "integer"}, "amount": {"value": "${row.amount}", "type": "decimal"}}
         destination = {
-            "connection": {"url": written(target), "connect_timeout": "2s"},
+            "connection": {"url": written(target), "connect_timeout": "20s"},
             "outbox": {"create": True},
             "statements": [
                 {"run": "INSERT INTO landed (id, amount) VALUES (:id, :amount)", "with": values},

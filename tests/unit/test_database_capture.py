@@ -7,10 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.database.capture.binlogrows import truncated
+from adapters.database.capture.binlogrows import parted, truncated
 from adapters.database.capture.binlogserver import order
 from adapters.database.capture.options import SOURCE
 from adapters.database.capture.pgoutput import Insert, MessageCut, Truncate, Unchanged, lsn_of, lsn_text, read
@@ -28,6 +28,7 @@ def test_an_insert_by_the_letter() -> None:
     assert read(b"T" + struct.pack(">IBII", 2, 3, 5, 6)) == Truncate((5, 6), True, True)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_message_or_an_error(content: bytes) -> None:
     """Nothing else is ever raised."""
@@ -37,6 +38,7 @@ def test_any_bytes_are_a_message_or_an_error(content: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.just(Unchanged.TOAST), st.binary(max_size=20)), max_size=8), st.data())
 def test_a_row_that_is_cut_is_an_error(values: list[object], data: st.DataObject) -> None:
     """At any length: never a row with fewer columns, or a shorter value."""
@@ -47,6 +49,7 @@ def test_a_row_that_is_cut_is_an_error(values: list[object], data: st.DataObject
         read(message[: data.draw(st.integers(0, len(message) - 1))])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_positions_are_written_as_the_server_does(lsn: int) -> None:
     """And read again."""
@@ -99,6 +102,21 @@ def test_a_row_is_never_handed_in_twice_at_once(orders: str, waves: list[list[in
 def test_truncate_in_a_binary_log(query: str, found: list[tuple[str, str]]) -> None:
     """It is a statement there."""
     assert list(truncated("db", query)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("ALTER TABLE t DROP PARTITION p", [("db", "t")]),
+        ("alter online table `lab`.`t` truncate partition p", [("lab", "t")]),
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", [("db", "t")]),
+        ("ALTER TABLE t ADD PARTITION (PARTITION q VALUES LESS THAN (9))", []),
+        ("ALTER TABLE t DROP COLUMN p", []),
+    ],
+)
+def test_partitions_in_a_binary_log(query: str, found: list[tuple[str, str]]) -> None:
+    """What takes rows away that the log does not name."""
+    assert list(parted("db", query)) == found
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.database.polling.window import ClockSettled, HistorySettled, Position, Window, before
@@ -56,6 +56,7 @@ MARKS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(MARKS, st.lists(MARKS, max_size=3), st.lists(st.binary(min_size=9, max_size=9), max_size=20, unique=True))
 def test_a_checkpoint_is_the_window(mark: object, key: list[object], digests: list[bytes]) -> None:
     """Through text and back: front, low, digests; of a window too big only that it is."""
@@ -114,6 +115,7 @@ def test_just_before() -> None:
     assert before("a") is None
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_order_of_commits_gives_every_row_once(data: st.DataObject) -> None:
     """A table of numbers against the window: numbers are given in order, commit in any order within the overlap, and pages, sweeps and

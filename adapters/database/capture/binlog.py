@@ -18,6 +18,7 @@ from pymysqlreplication.event import (
 )
 from pymysqlreplication.row_event import DeleteRowsEvent, PartialUpdateRowsEvent, TableMapEvent, UpdateRowsEvent, WriteRowsEvent
 
+from adapters.database.capture.state import Unreadable
 from adapters.database.connection import driver_arguments
 
 if TYPE_CHECKING:
@@ -32,17 +33,15 @@ _HARMLESS: Final = range(0, 0x10)  # of versions long ago: start, stop, user var
 _CARRYING: Final = (40, 165, 166, 167, 168, 169, 170, 171)
 """Events with rows in them that cannot be read: MySQL's compressed transaction, MariaDB's compressed query and rows."""
 _STANDALONE: Final = 1  # FL_STANDALONE of MariaDB's GTID event: one statement, without an end of its own
-
-
-class Unreadable(Exception):
-    """Something in the log may hold changes and cannot be read."""
+_PREPARED: Final = 64  # FL_PREPARED_XA
 
 
 class EventStream:
-    """`at` is where the next transaction begins, unless one is `within`; `idle`: the server had nothing more when last asked."""
+    """`at` is where the next transaction begins, unless one is `within`; `idle`: the server had nothing more when last asked;
+    `prepared`: of the transaction under way the log says elsewhere whether it was committed (XA PREPARE)."""
 
     def __init__(self, options: Settings, context: Context, server_id: int, file: str, position: int) -> None:
-        self.within = self.idle = False
+        self.within = self.idle = self.prepared = False
         self._standalone = False
         self._gtids: dict[str, str] = {}
         self._connections = 0
@@ -92,6 +91,7 @@ class EventStream:
         if isinstance(event, MariadbGtidEvent):
             self._gtids[str(event.domain_id)] = event.gtid
             self._standalone, self.within = bool(event.flags & _STANDALONE), True
+            self.prepared = bool(event.flags & _PREPARED)
         elif isinstance(event, GtidEvent):
             self.within = True
         elif isinstance(event, XidEvent | XAPrepareEvent):

@@ -13,6 +13,7 @@ from pymysqlreplication.constants import FIELD_TYPE, NONE_SOURCE
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent
 
 from adapters.database.capture.changes import Change
+from adapters.database.capture.state import Unreadable
 from adapters.database.capture.subject import Subject
 from adapters.database.sessions import Undecodable
 from adapters.database.values import Row
@@ -37,13 +38,28 @@ def _word(column: Any) -> str:
 
 def truncated(schema: str, query: str) -> Iterator[tuple[str, str]]:
     """Schema and table that a statement empties."""
-    if (match := _TRUNCATE.match(query)) is not None:
+    return _named(_TRUNCATE, schema, query)
+
+
+def parted(schema: str, query: str) -> Iterator[tuple[str, str]]:
+    """Schema and table of which a statement takes a whole partition away."""
+    return _named(_PARTED, schema, query)
+
+
+def _named(pattern: re.Pattern[str], schema: str, query: str) -> Iterator[tuple[str, str]]:
+    if (match := pattern.match(query)) is not None:
         named = [one.replace("``", "`") if one else None for one in (match[1] or match[2], match[3] or match[4])]
         yield (str(named[0]), str(named[1])) if named[1] else (schema, str(named[0]))
 
 
 _NAME: Final = r"(?:`((?:[^`]|``)+)`|([\w$]+))"
-_TRUNCATE: Final = re.compile(rf"\s*(?:/\*.*?\*/\s*)*TRUNCATE\s+(?:TABLE\s+)?{_NAME}(?:\s*\.\s*{_NAME})?", re.IGNORECASE | re.DOTALL)
+_TABLE: Final = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
+_COMMENTS: Final = r"\s*(?:/\*.*?\*/\s*)*"
+_TRUNCATE: Final = re.compile(rf"{_COMMENTS}TRUNCATE\s+(?:TABLE\s+)?{_TABLE}", re.IGNORECASE | re.DOTALL)
+_PARTED: Final = re.compile(
+    rf"{_COMMENTS}ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{_TABLE}\s.*?\b(?:TRUNCATE|DROP|EXCHANGE|CONVERT)\s+PARTITION\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Rows:
@@ -55,6 +71,7 @@ class Rows:
         self._converts = {column.name: _convert(column, subject) for column in columns}
         self._columns = subject.reading.columns(self.names)
         for column in columns:
+            _worded(column, subject)
             if column.character_set_name is not None and column.type not in (FIELD_TYPE.ENUM, FIELD_TYPE.SET):
                 column.character_set_name = _RAW  # the reader would raise, or guess, where bytes are not of their character set
 
@@ -90,6 +107,31 @@ class Rows:
         return value if convert is None else convert(value)
 
 
+def _worded(column: Any, subject: Subject) -> None:
+    """The reader takes the words of every ENUM and SET for UTF-8: others are taken from the table as it is now. Raises Unreadable."""
+    first = 1 if column.type == FIELD_TYPE.ENUM else 0
+    logged = getattr(column, "enum_values" if first else "set_values", None) or []
+    if all(word and word.isascii() for word in logged[first:]) or (encoding := _encoding(column.character_set_name)) == "utf8":
+        return
+    words = subject.choices.get(column.name, ())
+    if logged[first:] != [_as_utf8(word.encode(encoding)) for word in words]:
+        raise Unreadable(f"the words of {column.name} of {subject.name} in the log are not those that the table has now")
+    logged[first:] = words
+
+
+def _as_utf8(word: bytes) -> str:
+    """What the reader makes of it."""
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _encoding(charset: str) -> str:
+    known = charset_by_name(charset)
+    return known.encoding if known is not None else charset
+
+
 def _convert(column: Any, subject: Subject) -> Convert | None:
     if column.character_set_name is not None and column.type not in (FIELD_TYPE.ENUM, FIELD_TYPE.SET):
         return _text(column, raw=column.name in subject.reading.charsets)
@@ -105,8 +147,7 @@ def _text(column: Any, *, raw: bool) -> Convert | None:
         return _bytes
     if raw:
         return _bytes
-    known = charset_by_name(column.character_set_name)
-    encoding = known.encoding if known is not None else column.character_set_name
+    encoding = _encoding(column.character_set_name)
 
     def decode(value: bytes) -> Any:
         try:

@@ -33,6 +33,11 @@ _CASCADES: Final = sa.text(
     "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema = :schema AND table_name = :table "
     "AND (delete_rule IN ('CASCADE', 'SET NULL') OR update_rule IN ('CASCADE', 'SET NULL'))"
 )
+_TYPE: Final = sa.text("SELECT table_type FROM information_schema.tables WHERE table_schema = :schema AND table_name = :table")
+_COMPRESSED: Final = sa.text(
+    "SELECT column_name FROM information_schema.columns WHERE table_schema = :schema AND table_name = :table "
+    "AND data_type NOT IN ('enum', 'set') AND column_type LIKE '%COMPRESSED%'"
+)
 _KEEPS: Final = sa.text("SHOW GLOBAL VARIABLES WHERE variable_name IN ('expire_logs_days', 'binlog_expire_logs_seconds')")
 
 
@@ -61,6 +66,27 @@ def require(connection: Connection, options: Settings) -> None:
             raise Unusable(reason)
     if int(connection.exec_driver_sql("SELECT @@server_id").scalar_one()) == options.server_id:
         raise Unusable("server_id is that of the server itself")
+
+
+def require_tables(connection: Connection, subjects: Subjects) -> None:
+    """Raises Unusable for a table whose rows the log has in a form that would be read wrongly."""
+    for subject in subjects.values():
+        place = {"schema": subject.schema, "table": subject.table}
+        if "VERSIONED" in str(connection.execute(_TYPE, place).scalar()):
+            text = (
+                "keeps its history by itself (SYSTEM VERSIONING): in the log a delete looks like an update, and an old row like a new one"
+            )
+            raise Unusable(f"{subject.name} {text}")
+        if pressed := connection.execute(_COMPRESSED, place).scalars().all():
+            raise Unusable(f"{subject.name} has compressed columns, which cannot be read in the log: {', '.join(pressed)}")
+
+
+def require_settled(connection: Connection) -> None:
+    """Before the first state, which does not have what is prepared: its commit has no rows in the log. Raises Halted."""
+    if is_mariadb(connection) and (count := len(connection.exec_driver_sql("XA RECOVER").all())):
+        raise Halted(
+            f"{count} transactions are prepared and not ended (XA RECOVER); the capture begins when they are committed or rolled back"
+        )
 
 
 def lost(connection: Connection, state: State, identity: str) -> None:
@@ -114,6 +140,7 @@ def behind(connection: Connection, state: State) -> int:
 def checked(connection: Connection, options: Settings, subjects: Subjects, state: State | None) -> Iterator[Finding]:
     """For `meridian db check`. Raises Unusable, Halted."""
     require(connection, options)
+    require_tables(connection, subjects)
     yield Finding("log", "fine", "the binary log has whole rows with the names of their columns")
     grants = " ".join(str(row[0]) for row in connection.exec_driver_sql("SHOW GRANTS"))
     if not re.search(r"ALL PRIVILEGES ON \*\.\*|REPLICATION (SLAVE|REPLICA)\b", grants):

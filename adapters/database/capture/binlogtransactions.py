@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters.database.capture.binlog import EventStream, Unreadable
-from adapters.database.capture.binlogrows import Rows, described, truncated
+from adapters.database.capture.binlog import EventStream
+from adapters.database.capture.binlogrows import Rows, described, parted, truncated
 from adapters.database.capture.binlogserver import order
 from adapters.database.capture.changes import Change
-from adapters.database.capture.state import State
+from adapters.database.capture.state import State, Unreadable
 from adapters.database.capture.subject import Subjects
 from adapters.database.polling.rounds import Notice
 from adapters.database.tables import drift
@@ -37,7 +37,7 @@ class BinaryTransactions:
             case "table":
                 self._rows[event.table_id] = self._described(event)
             case "rows":
-                self._of(event)
+                self._of(event, stream.prepared)
             case "statement":
                 self._statement(event.schema.decode("utf-8", "replace"), event.query, stream)
             case "end":
@@ -45,10 +45,12 @@ class BinaryTransactions:
         if not stream.within:
             self._ended(stream)
 
-    def _of(self, event: Any) -> None:
+    def _of(self, event: Any, prepared: bool) -> None:
         rows = self._rows.get(event.table_id)
         if rows is None:
             return
+        if prepared:
+            raise Unreadable(f"rows of {rows.subject.name} were changed in two phases (XA PREPARE), and may be rolled back yet")
         for kind, row, before in rows.of(event):
             self._add(rows, kind, row, before)
 
@@ -64,6 +66,11 @@ class BinaryTransactions:
                 self._index += 1
                 if self._index > self._skip:
                     self.changes.append(Change(subject, "truncate", f"{self.at}/{self._index}"))
+        for named in parted(schema, query):
+            if (subject := self._subjects.get(named)) is not None:
+                raise Unreadable(
+                    f"a partition of {subject.name} was emptied, dropped or exchanged: the log does not say which rows are gone"
+                )
         if _CHANGING.match(query):
             touched = [
                 one.name for (_, table), one in self._subjects.items() if re.search(rf"\b{re.escape(table)}\b", query, re.IGNORECASE)
@@ -86,6 +93,7 @@ class BinaryTransactions:
         if None in types or any(name is None for name in types):
             raise Unreadable(f"the log does not name the columns of {subject.name} (binlog_row_metadata = FULL)")
         known = self._types.get(subject.name)
+        subject.require(known, types)
         if known is not None and (found := drift(known, types)):
             facts = {"table": subject.name, "drift": str(found)}
             self._notices.append(Notice("database.schema_changed", f"the columns of {subject.name} have changed: {found}", facts=facts))

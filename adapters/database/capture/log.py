@@ -54,8 +54,8 @@ def ended(connection: Connection) -> None:
 class Log(Protocol):
     """A log, in the one thread that reads it. Whatever is raised closes it: it is opened again from what is kept.
 
-    Raises Halted where it may not be read on until an operator has looked, Unusable where it cannot be captured as the site says,
-    SQLAlchemyError and the driver's errors where the database is away.
+    Raises Halted or Unreadable where it may not be read on until an operator has looked, Unusable where it cannot be captured as the
+    site says, SQLAlchemyError and the driver's errors where the database is away.
     """
 
     errors: tuple[type[Exception], ...]

@@ -6,21 +6,32 @@ MariaDB gives for it (BINLOG_GTID_POS): another server that has taken the place,
 
 from __future__ import annotations
 
+import struct
 import time
 from typing import TYPE_CHECKING, Final
 
 import pymysql
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.database.capture.binlog import EventStream, Unreadable
-from adapters.database.capture.binlogserver import behind, end_of, is_mariadb, lost, order, place, proof_of, require
+from adapters.database.capture.binlog import EventStream
+from adapters.database.capture.binlogserver import (
+    behind,
+    end_of,
+    is_mariadb,
+    lost,
+    order,
+    place,
+    proof_of,
+    require,
+    require_settled,
+    require_tables,
+)
 from adapters.database.capture.binlogtransactions import BinaryTransactions
 from adapters.database.capture.log import Batch, Behind, First, ended
-from adapters.database.capture.state import State, way_back
+from adapters.database.capture.state import State, Unreadable
 from adapters.database.capture.subject import Subjects, subjects_of
-from adapters.database.polling.rounds import Halted, Notice
+from adapters.database.polling.rounds import Notice
 from adapters.database.polling.server import server_of
 from adapters.database.polling.subject import Unusable
 
@@ -54,9 +65,12 @@ class BinaryLog:
                 lost(self._sql, state, identity)
             self.subjects = subjects_of(looking, self._options)
         require(self._sql, self._options)
+        require_tables(self._sql, self.subjects)
         names = tuple(subject.name for subject in self.subjects.values())
         initial = self._options.snapshot == "initial"
         known = None if again else state
+        if known is None:
+            require_settled(self._sql)
         if initial and not (known is not None and known.snapshot is None and set(names) <= set(known.tables)):
             self._first = self._see(self._sql)
         at = known.at if known is not None else self._first.at if self._first is not None else end_of(self._sql)
@@ -109,14 +123,13 @@ class BinaryLog:
                     break
                 if (stream.idle and reading.changes) or time.monotonic() >= deadline:
                     break
-        except Unreadable as error:
-            raise Halted(way_back(state, str(error))) from None
-        except sa.exc.DBAPIError:
+        except pymysql.Error as error:
+            if error.args and error.args[0] in _ABROAD:
+                raise Unreadable(f"the binary log does not have {state.at} any more: it was purged or reset") from None
             raise
-        except Exception as error:
-            if getattr(error, "args", None) and error.args[0] in _ABROAD:
-                raise Halted(way_back(state, f"the binary log does not have {state.at} any more: it was purged or reset")) from None
-            raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, struct.error) as error:
+            # mysql-replication has no error of its own for what it does not know
+            raise Unreadable(f"the binary log has an event behind {reading.at} that cannot be read ({type(error).__name__})") from None
         changes, now = reading.given(state)
         self.said.extend(reading.notices())
         reached = bool(until) and not self.later(until, now.at)

@@ -10,6 +10,7 @@ from psycopg.pq import Format
 
 from adapters.database.capture.changes import Change
 from adapters.database.capture.pgoutput import Delete, Insert, MessageCut, Relation, Tuple, Unchanged, Update
+from adapters.database.capture.state import Unreadable
 from adapters.database.capture.subject import Subject
 from adapters.database.sessions import Undecodable
 from adapters.database.values import Row
@@ -21,15 +22,17 @@ Load = Callable[[bytes], Any]
 
 
 class Loading:
-    """`connection` is a psycopg connection set up as those of polls are; `encoding` is the Python codec of the log's text."""
+    """`connection` is a psycopg connection set up as those of polls are; `encoding` is the Python codec of the log's text; `base` gives
+    the type that a domain is made of."""
 
-    def __init__(self, connection: Any, encoding: str) -> None:
-        self._connection, self._encoding = connection, encoding
+    def __init__(self, connection: Any, encoding: str, base: Callable[[int], int]) -> None:
+        self._connection, self._encoding, self._base = connection, encoding, base
 
     def of(self, oid: int, *, raw: bool) -> Load:
         """`raw`: a column whose character set the site says itself."""
         if raw:
             return bytes
+        oid = self._base(oid)
         if oid in _JSON:
             return lambda text: exact(text.decode())
         found = None if oid in _TEXTS else self._connection.adapters.get_loader(oid, Format.TEXT)
@@ -87,6 +90,8 @@ class RelationRows:
         row = self._row(values, {})
         if whole:
             return row
+        if missing := [name for name in self.subject.key if name not in self._in_key]:
+            raise Unreadable(f"the replica identity of {self.subject.name} has no {', '.join(missing)} any more: which row was changed?")
         return row._replace(
             values={name: value for name, value in row.values.items() if name in self._in_key},
             types={name: kind for name, kind in row.types.items() if name in self._in_key},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from adapters.database.capture.changes import Change
 from adapters.database.capture.pgoutput import (
@@ -30,8 +29,8 @@ class Transactions:
     """Counts the changes of each transaction, so that one that was kept in part is gone on with where it stood. `limit` is an LSN: at the
     first transaction that commits there or later it has `reached` it, and takes nothing more."""
 
-    def __init__(self, subjects: Subjects, state: State, driver: Any, encoding: str, type_name: Callable[[int, int], str]) -> None:
-        self._subjects, self._loading, self._type_name = subjects, Loading(driver, encoding), type_name
+    def __init__(self, subjects: Subjects, state: State, loading: Loading, type_name: Callable[[int, int], str]) -> None:
+        self._subjects, self._loading, self._type_name = subjects, loading, type_name
         self._at, self._types = lsn_of(state.at), dict(state.types)
         self._skip = (lsn_of(state.within), state.index) if state.within else (0, 0)
         self._open: Begin | None = None
@@ -92,6 +91,7 @@ class Transactions:
             return None
         types = {column.name: self._type_name(column.type, column.modifier) for column in relation.columns}
         known = self._types.get(subject.name)
+        subject.require(known, types)
         if known is not None and (found := drift(known, types)):
             facts = {"table": subject.name, "drift": str(found)}
             self._notices.append(Notice("database.schema_changed", f"the columns of {subject.name} have changed: {found}", facts=facts))

@@ -19,11 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.database.capture import pgoutput
 from adapters.database.capture.log import Batch, Behind, First, ended
 from adapters.database.capture.pgoutput import lsn_of, lsn_text
+from adapters.database.capture.pgrows import Loading
 from adapters.database.capture.pgstream import Server, Stream, replication
 from adapters.database.capture.pgtransactions import Transactions
-from adapters.database.capture.slot import Slot, limit_of, missing, require_log, require_tables, slot_of, text_of
+from adapters.database.capture.slot import Slot, limit_of, missing, require_log, require_tables, slot_of, text_of, unpublished
 from adapters.database.capture.state import State, way_back
 from adapters.database.capture.subject import Subjects, subjects_of
+from adapters.database.errors import DatabaseError, Meaning, Sorted
 from adapters.database.polling.rounds import Halted, Notice
 from adapters.database.polling.subject import Unusable
 
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from engine.contracts import Context
     from engine.options import Settings
 
+_IN_USE: Final = "55006"  # object_in_use, appendix A of PostgreSQL's manual
+_BASE_TYPE: Final = sa.text(
+    "WITH RECURSIVE made AS (SELECT oid, typbasetype FROM pg_type WHERE oid = :oid UNION ALL "
+    "SELECT t.oid, t.typbasetype FROM pg_type t JOIN made ON t.oid = made.typbasetype) SELECT oid::bigint FROM made WHERE typbasetype = 0"
+)
 _IDLE_LIMIT: Final = "SET idle_in_transaction_session_timeout = 0"
 
 
@@ -62,6 +69,8 @@ class PostgresLog:
             with self._engine.connect() as looking:
                 self.subjects = subjects_of(looking, self._options)
             require_tables(self._sql, self._options, self.subjects)
+            if state is not None and not again:
+                self._published(state)
             self._publish()
             return self._slotted(server, None if again else state, identity, again)
         finally:
@@ -92,6 +101,17 @@ class PostgresLog:
         if slot.confirmed > lsn_of(state.at):
             moved = lsn_text(slot.confirmed)
             raise Halted(way_back(state, f"somebody else has moved the replication slot {self._slot} on to {moved}"))
+
+    def _published(self, state: State) -> None:
+        """Changes of a table that was taken out of the publication, or has taken another's name, are not in what is sent; nor are rows that
+        it has begun to leave out. Raises Halted."""
+        try:
+            left = unpublished(self._connection, self._publication, self.subjects)
+        except Unusable as error:
+            raise Halted(way_back(state, error.text)) from None
+        gone = [one.name for one in left if one.name in state.tables]
+        if gone:
+            raise Halted(way_back(state, f"{', '.join(gone)} is not in the publication {self._publication} any more"))
 
     @property
     def _connection(self) -> Connection:
@@ -127,11 +147,18 @@ class PostgresLog:
             at, exported = server.create(self._slot, temporary=False)
         else:
             self._fits(found)
+            if state is None and found.active:  # before a first state that may take hours
+                raise self._in_use()
             at = state.at if state is not None else lsn_text(found.confirmed)
         began = (state or State(identity, at)).covering(names, self._options.snapshot == "initial", at)
         if began.snapshot is not None:
             self._first = self._see(server, at, exported)
         return began
+
+    def _in_use(self) -> DatabaseError:
+        """Said each time: a connection of ours that broke is soon let go of, another capture is not."""
+        said = f"the replication slot {self._slot} is being read by another process; each capture needs a slot of its own"
+        return DatabaseError(Sorted(Meaning.BUSY, _IN_USE, said, said))
 
     def _fits(self, slot: Slot) -> None:
         own = self._connection.execute(sa.text("SELECT current_database()")).scalar_one()
@@ -195,16 +222,23 @@ class PostgresLog:
         command = f"START_REPLICATION SLOT {self._slot} LOGICAL {state.at} (proto_version '1', publication_names '\"{self._publication}\"')"
         try:
             self._stream = Stream(connection, self._context.clock, command, self._options.connection.statement_timeout)
+        except psycopg.errors.ObjectInUse:
+            connection.close()
+            raise self._in_use() from None
         except psycopg.Error:
             connection.close()
             raise
         driver = self._connection.connection.driver_connection
-        self._transactions = Transactions(self.subjects, state, driver, encoding, self._type_name)
+        self._transactions = Transactions(self.subjects, state, Loading(driver, encoding, self._base_type), self._type_name)
 
     def _type_name(self, oid: int, modifier: int) -> str:
         return str(
             self._connection.execute(sa.text("SELECT format_type(:oid, :modifier)"), {"oid": oid, "modifier": modifier}).scalar_one()
         )
+
+    def _base_type(self, oid: int) -> int:
+        """A SELECT gives a domain's values as those of the type that it is made of; the log names the domain."""
+        return int(self._connection.execute(_BASE_TYPE, {"oid": oid}).scalar() or oid)
 
     def rest(self) -> None:
         if self._stream is not None:
@@ -224,6 +258,7 @@ class PostgresLog:
         if slot is None or slot.status == "lost":
             self._same(state, state.server, lsn_of(state.at))
         assert slot is not None
+        self._published(state)
         return Behind(slot.kept, slot.left, limit_of(self._connection) is None)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from adapters.database.capture.changes import Change, Page, Wording
 from adapters.database.capture.log import Behind, Log
 from adapters.database.capture.snapshots import Rows
-from adapters.database.capture.state import CHECKPOINT, Mark, State, state_of
+from adapters.database.capture.state import CHECKPOINT, Mark, State, Unreadable, state_of, way_back
 from adapters.database.errors import source_error
 from adapters.database.polling.rounds import Halted, Notice
 from adapters.database.polling.subject import Unusable
@@ -79,6 +79,10 @@ class Capture:
         except self._log.errors as error:
             self.close()
             raise source_error(error) from None
+        except Unreadable as error:
+            self.close()
+            assert self._kept is not None
+            raise Halted(way_back(self._kept, str(error))) from None
         except Exception:
             self.close()
             raise

@@ -31,8 +31,16 @@ _IDENTITY: Final = sa.text(
     "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND c.relname = :table"
 )
-_PUBLICATION: Final = sa.text("SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = :name")
-_PUBLISHED: Final = sa.text("SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = :name")
+_PUBLICATION: Final = sa.text(
+    "SELECT pubinsert, pubupdate, pubdelete, pubtruncate, coalesce((to_jsonb(p) ->> 'pubviaroot')::boolean, false) "
+    "FROM pg_publication p WHERE pubname = :name"
+)
+_PUBLISHED: Final = sa.text(
+    "SELECT schemaname::text, tablename::text, to_jsonb(t) ->> 'rowfilter', to_jsonb(t) -> 'attnames' "
+    "FROM pg_publication_tables t WHERE pubname = :name"
+)
+_PARTITIONED: Final = sa.text("SELECT relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                              "WHERE n.nspname = :schema AND c.relname = :table")  # fmt: skip
 _RIGHTS: Final = sa.text("SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user")
 _LIMIT: Final = sa.text("SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'")
 
@@ -98,18 +106,40 @@ def _identified(connection: Connection, options: Settings, subject: Subject) -> 
 def missing(connection: Connection, options: Settings, name: str, subjects: Subjects) -> list[sa.DDL]:
     """The statements that the publication `name` still needs. Raises Unusable where it publishes less than is wanted."""
     publication = connection.execute(_PUBLICATION, {"name": name}).one_or_none()
-    quoted = connection.dialect.identifier_preparer.quote(name)
+    quoted, parted = connection.dialect.identifier_preparer.quote(name), _is_parted(connection, subjects)
     if publication is None:
         tables = ", ".join(_named(connection, subject) for subject in subjects.values())
-        return [_statement(f"CREATE PUBLICATION {quoted} FOR TABLE {tables} WITH (publish = '{', '.join(options.operations)}')")]
-    published = dict(zip(("insert", "update", "delete", "truncate"), publication, strict=True))
+        root = ", publish_via_partition_root = true" if parted else ""
+        return [_statement(f"CREATE PUBLICATION {quoted} FOR TABLE {tables} WITH (publish = '{', '.join(options.operations)}'{root})")]
+    *operations, via_root = publication
+    published = dict(zip(("insert", "update", "delete", "truncate"), operations, strict=True))
     if left_out := [one for one in options.operations if not published[one]]:
         raise Unusable(f"the publication {name} does not publish {', '.join(left_out)}")
-    there = {(schema, table) for schema, table in connection.execute(_PUBLISHED, {"name": name})}
-    added = [subject for place, subject in subjects.items() if place not in there]
+    if parted and not via_root:
+        text = f"ALTER PUBLICATION {quoted} SET (publish_via_partition_root = true)"
+        raise Unusable(f"the publication {name} gives rows of partitions, not of their table; an administrator may run: {text}")
+    added = unpublished(connection, name, subjects)
     if not added:
         return []
     return [_statement(f"ALTER PUBLICATION {quoted} ADD TABLE {', '.join(_named(connection, one) for one in added)}")]
+
+
+def unpublished(connection: Connection, name: str, subjects: Subjects) -> list[Subject]:
+    """Tables that are not in the publication `name`. Raises Unusable for one of which it has only some rows, or not all columns."""
+    there = {(schema, table): (rows, columns) for schema, table, rows, columns in connection.execute(_PUBLISHED, {"name": name})}
+    for place, subject in subjects.items():
+        rows, columns = there.get(place, (None, None))
+        if rows is not None:
+            raise Unusable(f"the publication {name} has only some rows of {subject.name}: WHERE {rows}")
+        wanted = dict.fromkeys([*subject.key, *subject.shown, *subject.patient_ids])
+        if left_out := [column for column in wanted if columns is not None and column not in columns]:
+            raise Unusable(f"the publication {name} does not have {', '.join(left_out)} of {subject.name}")
+    return [subject for place, subject in subjects.items() if place not in there]
+
+
+def _is_parted(connection: Connection, subjects: Subjects) -> bool:
+    places = ({"schema": subject.schema, "table": subject.table} for subject in subjects.values())
+    return any(connection.execute(_PARTITIONED, place).scalar() for place in places)
 
 
 def _named(connection: Connection, subject: Subject) -> str:

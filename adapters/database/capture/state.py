@@ -21,6 +21,10 @@ from typing import Any, Final
 CHECKPOINT: Final = "capture"
 
 
+class Unreadable(Exception):
+    """Something in the log may hold changes and cannot be read: the capture stops, with the way back from what is kept."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """How far the first state was read. `key` are values as a Record has them, `kinds` their kinds."""

@@ -88,4 +88,4 @@ class _Process(Child):
     def gone(self) -> None:
         self.ended.callback(None)
         while self._answers:
-            self.heard((WriterEnded.code, "the archive's writer process ended"))
+            self.heard((WriterEnded.code, f"the archive's writer process ended ({self.ending})"))

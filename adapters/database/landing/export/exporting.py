@@ -99,6 +99,8 @@ def _snapshot(connection: Connection, schema: Schema) -> _Snapshot:
     else:
         connection.execution_options(isolation_level="REPEATABLE READ")
     has = version_of(connection, schema)
+    if has == 0:
+        raise ConfigError("nothing was landed in this database yet: it has no landing schema")
     if has != schema.layout.version:
         raise ConfigError(f"the landing schema in the database is version {has}, this program's is {schema.layout.version}")
     clock = select(schema.state.c.value).where(schema.state.c.name == CLOCK)
