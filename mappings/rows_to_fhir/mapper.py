@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from engine.errors import MappingError, UnsupportedError
+from engine.errors import MappingError, ParseError, UnsupportedError
 from engine.formats.fhir import parse
 from engine.formats.hl7v2.separators import STANDARD
 from engine.formats.rows import Record, is_record, record_of
@@ -76,7 +76,7 @@ class RowsMapper:
         if is_record(content) or not self._compiled.objects:
             if "row" not in content:
                 text = "this JSON is no record of a row, and no rules say `json`, which takes any other object"
-                raise UnsupportedError(text, location="json", hl7_code="200")
+                raise ParseError(text, location="json")
             record = record_of(content)
             rules = self._rules(record)
             if self._file is not None and record.origin == "file":
