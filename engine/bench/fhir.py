@@ -35,6 +35,8 @@ HOSTILE: Final = "beside hostile"
 FHIR: Final = Protocol("fhir", "engine.bench.terminals", "", (ALONE, HOSTILE), "engine.bench.http_echo", "engine.bench.terminals")
 LIMITS: Final = {"receive_within": "2s", "idle": "3s"}
 """Short, so that terminals that misbehave are cut off within the run."""
+HANDSHAKES: Final = {"idle": "30s"}
+"""Over TLS the first terminals are silent until the last has shaken hands."""
 UPLOADERS: Final = (1, 4)
 _SPARE: Final = 1000
 _FIRST_LINE: Final = 1 << 33
@@ -76,7 +78,7 @@ def _creates(folder: Path, connections: int, wanted: Wanted) -> list[dict[str, A
     options: dict[str, Any] = {"connections": places, "requests": places, "requests_per_peer": places, **LIMITS}
     certs = ""
     if wanted.tls:
-        options["tls"] = {"client_auth": "required"}
+        options |= {"tls": {"client_auth": "required"}, **HANDSHAKES}
     site = sites.write_site(folder / "site", sites.ingest_only(), protocol="fhir", **options)
     if wanted.tls:
         sites.issue(folder / "authority")
