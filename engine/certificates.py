@@ -1,14 +1,16 @@
-"""Reads the files of a certs folder: revocation lists, and when what expires. Pure, but for reading the files."""
+"""Certificates as they lie in a certs folder (revocation lists, when what expires), and as a peer shows them. Pure, but for files."""
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 REVOCATION_LIST: Final = "crl.pem"
 LIST: Final = "revocation list"
@@ -66,3 +68,24 @@ def _kind(certificate: x509.Certificate) -> str:
 def _common_name(name: x509.Name) -> str:
     found = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(found[0].value) if found else name.rfc4514_string()
+
+
+def shown(transport: Any) -> x509.Certificate | None:
+    """The certificate that the other end of a connection has shown."""
+    get = getattr(transport, "getPeerCertificate", None)
+    found = get() if get is not None else None
+    return found.to_cryptography() if found is not None else None
+
+
+def thumbprint(certificate: x509.Certificate) -> str:
+    """Its digest as RFC 8705 clause 3.1 writes it (x5t#S256)."""
+    return urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=").decode()
+
+
+def file_stamp(file: Path) -> tuple[str, int, int, int]:
+    """Differs when the file does: its name, inode, time in nanoseconds and size; zeros while it is not there."""
+    try:
+        state = file.stat()
+    except OSError:  # gone, or not there yet
+        return str(file), 0, 0, 0
+    return str(file), state.st_ino, state.st_mtime_ns, state.st_size

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,14 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from engine.certificates import LIST, REVOCATION_LIST, Expiry, expiries, read_lists
+from engine.certificates import LIST, REVOCATION_LIST, Expiry, expiries, file_stamp, read_lists, shown, thumbprint
 from engine.errors import CertificateExpired, ConfigError, PeerIdentityError
 from engine.identity import HostIdentity, is_allowed, party_of, party_uri
 from engine.options import TEXT, Faulty, Kind, ListOf, Option, Settings, Spec, choice
@@ -188,17 +186,13 @@ class TlsProvider:
 
     def peer(self, transport: Any) -> str:
         """The party that a connection has proven, "" when none."""
-        get = getattr(transport, "getPeerCertificate", None)
-        found = get() if get is not None else None
-        return party_of(found.to_cryptography()) if found is not None else ""
+        found = shown(transport)
+        return party_of(found) if found is not None else ""
 
     def thumbprint(self, transport: Any) -> str:
         """The digest of the certificate that a connection has shown, as RFC 8705 3.1 writes it (x5t#S256); "" when none."""
-        get = getattr(transport, "getPeerCertificate", None)
-        found = get() if get is not None else None
-        if found is None:
-            return ""
-        return urlsafe_b64encode(found.to_cryptography().fingerprint(SHA256())).rstrip(b"=").decode()
+        found = shown(transport)
+        return thumbprint(found) if found is not None else ""
 
     def authorize(self, party: str, allow: Sequence[str]) -> None:
         """Raises PeerIdentityError where `party` is not among `allow`; for adapters that ask after the handshake."""
@@ -222,7 +216,7 @@ class TlsProvider:
         """What tells that a file has changed: those of the folder, and those that options name elsewhere."""
         files = {file for file in self.folder.glob("*") if file.suffix in (".pem", ".key")}
         files.update(self.folder / name for used in self._contexts for name in used.names)
-        return tuple(_stamp(file) for file in sorted(files))
+        return tuple(file_stamp(file) for file in sorted(files))
 
     def reload(self) -> None:
         """Build every context anew. One that cannot be built stays as it was, and the log says why, once."""
@@ -499,11 +493,3 @@ def _host(name: str) -> HostIdentity:
         return HostIdentity(name)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _stamp(file: Path) -> tuple[str, int, int, int]:
-    try:
-        state = file.stat()
-    except OSError:  # gone, or not there yet
-        return str(file), 0, 0, 0
-    return str(file), state.st_ino, state.st_mtime_ns, state.st_size

@@ -32,11 +32,7 @@ def landing(url: URL) -> Iterator[Landing]:
     """The tables, emptied."""
     with Landing(url) as made:
         made.land()
-        with made.engine.begin() as connection:
-            for table in made.schema.metadata.sorted_tables:
-                if table.name not in ("landing_migration", "landing_state"):
-                    connection.execute(table.delete())
-            connection.execute(made.schema.state.update().values(value=0))
+        made.empty()
         yield made
 
 

@@ -81,6 +81,14 @@ class Landing:
         """In one group; keys are k1, k2 …"""
         return self.writer.write([parcel(number, body) for number, body in enumerate(bodies, first)])
 
+    def empty(self) -> None:
+        """Take out all that was landed; migrations and their state stay."""
+        with self.engine.begin() as connection:
+            for table in self.schema.metadata.sorted_tables:
+                if table.name not in ("landing_migration", "landing_state"):
+                    connection.execute(table.delete())
+            connection.execute(self.schema.state.update().values(value=0))
+
     def rows(self, table: str, *columns: str, **where: Any) -> list[Any]:
         """Of one table or view, by primary key; plain values where one column is asked for."""
         made = self.schema.metadata.tables.get(f"{self.schema.name}.{table}" if self.schema.name else table)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.options import Settings
 
 _FORMS: Final = "-c datestyle=ISO,YMD -c intervalstyle=iso_8601 -c timezone=UTC -c extra_float_digits=1 -c bytea_output=hex"
-"""Values in the log are written as this session says: as the sessions of polls have it."""
+"""How values are written in the log: as polls get them."""
 _DATA: Final = struct.Struct(">QQq")  # XLogData: start, end, when
 _KEEPALIVE: Final = struct.Struct(">QqB")  # end, when, whether an answer is wanted
 _FEEDBACK: Final = struct.Struct(">cQQQqB")  # written, flushed, applied, when, whether an answer is wanted
